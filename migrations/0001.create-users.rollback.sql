@@ -1,0 +1,5 @@
+-- Takes back 0001: every user is lost. Needs 0002 taken back first.
+
+SET lock_timeout = '5s';
+
+DROP TABLE IF EXISTS users;

@@ -1,0 +1,16 @@
+-- Users: the anchor that a task's ownership points at. An auth provider owns the accounts; a row here comes into being
+-- with the user's first task, in the same statement (sql/tasks/create.sql).
+-- Deploy: pre.
+-- depends:
+
+SET lock_timeout = '5s';
+
+CREATE TABLE IF NOT EXISTS users (
+    id text NOT NULL,
+    email text,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT users_pkey PRIMARY KEY (id),
+    CONSTRAINT users_email_key UNIQUE (email),
+    CONSTRAINT users_id_length CHECK (char_length(id) BETWEEN 1 AND 255),
+    CONSTRAINT users_email_length CHECK (char_length(email) BETWEEN 3 AND 320)
+);

@@ -1,0 +1,32 @@
+-- Tasks: every row is owned by a user.
+-- The key starts with user_id, so one index serves get, update, delete and toggle (user_id, id), the list newest first
+-- (user_id, id DESC: read backwards) and its keyset pages (user_id, id < after); it is also what hash partitioning and
+-- Citus need: each unique key holds the distribution column. Lengths count code points, as the service does.
+-- The title is stored trimmed; what counts as white space is str.strip's set, which btrim is given here in full.
+-- Deploy: pre.
+-- depends: 0001.create-users
+
+SET lock_timeout = '5s';
+
+CREATE TABLE IF NOT EXISTS tasks (
+    user_id text NOT NULL,
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    title text NOT NULL,
+    description text,
+    completed boolean NOT NULL DEFAULT false,
+    version integer NOT NULL DEFAULT 1,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT tasks_pkey PRIMARY KEY (user_id, id),
+    CONSTRAINT tasks_user_id_fkey FOREIGN KEY (user_id) REFERENCES users (id) ON DELETE CASCADE,
+    CONSTRAINT tasks_title_length CHECK (char_length(title) BETWEEN 1 AND 255),
+    CONSTRAINT tasks_title_trimmed CHECK (
+        title = btrim(
+            title,
+            U&'\0009\000A\000B\000C\000D\001C\001D\001E\001F\0020\0085\00A0\1680\2000\2001\2002\2003\2004\2005'
+            U&'\2006\2007\2008\2009\200A\2028\2029\202F\205F\3000'
+        )
+    ),
+    CONSTRAINT tasks_description_length CHECK (char_length(description) <= 5000),
+    CONSTRAINT tasks_version_positive CHECK (version >= 1)
+);

@@ -1,0 +1,12 @@
+-- The list of open tasks (sql/tasks/list_open.sql): without it, a user with a long history of completed tasks would
+-- have them all read to find the few that are open. Small, because completed tasks leave it.
+-- Deploy: pre.
+-- transactional: false
+-- depends: 0002.create-tasks
+
+SET lock_timeout = '5s';
+
+-- A build that was cut short leaves an invalid index behind, which IF NOT EXISTS would keep.
+DROP INDEX CONCURRENTLY IF EXISTS tasks_open_idx;
+
+CREATE INDEX CONCURRENTLY tasks_open_idx ON tasks (user_id, id) WHERE NOT completed;
