@@ -1,7 +1,7 @@
 """The seam between the service and whoever proves identities."""
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -24,6 +24,16 @@ class Authenticator(Protocol):
         principal is the path's user is not for the authenticator to say: the service answers 403 by itself.
         """
         ...
+
+
+@runtime_checkable
+class ManagedAuthenticator(Authenticator, Protocol):
+    """An authenticator with work of its own beside the requests. The service starts it before it serves and closes it
+    after the last answer; an authenticator that needs neither leaves both out."""
+
+    async def start(self) -> None: ...
+
+    async def aclose(self) -> None: ...
 
 
 class NoAuthenticator:

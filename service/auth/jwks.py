@@ -1,0 +1,157 @@
+"""The keys that an identity provider publishes (JWKS): fetched beside the requests, kept while the provider is away.
+
+Must not know tokens or settings.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+
+import httpx
+import msgspec
+
+from service.auth.keys import ALGORITHMS, Key, UnusableKey, from_jwk
+from service.errors import unavailable
+
+logger = logging.getLogger(__name__)
+
+REFRESH_S = 300.0  # a key that the provider withdrew is used no longer than this
+RETRY_S = 30.0  # the same, after a fetch that failed
+COOL_DOWN_S = 10.0  # between two looks for unknown key ids: made-up ones cannot hammer the provider
+TIMEOUT_S = 5.0  # for a whole fetch; as long as a request with an unknown key id waits at the most
+MAX_BYTES = 256 * 1024  # the largest documents seen in the wild, with certificate chains, have some tens of KiB
+MAX_KEYS = 64  # a token without a key id is tried against each
+
+
+class _Document(msgspec.Struct):
+    keys: list[object]
+
+
+class _UnusableAnswer(Exception):
+    """The provider answered, but not with keys."""
+
+
+class Jwks:
+    """A key source that follows a provider's JWKS.
+
+    A key id that is not known is looked up at the provider once, for however many requests wait for it, and not again
+    before the cool-down is over. What the provider last said holds: also while it is away, hangs or answers nonsense.
+    """
+
+    algorithms = frozenset(ALGORITHMS.values())
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        refresh_s: float = REFRESH_S,
+        retry_s: float = RETRY_S,
+        cool_down_s: float = COOL_DOWN_S,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
+        """Raises httpx.InvalidURL."""
+        self.generation = 0
+        self._url = httpx.URL(url)
+        self._refresh_s = refresh_s
+        self._retry_s = retry_s
+        self._cool_down_s = cool_down_s
+        self._timeout_s = timeout_s
+        # A redirect could lead from https to anywhere; the settings name the place.
+        self._client = httpx.AsyncClient(follow_redirects=False, timeout=timeout_s)
+        self._keys: tuple[Key, ...] = ()
+        self._reached = False  # by the last fetch: what is not among the keys does not exist
+        self._next_look = 0.0  # on the monotonic clock
+        self._fetching: asyncio.Task[None] | None = None
+        self._refreshing: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begins to fetch, now and from time to time. Does not wait: the service starts also without its provider."""
+        self._refresh_from_now_on()
+
+    async def aclose(self) -> None:
+        tasks = [task for task in (self._refreshing, self._fetching) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._client.aclose()
+
+    async def candidates(self, algorithm: str, kid: str | None) -> Sequence[Key]:
+        """See KeySource. A token without a key id may be from any key of its algorithm."""
+        self._refresh_from_now_on()
+        if not self._knows(kid):
+            await self._look_again()
+            if not (self._reached or self._knows(kid)):
+                raise unavailable()  # the token may well hold: the client is not to blame
+        return [key for key in self._keys if key.algorithm == algorithm and kid in (None, key.kid)]
+
+    def _knows(self, kid: str | None) -> bool:
+        return any(kid in (None, key.kid) for key in self._keys)
+
+    def _refresh_from_now_on(self) -> None:
+        if self._refreshing is None:
+            self._refreshing = asyncio.create_task(self._refresh())
+
+    async def _refresh(self) -> None:
+        while True:
+            await self._fetch()
+            await asyncio.sleep(self._refresh_s if self._reached else self._retry_s)
+
+    async def _look_again(self) -> None:
+        """Waits for keys that are newer, unless that was tried a moment ago."""
+        if self._fetching is None:
+            if time.monotonic() < self._next_look:
+                return
+            self._next_look = time.monotonic() + self._cool_down_s
+        await self._fetch()
+
+    async def _fetch(self) -> None:
+        """Waits for the fetch that is under way, or for a new one. Raises nothing."""
+        if self._fetching is None:
+            self._fetching = asyncio.create_task(self._fetch_now())
+        await asyncio.shield(self._fetching)  # a request that is given up must not take the others' fetch with it
+
+    async def _fetch_now(self) -> None:
+        try:
+            self._take_over(_usable_keys(await self._download()))
+        except Exception as failure:  # whatever it is: the refreshing must go on, or withdrawn keys would stay
+            self._reached = False
+            known = len(self._keys)
+            logger.warning("no keys from %s: %r; %d known keys go on working", self._url.host, failure, known)
+        finally:
+            self._fetching = None
+
+    async def _download(self) -> bytes:
+        # Unpacked data would escape the bound on its size.
+        headers = {"accept": "application/json", "accept-encoding": "identity"}
+        async with asyncio.timeout(self._timeout_s), self._client.stream("GET", self._url, headers=headers) as answer:
+            if answer.status_code != 200:
+                raise _UnusableAnswer(f"status {answer.status_code}")
+            body = bytearray()
+            async for part in answer.aiter_raw():
+                body += part
+                if len(body) > MAX_BYTES:
+                    raise _UnusableAnswer(f"more than {MAX_BYTES} bytes")
+            return bytes(body)
+
+    def _take_over(self, keys: tuple[Key, ...]) -> None:
+        if any(key not in keys for key in self._keys):
+            self.generation += 1
+        if keys != self._keys or not self._reached:
+            logger.log(logging.INFO if keys else logging.WARNING, "%d usable keys from %s", len(keys), self._url.host)
+        self._keys = keys
+        self._reached = True
+
+
+def _usable_keys(document: bytes) -> tuple[Key, ...]:
+    """The keys of a document, without those for other purposes (RFC 7517, section 5). Raises where it is no JWKS."""
+    entries = msgspec.json.decode(document, type=_Document).keys
+    if len(entries) > MAX_KEYS:
+        raise _UnusableAnswer(f"more than {MAX_KEYS} keys")
+    keys: list[Key] = []
+    for entry in entries:
+        try:
+            keys.append(from_jwk(entry))
+        except UnusableKey as reason:
+            logger.debug("ignored a published key: %s", reason)
+    return tuple(keys)
