@@ -165,9 +165,7 @@ LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _BOOLEANS = {"true": True, "on": True, "yes": True, "1": True, "false": False, "off": False, "no": False, "0": False}
 
 
-def load(
-    environ: Mapping[str, str] = os.environ, dotenv: Path | None = Path(".env"), **options: object
-) -> Settings:
+def load(environ: Mapping[str, str] = os.environ, dotenv: Path | None = Path(".env"), **options: object) -> Settings:
     """Reads the settings: `options` (from the command line; None means not given) win over `environ`, which wins over
     the file `dotenv`. An empty value in the environment counts as not set.
 
@@ -223,7 +221,9 @@ def as_text(value: object) -> str:
 
 def environment(settings: Settings) -> dict[str, str]:
     """The settings as environment variables, for the processes that `serve` starts."""
-    texts = {field.encode_name.upper(): as_text(getattr(settings, field.name)) for field in msgspec.structs.fields(Settings)}
+    texts = {
+        field.encode_name.upper(): as_text(getattr(settings, field.name)) for field in msgspec.structs.fields(Settings)
+    }
     return {name: text for name, text in texts.items() if text}
 
 
@@ -261,8 +261,9 @@ def _unsafe(settings: Settings, environ: Mapping[str, str]) -> list[str]:
             problems.append("AUTH_JWT_SECRET must be at least 32 bytes")
         if jwks is not None and not _fetchable(jwks):
             problems.append("AUTH_JWKS_URL must be https, or http on loopback")
-    if "AUTH_JWT_SECRET" in environ and environ.get("BETTER_AUTH_SECRET", environ["AUTH_JWT_SECRET"]) != (
-        environ["AUTH_JWT_SECRET"]
+    if (
+        "AUTH_JWT_SECRET" in environ
+        and environ.get("BETTER_AUTH_SECRET", environ["AUTH_JWT_SECRET"]) != (environ["AUTH_JWT_SECRET"])
     ):
         problems.append("AUTH_JWT_SECRET and BETTER_AUTH_SECRET differ: set one of them")
     if "*" in settings.cors_allow_origins and settings.cors_allow_credentials:
@@ -277,6 +278,4 @@ def _fetchable(url: str) -> bool:
         parts = urlsplit(url)
     except ValueError:
         return False
-    return bool(parts.hostname) and (
-        parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)
-    )
+    return bool(parts.hostname) and (parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK))

@@ -1,0 +1,86 @@
+"""Puts the parts together. The only module that knows everybody."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from litestar import Litestar
+from litestar.config.cors import CORSConfig
+
+from service import auth, health, tasks
+from service.auth import Authenticator, ManagedAuthenticator
+from service.database import Database
+from service.entrance import entrance
+from service.limits import Limits
+from service.queries import STATEMENTS, Queries
+from service.refusals import handle_exception
+from service.settings import Settings, SettingsError
+
+EXPOSED_HEADERS = ["ETag", "Link", "Location", "Retry-After", "X-Request-ID", "Idempotency-Replayed"]
+
+
+class Service(Limits):
+    """The ASGI application, with the parts that a server or a test may want to look at."""
+
+    health: health.Health
+    database: Database
+
+
+def create_app(settings: Settings, authenticator: Authenticator | None = None) -> Service:
+    """The service as an ASGI application.
+
+    `settings.database_url` must be set: starting an embedded database is `serve`'s business. `authenticator` replaces
+    the one that the settings ask for. Raises SettingsError.
+    """
+    if settings.database_url is None:
+        raise SettingsError(["DATABASE_URL must be set"])
+    database = Database(
+        settings.database_url.reveal(),
+        connections=settings.db_connections,
+        prepare=settings.db_prepare,
+        connect_timeout_s=settings.connect_timeout_s,
+        statement_timeout_s=settings.statement_timeout_ms / 1000,
+        deadline_s=settings.request_deadline_ms / 1000,
+        most_waiting=settings.max_in_flight,
+        verify=STATEMENTS,
+    )
+    authenticator = authenticator or auth.from_settings(settings)
+    state = health.Health(database)
+
+    @asynccontextmanager
+    async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        await database.open()
+        if isinstance(authenticator, ManagedAuthenticator):
+            await authenticator.start()
+        try:
+            yield
+        finally:
+            state.stopping = True
+            if isinstance(authenticator, ManagedAuthenticator):
+                await authenticator.aclose()
+            await database.close()
+
+    litestar = Litestar(
+        route_handlers=[tasks.router(entrance(authenticator, Queries(database))), health.router(state)],
+        lifespan=[lifespan],
+        exception_handlers={Exception: handle_exception},
+        cors_config=_cors(settings),
+        openapi_config=None,
+        logging_config=None,  # service.logs is the only one to configure logging
+    )
+    service = Service(litestar, max_in_flight=settings.max_in_flight)
+    service.health = state
+    service.database = database
+    return service
+
+
+def _cors(settings: Settings) -> CORSConfig | None:
+    if not settings.cors_allow_origins:
+        return None
+    return CORSConfig(
+        allow_origins=list(settings.cors_allow_origins),
+        allow_credentials=settings.cors_allow_credentials,
+        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+        allow_headers=["Authorization", "Content-Type", "If-Match", "If-None-Match", "Idempotency-Key", "X-Request-ID"],
+        expose_headers=EXPOSED_HEADERS,
+        max_age=600,
+    )

@@ -1,0 +1,86 @@
+"""A statement: one hand-written SQL file, its parameters in order, and the struct its rows become."""
+
+import re
+from collections.abc import Callable, Mapping
+from operator import methodcaller
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+Row = TypeVar("Row")
+Value = bytes | None  # a parameter as it is sent: PostgreSQL's text format, or NULL
+
+_PLACEHOLDER = re.compile(r"%\((\w+)\)s")
+_COMMENT = re.compile(r"--[^\n]*")
+_TEXT = re.compile(r"'(?:[^']|'')*'")
+
+# How a Python value becomes PostgreSQL's text format. The server infers each parameter's type from the statement, so
+# one statement has one prepared form whatever the values (psycopg's own dumpers would pick int2, int4 or int8 by value).
+_ENCODERS: Mapping[type, Callable[[Any], bytes]] = {
+    str: methodcaller("encode"),
+    int: lambda value: b"%d" % value,
+    bool: lambda value: b"t" if value else b"f",
+    bytes: lambda value: b"\\x" + value.hex().encode(),
+    list: lambda values: b"{%s}" % b",".join(b"%d" % value for value in values),  # of int
+}
+
+
+class StatementError(Exception):
+    """A statement's file does not hold what its caller in service/queries.py expects."""
+
+
+class Statement(Generic[Row]):
+    """One statement, ready to be sent.
+
+    `sql` has `$1`… for the file's named placeholders; `make_row` takes a tuple of column values in the order selected;
+    `writes` says whether it may change rows; `key` holds the positions of the parameters that name the row it locks.
+    """
+
+    __slots__ = ("encoders", "key", "make_row", "name", "parameters", "sql", "writes")
+
+    def __init__(
+        self,
+        name: str,
+        text: str,
+        parameters: Mapping[str, type],
+        make_row: Callable[[tuple[Any, ...]], Row],
+        *,
+        key: tuple[str, ...] = (),
+    ) -> None:
+        """Raises StatementError for a file without a leading comment, with two statements, or with placeholders
+        other than `parameters`.
+        """
+        if not text.lstrip().startswith("--"):
+            raise StatementError(f"{name}: the file must begin with a comment that says what the statement promises")
+        bare = _TEXT.sub("''", _COMMENT.sub("", text)).strip()
+        if not bare or ";" in bare.rstrip(";").rstrip():
+            raise StatementError(f"{name}: the file must hold exactly one statement")
+        used = set(_PLACEHOLDER.findall(bare))
+        if unknown := used - parameters.keys():
+            raise StatementError(f"{name}: unknown placeholder {', '.join(sorted(unknown))}")
+        if unused := parameters.keys() - used:
+            raise StatementError(f"{name}: unused parameter {', '.join(sorted(unused))}")
+        order = list(parameters)
+        self.name = name
+        self.sql = _PLACEHOLDER.sub(
+            lambda match: f"${order.index(match[1]) + 1}", _COMMENT.sub("", text).strip().rstrip(";")
+        )
+        self.parameters = tuple(order)
+        self.encoders = tuple(_ENCODERS[kind] for kind in parameters.values())
+        self.make_row = make_row
+        self.writes = re.search(r"\b(insert|update|delete|merge)\b", bare, re.IGNORECASE) is not None
+        self.key = tuple(order.index(part) for part in key)
+
+    def encode(self, values: tuple[object, ...]) -> list[Value]:
+        """The values as they are sent."""
+        return [None if value is None else encode(value) for encode, value in zip(self.encoders, values, strict=True)]
+
+    def __repr__(self) -> str:
+        return f"Statement({self.name!r})"
+
+
+def read(folder: Path, name: str) -> str:
+    """The text of `name`.sql. Raises StatementError where there is no such file."""
+    try:
+        return (folder / f"{name}.sql").read_text("utf-8")
+    except OSError as error:
+        raise StatementError(f"{name}: {folder.name}/{name}.sql cannot be read: {error.strerror}") from error

@@ -1,0 +1,75 @@
+"""The outermost layer: how many requests are worked on at once, and what became of each.
+
+Above the limit the answer is 503 at once, so that what was accepted still meets its deadline. The probes always answer.
+Knows ASGI. Must not know tasks.
+"""
+
+import logging
+from time import perf_counter
+from typing import Any, Protocol
+
+from service import errors
+from service.entrance import ASGIApp
+from service.refusals import refusal
+
+log = logging.getLogger("service.request")
+
+ALWAYS = frozenset({"/livez", "/readyz", "/metrics"})
+SLOW_S = 1.0  # a request slower than this is logged
+
+
+class Observer(Protocol):
+    """Told of each request's end."""
+
+    def observe(self, route: str, method: str, status: int, seconds: float) -> None: ...
+
+
+class Limits:
+    """Wraps the application; counts what is in flight and sheds what is too much."""
+
+    def __init__(self, app: ASGIApp, *, max_in_flight: int, observer: Observer | None = None) -> None:
+        self._app = app
+        self._max = max_in_flight
+        self._observer = observer
+        self.in_flight = 0
+        self.shed = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        raw = scope.get("raw_path")
+        if raw is not None and b"%" in raw:
+            # Routed as sent: a user's id may hold an encoded slash, which decoding would make a separator.
+            scope["path"] = raw.partition(b"?")[0].decode("ascii")
+        begin = perf_counter()
+        self.in_flight += 1
+        try:
+            if self.in_flight > self._max and scope["path"] not in ALWAYS:
+                self.shed += 1
+                await refusal(errors.unavailable(), scope)(scope, receive, send)
+            else:
+                await self._app(scope, receive, send)
+        finally:
+            self.in_flight -= 1
+            seconds = perf_counter() - begin
+            status = scope.get("status", 0)
+            if self._observer is not None:
+                self._observer.observe(scope.get("path_template", ""), scope["method"], status, seconds)
+            if status >= 500 or seconds > SLOW_S:
+                self._log(scope, status, seconds)
+
+    def _log(self, scope: Any, status: int, seconds: float) -> None:
+        failure = scope.get("failure")
+        log.warning(
+            "a request failed" if status >= 500 else "a request was slow",
+            extra={
+                "request_id": scope.get("request_id", b"").decode(),
+                "method": scope["method"],
+                "route": scope.get("path_template", ""),
+                "status": status,
+                "duration_ms": round(seconds * 1000, 1),
+                "sqlstate": getattr(failure, "sqlstate", None),
+                "reason": str(failure).partition("\n")[0] if failure else None,
+            },
+        )

@@ -1,0 +1,132 @@
+"""What the service asks of the database: one typed function for each file under sql/tasks, loaded once at import.
+
+Knows the statements and the structs of their rows. Must not know HTTP or connections. Each function raises
+service.database.Failure.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
+
+from service.database import Database, Statement, StatementError, read
+from service.paths import root
+from service.structs import ID_MAX, Task
+
+Row = TypeVar("Row")
+
+FOLDER = root() / "sql" / "tasks"
+STATEMENTS: list[Statement[Any]] = []
+
+
+class Changed(msgspec.Struct, frozen=True, gc=False):
+    """A task after a write. `matched` is false where the versions asked for stood in the way of it."""
+
+    matched: bool
+    task: Task
+
+
+class Deleted(msgspec.Struct, frozen=True, gc=False):
+    """A task that was deleted or, with `matched` false, kept. `version` is its last or its present one."""
+
+    matched: bool
+    version: int
+
+
+def _statement(
+    name: str, parameters: dict[str, type], make_row: Callable[[Any], Row], *, key: tuple[str, ...] = ()
+) -> Statement[Row]:
+    statement = Statement(name, read(FOLDER, name), parameters, make_row, key=key)
+    STATEMENTS.append(statement)
+    return statement
+
+
+def _task(row: tuple[Any, ...]) -> Task:
+    return Task(*row)
+
+
+def _changed(row: tuple[Any, ...]) -> Changed:
+    return Changed(row[0], Task(*row[1:]))
+
+
+def _deleted(row: tuple[Any, ...]) -> Deleted:
+    return Deleted(*row)
+
+
+_PAGE = {"user_id": str, "newest": int, "rows": int}
+_ROW = ("user_id", "task_id")  # what a write locks
+
+GET = _statement("get", {"user_id": str, "task_id": int}, _task)
+LIST = _statement("list", _PAGE, _task)
+LIST_OPEN = _statement("list_open", _PAGE, _task)
+LIST_COMPLETED = _statement("list_completed", _PAGE, _task)
+CREATE = _statement("create", {"user_id": str, "title": str, "description": str, "completed": bool}, _task)
+UPDATE = _statement(
+    "update",
+    {
+        "user_id": str,
+        "task_id": int,
+        "title": str,
+        "description": str,
+        "sets_description": bool,
+        "completed": bool,
+        "versions": list,
+    },
+    _changed,
+    key=_ROW,
+)
+TOGGLE = _statement("toggle", {"user_id": str, "task_id": int, "completed": bool, "versions": list}, _changed, key=_ROW)
+DELETE = _statement("delete", {"user_id": str, "task_id": int, "versions": list}, _deleted, key=_ROW)
+
+if unused := {path.stem for path in FOLDER.glob("*.sql")} - {statement.name for statement in STATEMENTS}:
+    raise StatementError(f"nothing calls {', '.join(sorted(unused))}")
+
+
+class Queries:
+    """The statements, bound to a database. `versions` are those a write may meet; None: any."""
+
+    __slots__ = ("database",)
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def get(self, user_id: str, task_id: int) -> Task | None:
+        """The user's task, or None."""
+        return await self.database.one(GET, user_id, task_id)
+
+    async def list(self, user_id: str, completed: bool | None, after: int | None, rows: int) -> list[Task]:
+        """At most `rows` of the user's tasks, newest first: those older than the task `after`, if given."""
+        statement = LIST if completed is None else LIST_COMPLETED if completed else LIST_OPEN
+        return await self.database.all(statement, user_id, ID_MAX if after is None else after - 1, rows)
+
+    async def create(self, user_id: str, title: str, description: str | None, completed: bool) -> Task:
+        """The task as it was created."""
+        task = await self.database.one(CREATE, user_id, title, description, completed)
+        assert task is not None
+        return task
+
+    async def update(
+        self,
+        user_id: str,
+        task_id: int,
+        *,
+        title: str | None,
+        sets_description: bool,
+        description: str | None,
+        completed: bool | None,
+        versions: "list[int] | None",
+    ) -> Changed | None:
+        """Changes what is given: a title or a completed that is None is not. None: there is no such task."""
+        return await self.database.one(
+            UPDATE, user_id, task_id, title, description, sets_description, completed, versions
+        )
+
+    async def toggle(
+        self, user_id: str, task_id: int, completed: bool | None, versions: "list[int] | None"
+    ) -> Changed | None:
+        """Flips completed, or sets it where it is given. None: there is no such task."""
+        return await self.database.one(TOGGLE, user_id, task_id, completed, versions)
+
+    async def delete(self, user_id: str, task_id: int, versions: "list[int] | None") -> Deleted | None:
+        """Deletes the task. None: there is no such task."""
+        return await self.database.one(DELETE, user_id, task_id, versions)

@@ -1,0 +1,94 @@
+"""The answers: light ASGI callables, made once the struct is at hand.
+
+Litestar's own way from a returned struct to bytes costs 52 µs a request (response object, header and cookie merging,
+encoder look-up); these cost one encode and one list. Knows HTTP's response side. Must not know statements.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+
+from service.errors import ErrorBody, Problem
+from service.structs import Task
+
+Header = tuple[bytes, bytes]
+
+encode = msgspec.json.Encoder().encode
+
+# On every answer: browsers must not guess another type.
+_NO_SNIFF = (b"x-content-type-options", b"nosniff")
+_JSON = (b"content-type", b"application/json")
+_NO_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
+# Small bodies are most: their length headers are made once.
+_LENGTHS = [(b"content-length", b"%d" % length) for length in range(4096)]
+
+
+class Answer:
+    """A whole answer. `headers` are ready for ASGI; content-type and content-length are added for a body."""
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, status: int, body: bytes, headers: Sequence[Header] = ()) -> None:
+        self.status = status
+        self.body = body
+        length = len(body)
+        self.headers = [
+            *headers,
+            _JSON,
+            _NO_SNIFF,
+            _LENGTHS[length] if length < 4096 else (b"content-length", b"%d" % length),
+        ]
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        scope["status"] = self.status  # for the metrics and the log
+        await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
+        await send({"type": "http.response.body", "body": self.body})
+
+
+class EmptyAnswer(Answer):
+    """An answer that has no body: 204, 304."""
+
+    __slots__ = ()
+
+    def __init__(self, status: int, headers: Sequence[Header] = ()) -> None:
+        self.status = status
+        self.body = b""
+        self.headers = [*headers, _NO_SNIFF]
+
+
+class StreamedAnswer(Answer):
+    """An answer whose body is sent as it comes. If `chunks` fails, the connection is cut: a client never takes a part
+    for the whole.
+    """
+
+    __slots__ = ("_chunks",)
+
+    def __init__(self, status: int, chunks: AsyncIterator[bytes]) -> None:
+        self.status = status
+        self.headers = [_JSON, _NO_SNIFF]
+        self._chunks = chunks
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        scope["status"] = self.status
+        await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
+        if scope["method"] != "HEAD":
+            async for chunk in self._chunks:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+def etag(version: int) -> Header:
+    """The ETag of a task's version."""
+    return (b"etag", b'"%d"' % version)
+
+
+def task_answer(task: Task, status: int = 200, headers: Sequence[Header] = ()) -> Answer:
+    """A single task, with its ETag."""
+    return Answer(status, encode(task), ((b"etag", b'"%d"' % task.version), *headers))
+
+
+def problem_answer(problem: Problem) -> Answer:
+    """Any error: the one shape."""
+    return Answer(problem.status, encode(ErrorBody(problem.message, problem.field)), problem.headers)

@@ -1,0 +1,9 @@
+-- Creates a task, and the user's row with the first one: nothing has to be registered before.
+-- Two first tasks at once make one row in users: the later waits for the earlier and then does nothing.
+-- Served by users_pkey.
+WITH owner AS (
+    INSERT INTO users (id) VALUES (%(user_id)s) ON CONFLICT (id) DO NOTHING
+)
+INSERT INTO tasks (user_id, title, description, completed)
+VALUES (%(user_id)s, %(title)s, %(description)s, %(completed)s)
+RETURNING id, user_id, title, description, completed, version, created_at, updated_at

@@ -1,0 +1,31 @@
+-- Flips completed, or sets it where `completed` is given. A set to what it is already changes nothing, so a retry is safe.
+-- With `versions`, nothing changes unless the task's version is one of them.
+-- Answers the task as it then is, with `matched` false where the version stood in the way; no row where there is no such
+-- task. A task that was not changed is read FOR SHARE, so that what is answered is its newest state even where another
+-- request has just changed it. Served by tasks_pkey.
+WITH changed AS (
+    UPDATE tasks
+    SET
+        completed = coalesce(%(completed)s, NOT completed),
+        version = version + 1,
+        updated_at = clock_timestamp()
+    WHERE user_id = %(user_id)s AND id = %(task_id)s
+        AND (%(versions)s::integer [] IS NULL OR version = ANY (%(versions)s::integer []))
+        AND completed <> coalesce(%(completed)s, NOT completed)
+    RETURNING id, user_id, title, description, completed, version, created_at, updated_at
+),
+
+unchanged AS (
+    SELECT id, user_id, title, description, completed, version, created_at, updated_at
+    FROM tasks
+    WHERE user_id = %(user_id)s AND id = %(task_id)s AND NOT EXISTS (SELECT FROM changed)
+    FOR SHARE
+)
+
+SELECT true AS matched, id, user_id, title, description, completed, version, created_at, updated_at
+FROM changed
+UNION ALL
+SELECT
+    %(versions)s::integer [] IS NULL OR version = ANY (%(versions)s::integer []) AS matched,
+    id, user_id, title, description, completed, version, created_at, updated_at
+FROM unchanged
