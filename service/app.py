@@ -1,6 +1,6 @@
 """Puts the parts together. The only module that knows everybody."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from litestar import Litestar
@@ -47,7 +47,7 @@ def create_app(settings: Settings, authenticator: Authenticator | None = None) -
     state = health.Health(database)
 
     @asynccontextmanager
-    async def lifespan(_: Litestar) -> AsyncIterator[None]:
+    async def lifespan(_: Litestar) -> AsyncGenerator[None]:
         await database.open()
         if isinstance(authenticator, ManagedAuthenticator):
             await authenticator.start()

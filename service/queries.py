@@ -4,7 +4,7 @@ Knows the statements and the structs of their rows. Must not know HTTP or connec
 service.database.Failure.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -34,22 +34,22 @@ class Deleted(msgspec.Struct, frozen=True, gc=False):
 
 
 def _statement(
-    name: str, parameters: dict[str, type], make_row: Callable[[Any], Row], *, key: tuple[str, ...] = ()
+    name: str, parameters: dict[str, type], make_row: Callable[[Sequence[Any]], Row], *, key: tuple[str, ...] = ()
 ) -> Statement[Row]:
     statement = Statement(name, read(FOLDER, name), parameters, make_row, key=key)
     STATEMENTS.append(statement)
     return statement
 
 
-def _task(row: tuple[Any, ...]) -> Task:
+def _task(row: Sequence[Any]) -> Task:
     return Task(*row)
 
 
-def _changed(row: tuple[Any, ...]) -> Changed:
+def _changed(row: Sequence[Any]) -> Changed:
     return Changed(row[0], Task(*row[1:]))
 
 
-def _deleted(row: tuple[Any, ...]) -> Deleted:
+def _deleted(row: Sequence[Any]) -> Deleted:
     return Deleted(*row)
 
 

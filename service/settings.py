@@ -165,7 +165,11 @@ LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _BOOLEANS = {"true": True, "on": True, "yes": True, "1": True, "false": False, "off": False, "no": False, "0": False}
 
 
-def load(environ: Mapping[str, str] = os.environ, dotenv: Path | None = Path(".env"), **options: object) -> Settings:
+def load(
+    environ: Mapping[str, str] = os.environ,
+    dotenv: Path | None = Path(".env"),
+    options: Mapping[str, str | int | None] | None = None,
+) -> Settings:
     """Reads the settings: `options` (from the command line; None means not given) win over `environ`, which wins over
     the file `dotenv`. An empty value in the environment counts as not set.
 
@@ -184,7 +188,7 @@ def load(environ: Mapping[str, str] = os.environ, dotenv: Path | None = Path(".e
     values: dict[str, Any] = {}
     for field in msgspec.structs.fields(Settings):
         name = field.encode_name.upper()
-        given = options.get(field.name)
+        given = (options or {}).get(field.name)
         if given is None and name not in texts:
             continue
         try:
@@ -248,8 +252,8 @@ def _unsafe(settings: Settings, environ: Mapping[str, str]) -> list[str]:
     loopback = settings.host in LOOPBACK
     if settings.auth_mode is None and not (settings.embedded and loopback):
         problems.append(
-            "AUTH_MODE must be set when DATABASE_URL is set or HOST is not loopback: jwt, or none if a gateway in front "
-            "checks who is calling"
+            "AUTH_MODE must be set when DATABASE_URL is set or HOST is not loopback: jwt, or none if a gateway in "
+            "front checks who is calling"
         )
     secret, jwks = settings.auth_jwt_secret, settings.auth_jwks_url
     if settings.auth_mode == "jwt":

@@ -60,7 +60,7 @@ class TaskUpdate(_ReadOnly):
     """What is to change: absent is not null. Raises Problem (400) for a value that breaks a rule, or with no field."""
 
     title: str | UnsetType = UNSET
-    description: str | None | UnsetType = UNSET
+    description: str | UnsetType | None = UNSET
     completed: bool | UnsetType = UNSET
 
     def __post_init__(self) -> None:

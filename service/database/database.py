@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import logging
 import random
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
@@ -87,7 +87,7 @@ class Stats:
         self.rescued = 0
         self.failures: Counter[str] = Counter()  # by SQLSTATE class, "lost" and "timeout"
         self.statements: Counter[str] = Counter()  # by statement name
-        self.seconds: Counter[str] = Counter()  # by statement name, waiting included
+        self.seconds: defaultdict[str, float] = defaultdict(float)  # by statement name, waiting included
 
 
 class Database:
@@ -133,7 +133,7 @@ class Database:
         self._next_attempt = 0.0
         self._closing = False
         self._loop: asyncio.AbstractEventLoop
-        self._pool = AsyncNullConnectionPool(
+        self._pool: AsyncNullConnectionPool[psycopg.AsyncConnection[Any]] = AsyncNullConnectionPool(
             conninfo,
             # A lane keeps its connection for long, so the pool's part is to open, bound and close. A pool that kept
             # spare connections would also reconnect by itself, and so keep a suspended Neon compute awake.
@@ -163,7 +163,8 @@ class Database:
         """Takes nothing new, lets what is under way end within `grace_s`, and gives every connection back."""
         self._closing = True
         end = self._loop.time() + grace_s
-        while self.under_way and self._loop.time() < end:
+        # Looked at now and then, once in a process's life: an event would cost every call.
+        while self.under_way and self._loop.time() < end:  # noqa: ASYNC110
             await asyncio.sleep(SWEEP_S)
         for timer in (self._sweeper, self._housekeeper):
             if timer is not None:

@@ -1,8 +1,8 @@
 """A lane: one pooled connection in pipeline mode, with many statements under way on it at once.
 
 psycopg's `execute` costs about 100 µs of CPU a query; the same connection driven through libpq's pipeline mode
-(`psycopg.pq`) costs about 15. A lane sends each statement at once, followed by a Sync of its own, so that every statement
-is its own transaction and a failure touches nobody else, and hands out the replies in the order sent.
+(`psycopg.pq`) costs about 15. A lane sends each statement at once, followed by a Sync of its own, so that every
+statement is its own transaction and a failure touches nobody else, and hands out the replies in the order sent.
 
 Knows libpq's protocol states. Must not know pools, scheduling, retries or what a statement means: what a call's end
 entails is the owner's business.
@@ -61,8 +61,9 @@ class Lane:
     """Drives `connection`, which must be idle and in autocommit.
 
     `ended(lane, call, result, error)` is called once for every call sent, in order: with the result, or with the error
-    result that PostgreSQL gave. `lost(lane, calls, reason, sqlstate)` is called once, when the connection cannot be used
-    any more, with the calls that got no answer and PostgreSQL's code where it gave one. The connection is left for the owner to close.
+    result that PostgreSQL gave. `lost(lane, calls, reason, sqlstate)` is called once, when the connection cannot be
+    used any more, with the calls that got no answer and PostgreSQL's code where it gave one. The connection is left for
+    the owner to close.
     """
 
     __slots__ = (

@@ -1,7 +1,7 @@
 """A statement: one hand-written SQL file, its parameters in order, and the struct its rows become."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from operator import methodcaller
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -14,7 +14,7 @@ _COMMENT = re.compile(r"--[^\n]*")
 _TEXT = re.compile(r"'(?:[^']|'')*'")
 
 # How a Python value becomes PostgreSQL's text format. The server infers each parameter's type from the statement, so
-# one statement has one prepared form whatever the values (psycopg's own dumpers would pick int2, int4 or int8 by value).
+# one statement has one prepared form whatever the values; psycopg's own dumpers would pick int2, int4 or int8 by value.
 _ENCODERS: Mapping[type, Callable[[Any], bytes]] = {
     str: methodcaller("encode"),
     int: lambda value: b"%d" % value,
@@ -42,7 +42,7 @@ class Statement(Generic[Row]):
         name: str,
         text: str,
         parameters: Mapping[str, type],
-        make_row: Callable[[tuple[Any, ...]], Row],
+        make_row: Callable[[Sequence[Any]], Row],
         *,
         key: tuple[str, ...] = (),
     ) -> None:

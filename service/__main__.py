@@ -1,0 +1,173 @@
+"""The command line: `tasks-service`, the same as `python -m service`.
+
+Exit codes: 0 done, 1 it failed (one line says why and what to do), 2 wrong usage. A password never appears.
+"""
+
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from service import __version__, embedded, logs, server
+from service.database.conninfo import libpq_environment
+from service.settings import Secret, Settings, SettingsError, load
+
+
+class Failed(click.ClickException):
+    """One line on standard error, exit code 1."""
+
+    def show(self, file: Any = None) -> None:
+        with suppress(OSError):
+            click.echo(f"{click.style('failed:', fg='red', bold=True)} {self.message}", err=True)
+
+
+def settings_of(**options: str | int | None) -> Settings:
+    """The settings. Raises Failed with every problem, each on a line."""
+    try:
+        return load(options=options)
+    except SettingsError as error:
+        raise Failed("the settings cannot be used\n" + "\n".join(f"  {line}" for line in error.problems)) from None
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="tasks-service")
+def cli() -> None:
+    """A user-scoped task service over HTTP. Settings come from the environment and .env: see .env.example."""
+
+
+@cli.command()
+@click.option("--host", help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0: any free one.")
+@click.option("--workers", type=click.IntRange(1, 64), help="Processes that serve.")
+@click.option("--server", "server_name", type=click.Choice(["uvicorn", "granian"]), help="The HTTP server.")
+def serve(host: str | None, port: int | None, workers: int | None, server_name: str | None) -> None:
+    """Serves; without DATABASE_URL on a PostgreSQL of its own."""
+    settings = settings_of(host=host, port=port, workers=workers, server=server_name)
+    logs.configure(settings.log_level, settings.log_format)
+    try:
+        listener = server.bind(settings.host, settings.port)
+    except OSError as error:
+        raise Failed(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from None
+    with ExitStack() as stack:
+        stack.callback(listener.close)
+        complete = stack.enter_context(_database(settings))
+        _migrate(complete)
+        _greet(settings, listener.getsockname()[1])
+        try:
+            server.serve(complete, listener)
+        except (RuntimeError, SettingsError) as error:
+            raise Failed(str(error)) from None
+
+
+@cli.command(context_settings={"ignore_unknown_options": True, "help_option_names": []}, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def psql(arguments: tuple[str, ...]) -> None:
+    """Opens psql on the database in use, the embedded one included. ARGUMENTS go to psql as they are."""
+    settings = settings_of(auth_mode="none")
+    with ExitStack() as stack:
+        if settings.database_url is None:
+            url = stack.enter_context(_embedded_in_use(settings))
+            program = str(embedded.bin_dir() / "psql")
+        else:
+            url = settings.database_url.reveal()
+            program = shutil.which("psql") or ""
+            if not program:
+                with suppress(embedded.EmbeddedError):
+                    program = str(embedded.bin_dir() / "psql")
+            if not program:
+                raise Failed("psql is not installed: install PostgreSQL's client or the extra `embedded`")
+        # Not as an argument: a process list would show the password.
+        done = subprocess.run([program, *arguments], env=os.environ | libpq_environment(url), check=False)
+    sys.exit(done.returncode)
+
+
+@contextmanager
+def _embedded_in_use(settings: Settings) -> Generator[str]:
+    try:
+        with embedded.using(Path(settings.tasks_data_dir)) as url:
+            yield url
+    except embedded.EmbeddedError as error:
+        raise Failed(str(error)) from None
+
+
+def _migrate(settings: Settings) -> None:
+    """Brings the schema up to date, or makes sure that it is. A database that is away is not a reason to stop."""
+    from service import migrate
+
+    url = settings.migration_database_url or settings.database_url
+    assert url is not None
+    if settings.migrates_on_start:
+        migrate.apply(url.reveal())
+
+
+def _greet(settings: Settings, port: int) -> None:
+    """Says where everything is."""
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    base = f"http://{host}:{port}"
+    database = "embedded, in " + settings.tasks_data_dir if settings.database_url is None else "DATABASE_URL"
+    for name, what in (
+        ("API", f"{base}/api/{{user_id}}/tasks"),
+        ("Docs", f"{base}/docs"),
+        ("Database", database),
+    ):
+        click.echo(f"{click.style(f'{name:9}', bold=True)} {what}")
+    if settings.authenticates == "none":
+        click.echo(click.style("AUTH_MODE=none: whoever can reach this port can act as any user", fg="yellow"))
+    sys.stdout.flush()
+
+
+@contextmanager
+def _database(settings: Settings) -> Generator[Settings]:
+    """The settings with a database: the one they name, or an embedded one for as long as this lasts."""
+    if settings.database_url is not None:
+        yield settings
+        return
+    cluster = embedded.Embedded(Path(settings.tasks_data_dir))
+    try:
+        cluster.start()
+    except embedded.EmbeddedError as error:
+        raise Failed(str(error)) from None
+    over = threading.Event()
+    watch = threading.Thread(target=_keep_running, args=(cluster, over), daemon=True)
+    watch.start()
+    try:
+        yield msgspec.structs.replace(
+            settings,
+            database_url=Secret(cluster.url),
+            auth_mode=settings.authenticates,
+            migrate_on_start=settings.migrates_on_start,
+        )
+    finally:
+        over.set()
+        watch.join()
+        cluster.stop()
+
+
+def _keep_running(cluster: embedded.Embedded, over: threading.Event) -> None:
+    while not over.wait(0.5):
+        with suppress(embedded.EmbeddedError):
+            if cluster.ensure_running():
+                logging.getLogger("service.server").error("the embedded database had died and was started again")
+
+
+def main() -> None:
+    """Runs the command line."""
+    try:
+        cli.main(prog_name="tasks-service")
+    except BrokenPipeError:
+        # The reader of our output is gone; what is still buffered has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

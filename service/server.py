@@ -1,0 +1,182 @@
+"""Runs the application on an HTTP server: one process, or several on one port, until a signal.
+
+Knows uvicorn and granian. Must not know tasks or where the database came from.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+from collections.abc import Generator
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors.multiprocess import Multiprocess, Process
+
+from service import logs
+from service.app import Service, create_app
+from service.settings import Settings, environment, load
+
+log = logging.getLogger("service.server")
+
+BACKLOG = 2048  # connections that wait to be accepted: a burst of clients that all connect at once
+KEEP_ALIVE_S = 75  # longer than load balancers keep idle connections (60 s is common), so that they close first
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def app() -> Service:
+    """The application of a worker process, which has its settings from its environment alone."""
+    settings = load(dotenv=None)
+    logs.configure(settings.log_level, settings.log_format)
+    return create_app(settings)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """The listening socket that all workers share. Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+        listener.set_inheritable(True)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def serve(settings: Settings, listener: socket.socket) -> None:
+    """Serves until SIGTERM or SIGINT, then finishes what is in flight; a second signal stops at once."""
+    os.environ.update(environment(settings))
+    if settings.server == "granian":
+        _serve_granian(settings, listener)
+    elif settings.workers == 1:
+        _Server(_config(settings)).run([listener])
+    else:
+        _Supervisor(_config(settings), [listener]).run()
+
+
+def _config(settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        "service.server:app",
+        factory=True,
+        workers=settings.workers,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        interface="asgi3",
+        log_config=None,  # service.logs
+        access_log=False,  # what matters is logged by service.limits
+        server_header=False,
+        date_header=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=settings.shutdown_grace_s,  # unset, uvicorn waits without end
+    )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, whose end by a signal is not a failure."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Like uvicorn's, but does not raise the signal again when all is done: the exit status is 0."""
+        before = {number: signal.signal(number, self.handle_exit) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit:
+            self.force_exit = True
+            for task in self.server_state.tasks:
+                task.get_loop().call_soon_threadsafe(task.cancel)
+        self.should_exit = True
+        application: Any = getattr(self.config, "loaded_app", None)
+        while application is not None and not isinstance(application, Service):
+            application = getattr(application, "app", None)  # within uvicorn's proxy-headers middleware
+        if application is not None:
+            application.health.stopping = True
+
+
+class _Process(Process):
+    """A worker of the supervisor."""
+
+    @property
+    def server(self) -> uvicorn.Server:
+        if self._server is None:
+            self._server = _Server(self.config)
+        return self._server
+
+
+class _Supervisor(Multiprocess):
+    """Keeps `workers` processes on one socket; one that dies is replaced. uvicorn's, but for what a signal does."""
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
+        super().__init__(config, sockets)
+        for number in SIGNALS:
+            signal.signal(number, self._stop)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        for process in self.processes:
+            if process.process.is_alive() and process.pid is not None:
+                os.kill(process.pid, number)  # the second one makes a worker stop at once
+        self.should_exit.set()
+
+    def _start(self) -> Process:
+        process = _Process(self.config, self.sockets)
+        process.start()
+        return process
+
+    def run(self) -> None:
+        """Returns when every worker has ended. Raises RuntimeError where they cannot start."""
+        self.processes = [self._start() for _ in range(self.processes_num)]
+        while not self.should_exit.wait(0.5):
+            self.handle_signals()  # SIGHUP: replace each worker; SIGTTIN, SIGTTOU: one more, one less
+            self._replace_dead()
+        for process in self.processes:
+            process.join()
+
+    def _replace_dead(self) -> None:
+        for index, process in enumerate(self.processes):
+            if process.process.is_alive():
+                continue
+            if process.exitcode == STARTUP_FAILURE:
+                self._stop(signal.SIGTERM, None)
+                raise RuntimeError("a worker could not start: its log line says why")
+            log.error("a worker died and is replaced", extra={"worker": process.pid, "exit_code": process.exitcode})
+            self.processes[index] = self._start()
+
+
+def _serve_granian(settings: Settings, listener: socket.socket) -> None:
+    try:
+        from granian.constants import HTTPModes, Interfaces, Loops
+        from granian.server import Server
+    except ImportError:
+        raise RuntimeError("SERVER=granian needs the extra: pip install 'tasks-service[granian]'") from None
+    host, port = listener.getsockname()[:2]
+    listener.close()  # granian binds for itself, in each worker
+    Server(
+        "service.server:app",
+        factory=True,
+        address=host,
+        port=port,
+        interface=Interfaces.ASGI,
+        loop=Loops.uvloop,
+        http=HTTPModes.http1,
+        workers=settings.workers,
+        websockets=False,
+        backlog=BACKLOG,
+        log_enabled=False,
+        respawn_failed_workers=True,
+        workers_kill_timeout=settings.shutdown_grace_s,
+    ).serve()

@@ -1,0 +1,109 @@
+"""One PostgreSQL for the whole run; a migrated template, from which a test that wants a database of its own clones it;
+one service for the tests that only need a user of their own.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from itertools import count
+from uuid import uuid4
+
+import httpx
+import psycopg
+import pytest
+
+from service import embedded, migrate
+from tests.running import RunningService
+
+_numbers = count(1)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[embedded.Embedded]:
+    """A PostgreSQL that is thrown away afterwards."""
+    with embedded.temporary({"max_connections": "300"}) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def template(cluster: embedded.Embedded) -> str:
+    """The name of a migrated database that nobody is connected to."""
+    with psycopg.connect(cluster.url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE template_tasks")
+    migrate.apply(named(cluster.url, "template_tasks"))
+    return "template_tasks"
+
+
+@pytest.fixture(scope="session")
+def clone(cluster: embedded.Embedded, template: str) -> Callable[[], str]:
+    """Makes a migrated, empty database and returns its URL."""
+
+    def make() -> str:
+        name = f"test_{next(_numbers)}"
+        with psycopg.connect(cluster.url, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return named(cluster.url, name)
+
+    return make
+
+
+@pytest.fixture
+def database_url(clone: Callable[[], str]) -> str:
+    """A migrated, empty database for one test."""
+    return clone()
+
+
+@pytest.fixture(scope="session")
+def shared_database_url(clone: Callable[[], str]) -> str:
+    """The database behind `service`."""
+    return clone()
+
+
+@pytest.fixture(scope="session")
+def service(shared_database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
+    """The service that most API tests talk to. TASKS_TEST_SERVER=granian runs them on granian."""
+    with RunningService(
+        tmp_path_factory.mktemp("service"),
+        DATABASE_URL=shared_database_url,
+        AUTH_MODE="none",
+        SERVER=os.environ.get("TASKS_TEST_SERVER", "uvicorn"),
+    ) as running:
+        wait_ready(running.url)
+        yield running
+
+
+@pytest.fixture(scope="session")
+def client(service: RunningService) -> Iterator[httpx.Client]:
+    """A client of `service`."""
+    with httpx.Client(base_url=service.url, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture
+def user() -> str:
+    """A user that no other test has."""
+    return f"user-{uuid4()}"
+
+
+@pytest.fixture
+def tasks(user: str) -> str:
+    """The path of that user's tasks."""
+    return f"/api/{user}/tasks"
+
+
+def named(url: str, database: str) -> str:
+    """A conninfo URL of another database of the same cluster."""
+    return psycopg.conninfo.make_conninfo(url, dbname=database)
+
+
+def wait_ready(url: str, timeout_s: float = 20) -> None:
+    """Returns when /readyz answers 200."""
+    end = time.monotonic() + timeout_s
+    while True:
+        try:
+            if httpx.get(url + "/readyz").status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        assert time.monotonic() < end, "the service did not become ready"
+        time.sleep(0.02)

@@ -1,0 +1,74 @@
+"""The real service as a process of its own, on a free port, for tests that talk to it over HTTP."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+ROOT = Path(__file__).parent.parent
+START_S = 30
+
+
+class RunningService:
+    """`tasks-service serve` with these settings (names as in the environment). `url` is its base URL."""
+
+    def __init__(self, cwd: Path, **settings: str) -> None:
+        clean = {name: text for name, text in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
+        self._environment: Mapping[str, str] = clean | {"PORT": "0", "PYTHONPATH": str(ROOT)} | settings
+        self._cwd = cwd
+        self.lines: list[str] = []  # what it wrote, standard output and error together
+        self._greeted = threading.Event()
+        self.url = ""
+
+    def start(self) -> Self:
+        """Returns when the port is known. Raises RuntimeError with what it wrote where it ends before."""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "service", "serve"],
+            env=self._environment,
+            cwd=self._cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        if not self._greeted.wait(START_S) or not self.url:
+            self.stop()
+            raise RuntimeError("the service did not start:\n" + "\n".join(self.lines))
+        return self
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip("\n"))
+            if match := re.match(r"API\s+(http://\S+)/api/", line):
+                self.url = match[1]
+                self._greeted.set()
+        self._greeted.set()
+
+    def stop(self, number: int = signal.SIGTERM, timeout_s: float = 30) -> int:
+        """Sends a signal and returns the exit status; kills the whole session where it does not end in time."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(timeout_s)
+        finally:
+            if self.process.poll() is None:
+                os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.wait()
+            self._reader.join(5)
+            assert self.process.stdout is not None
+            self.process.stdout.close()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
