@@ -1,0 +1,86 @@
+"""The closed loop: wrk keeps `connections` requests under way and sends the next when one is answered. Finds the peak.
+
+Its latencies are those of clients that wait their turn, not of clients that come when they come: for those, see rate.py.
+"""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tests.load.targets import Target, cpu_s, memory_mb
+
+SCRIPT = Path(__file__).with_name("closed.lua")
+OPERATIONS = ("get", "list", "create", "toggle", "mixed")
+
+
+class Aim(msgspec.Struct):
+    """What is asked for: random tasks of the data that database.load made or, with `ids`, those of one user."""
+
+    users: int = 1000
+    tasks: int = 100_000
+    token: str = ""
+    user: str = ""
+    ids: str = ""  # a file with a task id on each line
+
+
+class Sample(msgspec.Struct):
+    """One measurement. Latencies in ms; CPU in µs a request, None where the processes are not ours."""
+
+    target: str
+    operation: str
+    connections: int
+    requests: int
+    rps: float
+    p50: float
+    p90: float
+    p99: float
+    p999: float
+    errors: dict[str, int]
+    service_us: float | None = None
+    postgres_us: float | None = None
+    largest_mb: float | None = None
+    together_mb: float | None = None
+
+    @property
+    def failed(self) -> int:
+        return sum(self.errors.values())
+
+
+def measure(
+    target: Target, operation: str, aim: Aim, postgres: int | None, *, connections: int, seconds: float, seed: int = 1
+) -> Sample:
+    """One run of wrk. `postgres` is the pid of the postmaster."""
+    pids = (target.pid, postgres)
+    before = [pid and cpu_s(pid) for pid in pids]
+    found = _wrk(target.url, operation, aim, connections, seconds, seed)
+    after = [pid and cpu_s(pid) for pid in pids]
+    service_us, postgres_us = (
+        None if end is None or start is None else (end - start) / max(found["requests"], 1) * 1e6
+        for start, end in zip(before, after, strict=True)
+    )
+    largest_mb, together_mb = memory_mb(target.pid) if target.pid else (None, None)
+    return Sample(
+        target=target.name,
+        operation=operation,
+        connections=connections,
+        rps=found["requests"] / found.pop("seconds"),
+        service_us=service_us,
+        postgres_us=postgres_us,
+        largest_mb=largest_mb,
+        together_mb=together_mb,
+        **found,
+    )
+
+
+def _wrk(url: str, operation: str, aim: Aim, connections: int, seconds: float, seed: int) -> dict[str, Any]:
+    arguments = [operation, str(aim.users), str(aim.tasks), str(seed), aim.token, aim.user]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "10s", "-s", str(SCRIPT)]
+    done = subprocess.run(
+        [*command, url, "--", *arguments, *([aim.ids] if aim.ids else [])], capture_output=True, text=True
+    )
+    if done.returncode:
+        raise RuntimeError(f"wrk failed: {done.stderr or done.stdout}")
+    return json.loads(done.stdout.strip().splitlines()[-1])

@@ -1,0 +1,81 @@
+"""A throw-away PostgreSQL for measurements, set up as one would for real work, and the data in it.
+
+Task `i` belongs to user `(i - 1) % users + 1`, so who draws a number knows its owner without asking. It also spreads each
+user's tasks over the table, as they are where users add a task now and then: a page of 50 is 50 heap pages, the worst.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import psycopg
+from rich.progress import Progress
+
+from service.embedded import Embedded, bin_dir
+
+ROOT = Path(__file__).parents[2]
+CHUNK = 50_000  # rows a statement loads: small enough for a progress bar that moves
+
+# What is not named here is as PostgreSQL 18 comes: fsync, synchronous_commit and full_page_writes on, autovacuum on.
+SETTINGS = {
+    "shared_buffers": f"{min(psutil.virtual_memory().total // 4, 4 << 30) >> 20}MB",  # a quarter, as its manual advises
+    "max_wal_size": "8GB",  # so that checkpoints come by time,
+    "checkpoint_timeout": "15min",  # and not in one of two runs that are compared
+    "max_connections": "300",
+    # Durable, as it comes; here so that the report says so, and a default that changes cannot flatter it.
+    "fsync": "on",
+    "synchronous_commit": "on",
+}
+
+USERS = "INSERT INTO users (id) SELECT 'user-' || u FROM generate_series(1, %s) AS u"
+TASKS = """
+    INSERT INTO tasks (user_id, id, title, description, completed, created_at, updated_at) OVERRIDING SYSTEM VALUE
+    SELECT 'user-' || ((i - 1) %% %(users)s + 1), i, 'Task number ' || i || ': buy milk & “bread”',
+        CASE WHEN i %% 3 > 0 THEN 'Before noon, because the shop closes early <today>.' END, i %% 4 > 0, made, made
+    FROM generate_series(%(first)s::bigint, %(last)s) AS i,
+        LATERAL (SELECT timestamptz '2026-01-01Z' + i * interval '1.234567 s' AS made)"""
+
+
+@contextmanager
+def cluster(**settings: str) -> Generator[Embedded]:
+    """A PostgreSQL in a folder of its own, on disk, gone afterwards; `settings` on top of SETTINGS."""
+    with tempfile.TemporaryDirectory(prefix="tasks-load-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o711)  # PostgreSQL runs as an account of its own where the harness is root
+        with Embedded(Path(folder), SETTINGS | settings) as embedded:
+            yield embedded
+
+
+def migrate(url: str) -> None:
+    """The schema, made by the service's own command."""
+    for file in sorted((ROOT / "migrations").glob("*.sql")):
+        if ".rollback." not in file.name:
+            subprocess.run([bin_dir() / "psql", "-q", "-v", "ON_ERROR_STOP=1", "-f", file, url], check=True, env=os.environ | {"PGOPTIONS": "-c client_min_messages=warning"})
+
+
+def load(url: str, users: int, tasks: int, progress: Progress) -> None:
+    """Replaces what is in the tables by `tasks` tasks of `users` users."""
+    step = progress.add_task(f"{tasks:,} tasks of {users:,} users", total=tasks)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("TRUNCATE users, tasks RESTART IDENTITY")
+        connection.execute("SET session_replication_role = replica")  # no foreign-key check: the owners are all there
+        connection.execute("SET synchronous_commit = off")
+        connection.execute(USERS, (users,))
+        for first in range(1, tasks + 1, CHUNK):
+            last = min(first + CHUNK - 1, tasks)
+            connection.execute(TASKS, {"users": users, "first": first, "last": last})
+            progress.update(step, completed=last)
+        connection.execute("SELECT setval(pg_get_serial_sequence('tasks', 'id'), %s)", (tasks,))
+        connection.execute("VACUUM (ANALYZE) users, tasks")
+        connection.execute("CHECKPOINT")
+
+
+def described(url: str, names: Mapping[str, str] = SETTINGS) -> dict[str, str]:
+    """What the server says of itself: its version, and the settings that were set."""
+    with psycopg.connect(url) as connection:
+        rows = connection.execute("SELECT name, current_setting(name) FROM pg_settings WHERE name = ANY(%s)", (list(names),))
+        return {"server_version": connection.info.parameter_status("server_version") or "", **dict(rows.fetchall())}
