@@ -3,6 +3,7 @@
 Exit codes: 0 done, 1 it failed (one line says why and what to do), 2 wrong usage. A password never appears.
 """
 
+import asyncio
 import logging
 import os
 import shutil
@@ -18,7 +19,9 @@ import click
 import msgspec
 
 from service import __version__, embedded, logs, server
+from service.database import Database, Failure
 from service.database.conninfo import libpq_environment
+from service.prune import prune as remove_expired
 from service.settings import Secret, Settings, SettingsError, load
 
 
@@ -30,8 +33,12 @@ class Failed(click.ClickException):
             click.echo(f"{click.style('failed:', fg='red', bold=True)} {self.message}", err=True)
 
 
-def settings_of(**options: str | int | None) -> Settings:
-    """The settings. Raises Failed with every problem, each on a line."""
+def settings_of(*, command: bool = False, **options: str | int | None) -> Settings:
+    """The settings; for a `command` that does not serve, whoever calls is of no interest. Raises Failed with every
+    problem, each on a line.
+    """
+    if command:
+        options |= {"auth_mode": "none"}
     try:
         return load(options=options)
     except SettingsError as error:
@@ -72,27 +79,48 @@ def serve(host: str | None, port: int | None, workers: int | None, server_name: 
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def psql(arguments: tuple[str, ...]) -> None:
     """Opens psql on the database in use, the embedded one included. ARGUMENTS go to psql as they are."""
-    settings = settings_of(auth_mode="none")
-    with ExitStack() as stack:
-        if settings.database_url is None:
-            url = stack.enter_context(_embedded_in_use(settings))
-            program = str(embedded.bin_dir() / "psql")
-        else:
-            url = settings.database_url.reveal()
-            program = shutil.which("psql") or ""
-            if not program:
-                with suppress(embedded.EmbeddedError):
-                    program = str(embedded.bin_dir() / "psql")
-            if not program:
-                raise Failed("psql is not installed: install PostgreSQL's client or the extra `embedded`")
+    settings = settings_of(command=True)
+    program = None if settings.embedded else shutil.which("psql")
+    try:
+        program = program or str(embedded.bin_dir() / "psql")
+    except embedded.EmbeddedError:
+        raise Failed("psql is not installed: install PostgreSQL's client or the extra `embedded`") from None
+    with _url_in_use(settings) as url:
         # Not as an argument: a process list would show the password.
         done = subprocess.run([program, *arguments], env=os.environ | libpq_environment(url), check=False)
     sys.exit(done.returncode)
 
 
-@contextmanager
-def _embedded_in_use(settings: Settings) -> Generator[str]:
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+def prune(as_json: bool) -> None:
+    """Removes idempotency records older than their 24 hours, in small batches; safe while serving."""
+    settings = settings_of(command=True)
+    logs.configure("error", settings.log_format)
+    with _url_in_use(settings) as url:
+        try:
+            removed = asyncio.run(_prune(url, settings))
+        except Failure as failure:
+            raise Failed(f"nothing more could be removed: {failure}") from None
+    click.echo(msgspec.json.encode({"removed": removed}) if as_json else f"removed {removed} idempotency records")
+
+
+async def _prune(url: str, settings: Settings) -> int:
+    database = Database(url, connections=2, prepare=settings.db_prepare, connect_timeout_s=settings.connect_timeout_s)
+    await database.open()
     try:
+        return await remove_expired(database)
+    finally:
+        await database.close()
+
+
+@contextmanager
+def _url_in_use(settings: Settings) -> Generator[str]:
+    """The database that the settings name, or the embedded one, started for the while if nobody serves on it."""
+    if settings.database_url is not None:
+        yield settings.database_url.reveal()
+        return
+settings: Settings) -> Generator[str]:    try:
         with embedded.using(Path(settings.tasks_data_dir)) as url:
             yield url
     except embedded.EmbeddedError as error:

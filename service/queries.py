@@ -5,6 +5,8 @@ service.database.Failure.
 """
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import msgspec
@@ -33,6 +35,18 @@ class Deleted(msgspec.Struct, frozen=True, gc=False):
     version: int
 
 
+class Once(msgspec.Struct, frozen=True, gc=False):
+    """What a keyed create or batch made, now or the first time.
+
+    `matched`: the body is the one the key was first used with. `replayed`: nothing was created now.
+    """
+
+    matched: bool
+    replayed: bool
+    task_ids: list[int]
+    created_at: datetime
+
+
 def _statement(
     name: str, parameters: dict[str, type], make_row: Callable[[Sequence[Any]], Row], *, key: tuple[str, ...] = ()
 ) -> Statement[Row]:
@@ -53,6 +67,10 @@ def _deleted(row: Sequence[Any]) -> Deleted:
     return Deleted(*row)
 
 
+def _once(row: Sequence[Any]) -> Once:
+    return Once(*row)
+
+
 _PAGE = {"user_id": str, "newest": int, "rows": int}
 _ROW = ("user_id", "task_id")  # what a write locks
 
@@ -61,6 +79,13 @@ LIST = _statement("list", _PAGE, _task)
 LIST_OPEN = _statement("list_open", _PAGE, _task)
 LIST_COMPLETED = _statement("list_completed", _PAGE, _task)
 CREATE = _statement("create", {"user_id": str, "title": str, "description": str, "completed": bool}, _task)
+CREATE_ONCE = _statement(
+    "create_once",
+    {"user_id": str, "key": str, "fingerprint": bytes, "title": str, "description": str, "completed": bool},
+    _once,
+)
+BATCH = _statement("batch", {"user_id": str, "tasks": str}, _task)
+BATCH_ONCE = _statement("batch_once", {"user_id": str, "key": str, "fingerprint": bytes, "tasks": str}, _once)
 UPDATE = _statement(
     "update",
     {
@@ -82,6 +107,15 @@ if unused := {path.stem for path in FOLDER.glob("*.sql")} - {statement.name for 
     raise StatementError(f"nothing calls {', '.join(sorted(unused))}")
 
 
+_id = attrgetter("id")
+
+
+def _row(row: Row | None) -> Row:
+    """The row of a statement that always answers one."""
+    assert row is not None
+    return row
+
+
 class Queries:
     """The statements, bound to a database. `versions` are those a write may meet; None: any."""
 
@@ -101,9 +135,21 @@ class Queries:
 
     async def create(self, user_id: str, title: str, description: str | None, completed: bool) -> Task:
         """The task as it was created."""
-        task = await self.database.one(CREATE, user_id, title, description, completed)
-        assert task is not None
-        return task
+        return _row(await self.database.one(CREATE, user_id, title, description, completed))
+
+    async def create_once(
+        self, user_id: str, key: str, fingerprint: bytes, title: str, description: str | None, completed: bool
+    ) -> Once:
+        """Creates a task, unless the key did so within its 24 hours."""
+        return _row(await self.database.one(CREATE_ONCE, user_id, key, fingerprint, title, description, completed))
+
+    async def batch(self, user_id: str, tasks: str) -> "list[Task]":
+        """The tasks as they were created, in the order of the JSON array `tasks`."""
+        return sorted(await self.database.all(BATCH, user_id, tasks), key=_id)
+
+    async def batch_once(self, user_id: str, key: str, fingerprint: bytes, tasks: str) -> Once:
+        """Creates the tasks of the JSON array `tasks`, unless the key did so within its 24 hours."""
+        return _row(await self.database.one(BATCH_ONCE, user_id, key, fingerprint, tasks))
 
     async def update(
         self,

@@ -15,6 +15,7 @@ from service.structs import ID_MAX, VERSION_MAX
 
 USER_ID_LENGTH = 255  # code points, as in the schema's users_id_length
 BODY_BYTES = 64 * 1024
+BATCH_BYTES = 8 * 1024 * 1024
 BODY_TIMEOUT_S = 10.0
 LIMIT_MAX = 1000
 CLOSE = ((b"connection", b"close"),)
@@ -25,6 +26,8 @@ _ENTITY_TAG = re.compile(rb'[ \t]*(W/)?"([\x21\x23-\x7e\x80-\xff]*)"[ \t]*(?:,|$
 _VERSION = re.compile(rb"[1-9][0-9]{0,9}")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+
+_IDEMPOTENCY_KEY = re.compile(rb"[\x21-\x7e]{1,255}")
 
 Headers = list[tuple[bytes, bytes]]
 Receive = Callable[[], Awaitable[Any]]
@@ -54,6 +57,15 @@ class TaskRequest:
     async def body(self, limit: int = BODY_BYTES) -> bytes:
         """The body. Raises Problem: 413 over `limit` bytes, 415 for one that is not JSON, 408 if it never ends."""
         return await read_body(self.headers, self._receive, limit)
+
+    def idempotency_key(self) -> str | None:
+        """The Idempotency-Key, or None. Raises Problem (400) where it cannot be used."""
+        values = [value for name, value in self.headers if name == b"idempotency-key"]
+        if not values:
+            return None
+        if len(values) > 1 or not _IDEMPOTENCY_KEY.fullmatch(values[0]):
+            raise Problem(400, "Idempotency-Key must be given once, as 1 to 255 visible characters")
+        return values[0].decode("ascii")
 
     def versions(self) -> list[int] | None:
         """The versions that If-Match lets a write meet; None: any. Raises Problem (400) where it is malformed."""

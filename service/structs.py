@@ -78,6 +78,8 @@ class TaskToggle(msgspec.Struct, forbid_unknown_fields=True):
     completed: bool
 
 
+Batch = Annotated[list[TaskCreate], Meta(min_length=1, max_length=BATCH_LENGTH)]
+
 Body = TypeVar("Body", bound=msgspec.Struct)
 
 
@@ -97,6 +99,39 @@ def _decoder(kind: type[Body]) -> Callable[[bytes], Body]:
 decode_create = _decoder(TaskCreate)
 decode_update = _decoder(TaskUpdate)
 decode_toggle = _decoder(TaskToggle)
+
+
+_batch = msgspec.json.Decoder(Batch).decode
+_raw_items = msgspec.json.Decoder(list[Raw]).decode
+
+
+def decode_batch(body: bytes) -> list[TaskCreate]:
+    """From the bytes of a batch to its items. Raises Problem (400), for a bad item with its index, from 0, as in
+    `3.title`.
+    """
+    try:
+        return _batch(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, Problem) as error:
+        raise _explain_batch(body) from error
+
+
+def _explain_batch(body: bytes) -> Problem:
+    try:
+        items = _raw_items(body)
+    except msgspec.ValidationError:
+        return Problem(400, "Request body must be a JSON array")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Problem(400, "Request body must be valid JSON")
+    if not 1 <= len(items) <= BATCH_LENGTH:
+        return Problem(400, f"A batch must hold between 1 and {BATCH_LENGTH} tasks")
+    for index, item in enumerate(items):
+        try:
+            decode_create(bytes(item))
+        except Problem as problem:
+            if problem.field is None:
+                return bad_field(str(index), "Each task of a batch must be a JSON object")
+            return bad_field(f"{index}.{problem.field}", problem.message)
+    return Problem(400, "Request body must be valid JSON")
 
 
 def _title(text: str) -> str:

@@ -4,6 +4,7 @@ Knows HTTP's meaning and the structs. Must not know SQL, connections or how the 
 """
 
 from collections.abc import AsyncIterator
+from hashlib import blake2b
 from urllib.parse import urlencode
 
 from litestar import HttpMethod, Router, delete, patch, post, put, route
@@ -11,10 +12,10 @@ from litestar.types import Middleware
 from msgspec import UNSET
 
 from service.errors import Problem, task_not_found
-from service.queries import Changed, Queries
-from service.requests import TaskRequest, parse_list_query
-from service.responses import Answer, EmptyAnswer, StreamedAnswer, encode, etag, task_answer
-from service.structs import Task, decode_create, decode_toggle, decode_update
+from service.queries import Changed, Once, Queries
+from service.requests import BATCH_BYTES, TaskRequest, parse_list_query
+from service.responses import Answer, EmptyAnswer, Header, StreamedAnswer, encode, etag, task_answer
+from service.structs import Task, TaskCreate, decode_batch, decode_create, decode_toggle, decode_update
 
 GET = [HttpMethod.GET, HttpMethod.HEAD]
 
@@ -39,9 +40,28 @@ async def list_tasks(request: TaskRequest) -> Answer:
 @post("/")
 async def create_task(request: TaskRequest) -> Answer:
     """A new task."""
+    key = request.idempotency_key()
     new = decode_create(await request.body())
-    task = await request.queries.create(request.user_id, new.title, new.description, new.completed)
-    return task_answer(task, 201, ((b"location", f"{request.path}/{task.id}".encode()),))
+    if key is None:
+        task = await request.queries.create(request.user_id, new.title, new.description, new.completed)
+        return task_answer(task, 201, (_location(request, task),))
+    fields = (new.title, new.description, new.completed)
+    once = await request.queries.create_once(request.user_id, key, fingerprint([fields]), *fields)
+    (task,) = _made(request, once, [new])
+    return task_answer(task, 201, (_location(request, task), *_replayed(once)))
+
+
+@post("/batch")
+async def batch_tasks(request: TaskRequest) -> Answer:
+    """Many new tasks, all or nothing."""
+    key = request.idempotency_key()
+    items = decode_batch(await request.body(BATCH_BYTES))
+    fields = [(item.title, item.description, item.completed) for item in items]
+    tasks = encode([dict(zip(("title", "description", "completed"), item, strict=True)) for item in fields]).decode()
+    if key is None:
+        return Answer(201, encode(await request.queries.batch(request.user_id, tasks)))
+    once = await request.queries.batch_once(request.user_id, key, fingerprint(fields), tasks)
+    return Answer(201, encode(_made(request, once, items)), _replayed(once))
 
 
 @route("/{task_id:str}", http_method=GET)
@@ -98,9 +118,32 @@ def router(entrance: Middleware) -> Router:
     """The task routes behind `entrance`, which turns what ASGI gives into a TaskRequest."""
     return Router(
         "/api/{user_id:str}/tasks",
-        route_handlers=[list_tasks, create_task, get_task, update_task, delete_task, toggle_task],
+        route_handlers=[list_tasks, create_task, batch_tasks, get_task, update_task, delete_task, toggle_task],
         middleware=[entrance],
     )
+
+
+def fingerprint(tasks: list[tuple[str, str | None, bool]]) -> bytes:
+    """A digest of what was asked for, as decoded: white space and the order of keys do not count."""
+    return blake2b(encode(tasks), digest_size=16).digest()
+
+
+def _made(request: TaskRequest, once: Once, items: list[TaskCreate]) -> list[Task]:
+    """The tasks as they were when they were created: a keyed request carries all of it but the ids and the time."""
+    if not once.matched:
+        raise Problem(422, "Idempotency-Key was already used for another request")
+    return [
+        Task(task_id, request.user_id, new.title, new.description, new.completed, 1, once.created_at, once.created_at)
+        for task_id, new in zip(once.task_ids, items, strict=True)
+    ]
+
+
+def _replayed(once: Once) -> tuple[Header, ...]:
+    return ((b"idempotency-replayed", b"true"),) if once.replayed else ()
+
+
+def _location(request: TaskRequest, task: Task) -> Header:
+    return (b"location", f"{request.path.rstrip('/')}/{task.id}".encode())
 
 
 def _changed_answer(changed: Changed | None) -> Answer:

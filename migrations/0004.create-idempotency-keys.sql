@@ -1,0 +1,22 @@
+-- Idempotency keys: what a keyed POST made, kept for 24 hours, so that a retry gets the first answer and creates nothing
+-- (sql/tasks/create_once.sql, batch_once.sql). A record holds only what the retried request does not carry itself: the
+-- ids given and the time. Served by the key; the index on created_at serves `tasks-service prune`.
+-- Deploy: pre.
+-- depends: 0003.index-open-tasks
+
+SET lock_timeout = '5s';
+
+CREATE TABLE IF NOT EXISTS idempotency_keys (
+    user_id text NOT NULL,
+    operation text NOT NULL,
+    key text NOT NULL,
+    fingerprint bytea NOT NULL,
+    task_ids bigint [] NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT idempotency_keys_pkey PRIMARY KEY (user_id, operation, key),
+    CONSTRAINT idempotency_keys_user_id_fkey FOREIGN KEY (user_id) REFERENCES users (id) ON DELETE CASCADE,
+    CONSTRAINT idempotency_keys_operation_known CHECK (operation IN ('create', 'batch')),
+    CONSTRAINT idempotency_keys_key_length CHECK (char_length(key) BETWEEN 1 AND 255)
+);
+
+CREATE INDEX IF NOT EXISTS idempotency_keys_created_at_idx ON idempotency_keys (created_at);

@@ -1,0 +1,46 @@
+-- Creates many tasks under an idempotency key, all or nothing, or finds out what the key made before: create_once.sql
+-- for a JSON array of objects. Ids rise in the order sent.
+-- Answers one row: whether the body is the one the key was first used with, whether this is a replay, what was made.
+-- Served by idempotency_keys_pkey and users_pkey.
+WITH item AS (
+    SELECT item.*, nextval('tasks_id_seq') AS id
+    FROM ROWS FROM (
+        jsonb_to_recordset(%(tasks)s::jsonb) AS (title text, description text, completed boolean)
+    ) WITH ORDINALITY AS item (title, description, completed, position)
+    ORDER BY item.position
+),
+
+owner AS (
+    INSERT INTO users (id) VALUES (%(user_id)s) ON CONFLICT (id) DO NOTHING
+),
+
+record AS (
+    INSERT INTO idempotency_keys AS kept (user_id, operation, key, fingerprint, task_ids)
+    SELECT %(user_id)s, 'batch', %(key)s, %(fingerprint)s, array_agg(item.id ORDER BY item.position) FROM item
+    ON CONFLICT (user_id, operation, key) DO UPDATE SET
+        fingerprint = CASE
+            WHEN kept.created_at > now() - interval '24 hours' THEN kept.fingerprint ELSE excluded.fingerprint
+        END,
+        task_ids = CASE
+            WHEN kept.created_at > now() - interval '24 hours' THEN kept.task_ids ELSE excluded.task_ids
+        END,
+        created_at = CASE
+            WHEN kept.created_at > now() - interval '24 hours' THEN kept.created_at ELSE excluded.created_at
+        END
+    RETURNING fingerprint, task_ids, created_at
+),
+
+created AS (
+    INSERT INTO tasks (user_id, id, title, description, completed)
+    OVERRIDING SYSTEM VALUE
+    SELECT %(user_id)s, item.id, item.title, item.description, item.completed
+    FROM item INNER JOIN record ON record.task_ids[item.position] = item.id
+    RETURNING id
+)
+
+SELECT
+    record.fingerprint = %(fingerprint)s AS matched,
+    NOT EXISTS (SELECT FROM created) AS replayed,
+    record.task_ids,
+    record.created_at
+FROM record
