@@ -120,7 +120,7 @@ def _url_in_use(settings: Settings) -> Generator[str]:
     if settings.database_url is not None:
         yield settings.database_url.reveal()
         return
-settings: Settings) -> Generator[str]:    try:
+    try:
         with embedded.using(Path(settings.tasks_data_dir)) as url:
             yield url
     except embedded.EmbeddedError as error:
