@@ -355,6 +355,7 @@ ALGORITHM_CASES = [
     case("unknown key id", INVALID, lambda: token(ED, kid="unknown")),
     case("key id empty", INVALID, lambda: token(ED, kid="")),
     case("key id a number", INVALID, lambda: token(ED, kid=5)),
+    case("key id of a key that has none", INVALID, lambda: token(ED_NO_KID, kid="ed-no-kid")),
     case("key id null", INVALID, lambda: compact({"alg": "EdDSA", "kid": None}, claims(), ED.sign)),
     case("key id a path", INVALID, lambda: token(hmac_signer(b""), kid="../../../../dev/null")),
     case("key id with SQL", INVALID, lambda: token(ED, kid="ed' OR '1'='1")),
