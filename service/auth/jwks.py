@@ -90,11 +90,12 @@ class Jwks:
 
     def _refresh_from_now_on(self) -> None:
         if self._refreshing is None:
+            self._begin_fetch()  # here already: a request that comes before the task runs has nothing to look up then
             self._refreshing = asyncio.create_task(self._refresh())
 
     async def _refresh(self) -> None:
         while True:
-            await self._fetch()
+            await self._fetched()
             await asyncio.sleep(self._refresh_s if self._reached else self._retry_s)
 
     async def _look_again(self) -> None:
@@ -103,15 +104,19 @@ class Jwks:
             if time.monotonic() < self._next_look:
                 return
             self._next_look = time.monotonic() + self._cool_down_s
-        await self._fetch()
+        await self._fetched()
+
+    async def _fetched(self) -> None:
+        """Waits for the fetch that is under way, or for a new one. Raises nothing."""
+        # Shielded, because a request that is given up must not take the others' fetch with it.
+        await asyncio.shield(self._begin_fetch())
+
+    def _begin_fetch(self) -> asyncio.Task[None]:
+        if self._fetching is None:
+            self._fetching = asyncio.create_task(self._fetch())
+        return self._fetching
 
     async def _fetch(self) -> None:
-        """Waits for the fetch that is under way, or for a new one. Raises nothing."""
-        if self._fetching is None:
-            self._fetching = asyncio.create_task(self._fetch_now())
-        await asyncio.shield(self._fetching)  # a request that is given up must not take the others' fetch with it
-
-    async def _fetch_now(self) -> None:
         try:
             self._take_over(_usable_keys(await self._download()))
         except Exception as failure:  # whatever it is: the refreshing must go on, or withdrawn keys would stay
