@@ -231,6 +231,11 @@ class Embedded:
             raise EmbeddedError(f"The embedded PostgreSQL could not be made: {_reason(done.stderr)}")
 
 
+def exists(data_dir: Path) -> bool:
+    """Whether a cluster was ever made there."""
+    return (data_dir / "pgdata").exists()
+
+
 def running(data_dir: Path) -> str | None:
     """The URL of the cluster that another process serves from `data_dir`, or None if none does."""
     pgdata = data_dir.absolute() / "pgdata"

@@ -74,7 +74,7 @@ def ids() -> list[str]:
 def find(migrations: tuple[Migration, ...], name: str) -> int:
     """The place of the migration with that id or number. Raises MigrationError where there is none."""
     for place, migration in enumerate(migrations):
-        if name in (migration.id, migration.number):
+        if name == migration.id or name.zfill(4) == migration.number:
             return place
     raise MigrationError(f"No migration is called {name}: see `migrate status`")
 

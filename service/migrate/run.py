@@ -180,8 +180,10 @@ def _run(session: Session, migration: Migration, direction: Literal["apply", "ro
 
 
 def _execute(connection: psycopg.Connection[Any], statements: tuple[str, ...]) -> None:
-    for name, value in SETTINGS.items():
-        connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+    connection.execute(
+        "SELECT set_config(name, value, false) FROM unnest(%s::text [], %s::text []) AS settings (name, value)",
+        (list(SETTINGS), list(SETTINGS.values())),
+    )
     # A statement whose client was killed would otherwise run to its end, and keep the lock for as long. Not every
     # server's system can look for that.
     with suppress(psycopg.errors.InvalidParameterValue), connection.transaction():

@@ -37,6 +37,9 @@ def connect(url: str, name: str = "tasks-service migrate") -> Generator[Session]
     """Raises MigrationError where the database cannot be reached."""
     try:
         options = conninfo_to_dict(url).get("options") or ""
+    except psycopg.Error:  # its message would quote the URL, and the password in it
+        raise MigrationError("The database's URL is not one that libpq can read") from None
+    try:
         options = " ".join([str(options), *(f"-c {setting}={value}" for setting, value in SETTINGS.items())]).strip()
         arguments = {"application_name": name, "connect_timeout": CONNECT_TIMEOUT_S}
         try:
