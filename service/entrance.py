@@ -13,8 +13,8 @@ from service import errors
 from service.auth import Authenticator
 from service.queries import Queries
 from service.refusals import refusal
-from service.requests import TaskRequest, check_user_id, decode_segment, parse_task_id, request_id
-from service.responses import Answer
+from service.requests import TaskRequest, check_user_id, decode_segment, parse_task_id
+from service.responses import Answer, EmptyAnswer
 
 Handler = Callable[[TaskRequest], Awaitable[Answer]]
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
@@ -38,18 +38,20 @@ def entrance(authenticator: Authenticator, queries: Queries) -> Callable[[ASGIAp
 
     def middleware(app: ASGIApp) -> ASGIApp:
         async def enter(scope: Any, receive: Any, send: Any) -> None:
-            if scope["method"] == "OPTIONS":
-                await app(scope, receive, send)
-                return
             try:
-                answer = await answer_to(scope, receive)
+                answer = _options(scope) if scope["method"] == "OPTIONS" else await answer_to(scope, receive)
             except Exception as error:
                 answer = refusal(error, scope)
-            else:
-                if (identifier := request_id(scope["headers"])) is not None:
-                    answer.headers.append((b"x-request-id", identifier))
             await answer(scope, receive, send)
 
         return enter
 
     return middleware
+
+
+def _options(scope: Any) -> Answer:
+    """What the path allows. Litestar's own answer names the methods of the first handler of a path only."""
+    methods = next(
+        route.methods for route in scope["litestar_app"].routes if route.path_format == scope["path_template"]
+    )
+    return EmptyAnswer(204, ((b"allow", ", ".join(sorted(methods)).encode()),))

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from service import errors
 from service.entrance import ASGIApp
 from service.refusals import refusal
+from service.requests import request_id
 
 log = logging.getLogger("service.request")
 
@@ -42,6 +43,9 @@ class Limits:
         if raw is not None and b"%" in raw:
             # Routed as sent: a user's id may hold an encoded slash, which decoding would make a separator.
             scope["path"] = raw.partition(b"?")[0].decode("ascii")
+        identifier = request_id(scope["headers"])
+        if identifier is not None:
+            send = _echoing(send, identifier)
         begin = perf_counter()
         self.in_flight += 1
         try:
@@ -73,3 +77,14 @@ class Limits:
                 "reason": str(failure).partition("\n")[0] if failure else None,
             },
         )
+
+
+def _echoing(send: Any, identifier: bytes) -> Any:
+    """`send`, with the X-Request-ID that came in on whatever is answered, by whomever."""
+
+    async def send_with_id(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), (b"x-request-id", identifier)]
+        await send(message)
+
+    return send_with_id

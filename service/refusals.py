@@ -54,12 +54,15 @@ def problem_of(error: Exception) -> Problem:
 
 
 def refusal(error: Exception, scope: Any) -> Answer:
-    """The answer to this exception, with a request ID: the one that came in, else a new one."""
-    identifier = scope["request_id"] = request_id(scope["headers"]) or uuid4().hex.encode()
+    """The answer to this exception. It gets a request ID, unless one came in: service.limits echoes that."""
+    answer = problem_answer(problem_of(error))
+    identifier = request_id(scope["headers"])
+    if identifier is None:
+        identifier = uuid4().hex.encode()
+        answer.headers.append((b"x-request-id", identifier))
+    scope["request_id"] = identifier
     if isinstance(error, Failure):
         scope["failure"] = error
-    answer = problem_answer(problem_of(error))
-    answer.headers.append((b"x-request-id", identifier))
     return answer
 
 

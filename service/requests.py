@@ -75,15 +75,13 @@ class TaskRequest:
         # A weak tag never matches an If-Match (RFC 9110, 13.1.1), nor does one that this service never gave.
         return [version for version, weak in tags if version is not None and not weak]
 
-    def has_version(self, version: int) -> bool:
-        """Whether If-None-Match names this version: the client has it already."""
+    def known_versions(self) -> list[int | None] | None:
+        """The versions that the client has, by If-None-Match; None: any. Raises Problem (400) where it is malformed."""
         for name, _ in self.headers:
             if name == b"if-none-match":
-                break
-        else:
-            return False
-        tags = entity_tags(self.headers, b"if-none-match", "If-None-Match")
-        return tags is None or any(version == tag for tag, _ in tags)
+                tags = entity_tags(self.headers, b"if-none-match", "If-None-Match")
+                return None if tags is None else [version for version, _ in tags]
+        return []
 
 
 def header(headers: Headers, name: bytes) -> bytes | None:
