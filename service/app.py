@@ -2,12 +2,13 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from litestar import Litestar
 from litestar.config.cors import CORSConfig
 
-from service import auth, health, tasks
-from service.auth import Authenticator, ManagedAuthenticator
+from service import auth, docs, health, metrics, openapi, tasks
+from service.auth import Authenticator, ManagedAuthenticator, NoAuthenticator
 from service.database import Database
 from service.entrance import entrance
 from service.limits import Limits
@@ -25,11 +26,14 @@ class Service(Limits):
     database: Database
 
 
-def create_app(settings: Settings, authenticator: Authenticator | None = None) -> Service:
+def create_app(
+    settings: Settings, authenticator: Authenticator | None = None, *, metrics_folder: Path | None = None
+) -> Service:
     """The service as an ASGI application.
 
     `settings.database_url` must be set: starting an embedded database is `serve`'s business. `authenticator` replaces
-    the one that the settings ask for. Raises SettingsError.
+    the one that the settings ask for. `metrics_folder` is where several workers leave their numbers for each other.
+    Raises SettingsError.
     """
     if settings.database_url is None:
         raise SettingsError(["DATABASE_URL must be set"])
@@ -45,10 +49,12 @@ def create_app(settings: Settings, authenticator: Authenticator | None = None) -
     )
     authenticator = authenticator or auth.from_settings(settings)
     state = health.Health(database)
+    numbers = metrics.Metrics(database, metrics_folder)
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncGenerator[None]:
         await database.open()
+        numbers.start()
         if isinstance(authenticator, ManagedAuthenticator):
             await authenticator.start()
         try:
@@ -58,16 +64,23 @@ def create_app(settings: Settings, authenticator: Authenticator | None = None) -
             if isinstance(authenticator, ManagedAuthenticator):
                 await authenticator.aclose()
             await database.close()
+            numbers.stop()
 
     litestar = Litestar(
-        route_handlers=[tasks.router(entrance(authenticator, Queries(database))), health.router(state)],
+        route_handlers=[
+            tasks.router(entrance(authenticator, Queries(database))),
+            health.router(state),
+            metrics.router(numbers),
+            docs.router(openapi.document(token_needed=not isinstance(authenticator, NoAuthenticator))),
+        ],
         lifespan=[lifespan],
         exception_handlers={Exception: handle_exception},
         cors_config=_cors(settings),
         openapi_config=None,
         logging_config=None,  # service.logs is the only one to configure logging
     )
-    service = Service(litestar, max_in_flight=settings.max_in_flight)
+    service = Service(litestar, max_in_flight=settings.max_in_flight, observer=numbers)
+    numbers.front = service
     service.health = state
     service.database = database
     return service

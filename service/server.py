@@ -8,22 +8,31 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import Generator
+from multiprocessing import connection
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import Any
 
 import uvicorn
-from uvicorn.config import STARTUP_FAILURE
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
 from service import logs
 from service.app import Service, create_app
+from service.errors import Problem
+from service.refusals import refusal
+from service.requests import CLOSE
 from service.settings import Settings, environment, load
 
 log = logging.getLogger("service.server")
 
 BACKLOG = 2048  # connections that wait to be accepted: a burst of clients that all connect at once
 KEEP_ALIVE_S = 75  # longer than load balancers keep idle connections (60 s is common), so that they close first
+LEAST_LIFE_S = 2  # a worker that ends sooner will end again
+METRICS_FOLDER = "TASKS_METRICS_FOLDER"  # set for the workers, not a setting: where they leave their numbers
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -31,7 +40,8 @@ def app() -> Service:
     """The application of a worker process, which has its settings from its environment alone."""
     settings = load(dotenv=None)
     logs.configure(settings.log_level, settings.log_format)
-    return create_app(settings)
+    folder = os.environ.get(METRICS_FOLDER)
+    return create_app(settings, metrics_folder=Path(folder) if folder else None)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -52,12 +62,15 @@ def bind(host: str, port: int) -> socket.socket:
 def serve(settings: Settings, listener: socket.socket) -> None:
     """Serves until SIGTERM or SIGINT, then finishes what is in flight; a second signal stops at once."""
     os.environ.update(environment(settings))
-    if settings.server == "granian":
-        _serve_granian(settings, listener)
-    elif settings.workers == 1:
-        _Server(_config(settings)).run([listener])
-    else:
-        _Supervisor(_config(settings), [listener]).run()
+    with TemporaryDirectory(prefix="tasks-service-", ignore_cleanup_errors=True) as folder:
+        if settings.workers > 1:
+            os.environ[METRICS_FOLDER] = folder
+        if settings.server == "granian":
+            _serve_granian(settings, listener)
+        elif settings.workers == 1:
+            _Server(_config(settings)).run([listener])
+        else:
+            _Supervisor(_config(settings), [listener]).run()
 
 
 def _config(settings: Settings) -> uvicorn.Config:
@@ -66,7 +79,7 @@ def _config(settings: Settings) -> uvicorn.Config:
         factory=True,
         workers=settings.workers,
         loop="uvloop",
-        http="httptools",
+        http=_Protocol,
         ws="none",
         lifespan="on",
         interface="asgi3",
@@ -80,6 +93,16 @@ def _config(settings: Settings) -> uvicorn.Config:
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=settings.shutdown_grace_s,  # unset, uvicorn waits without end
     )
+
+
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's HTTP/1.1, but for how it refuses what is not HTTP: in the shape of every error."""
+
+    def send_400_response(self, msg: str) -> None:
+        answer = refusal(Problem(400, "Malformed HTTP request", headers=CLOSE), {"headers": []})
+        lines = (b"%s: %s\r\n" % header for header in answer.headers)
+        self.transport.write(b"".join((STATUS_LINE[answer.status], *lines, b"\r\n", answer.body)))
+        self.transport.close()
 
 
 class _Server(uvicorn.Server):
@@ -123,13 +146,24 @@ class _Supervisor(Multiprocess):
 
     def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
         super().__init__(config, sockets)
+        self._signals = 0
         for number in SIGNALS:
             signal.signal(number, self._stop)
 
+    def run(self) -> None:
+        """Returns when every worker has ended after a signal. Raises RuntimeError where they cannot start."""
+        self._born = [time.monotonic()] * self.processes_num
+        self.processes = [self._start() for _ in range(self.processes_num)]
+        try:
+            while not self.should_exit.wait(0.2):
+                for index, process in enumerate(self.processes):
+                    if not process.process.is_alive():
+                        self._replace(index, process)
+        finally:
+            self._end()
+
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        for process in self.processes:
-            if process.process.is_alive() and process.pid is not None:
-                os.kill(process.pid, number)  # the second one makes a worker stop at once
+        self._signals += 1
         self.should_exit.set()
 
     def _start(self) -> Process:
@@ -137,24 +171,25 @@ class _Supervisor(Multiprocess):
         process.start()
         return process
 
-    def run(self) -> None:
-        """Returns when every worker has ended. Raises RuntimeError where they cannot start."""
-        self.processes = [self._start() for _ in range(self.processes_num)]
-        while not self.should_exit.wait(0.5):
-            self.handle_signals()  # SIGHUP: replace each worker; SIGTTIN, SIGTTOU: one more, one less
-            self._replace_dead()
-        for process in self.processes:
-            process.join()
+    def _replace(self, index: int, dead: Process) -> None:
+        log.error("a worker died and is replaced", extra={"worker": dead.pid, "exit_code": dead.exitcode})
+        now = time.monotonic()
+        if now - self._born[index] < LEAST_LIFE_S:
+            raise RuntimeError("a worker ended as soon as it was started: its log lines say why")
+        self._born[index] = now
+        self.processes[index] = self._start()
 
-    def _replace_dead(self) -> None:
-        for index, process in enumerate(self.processes):
-            if process.process.is_alive():
-                continue
-            if process.exitcode == STARTUP_FAILURE:
-                self._stop(signal.SIGTERM, None)
-                raise RuntimeError("a worker could not start: its log line says why")
-            log.error("a worker died and is replaced", extra={"worker": process.pid, "exit_code": process.exitcode})
-            self.processes[index] = self._start()
+    def _end(self) -> None:
+        """Asks every worker to stop, once a signal; a worker takes the second one to mean at once."""
+        told = 0
+        while any(process.process.is_alive() for process in self.processes):
+            if told < max(self._signals, 1):
+                told += 1
+                for process in self.processes:
+                    if process.process.is_alive() and process.pid is not None:
+                        os.kill(process.pid, signal.SIGTERM)
+            sentinels = [process.process.sentinel for process in self.processes if process.process.is_alive()]
+            connection.wait(sentinels, timeout=0.1)
 
 
 def _serve_granian(settings: Settings, listener: socket.socket) -> None:
