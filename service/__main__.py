@@ -18,9 +18,10 @@ from typing import Any
 import click
 import msgspec
 
-from service import __version__, embedded, logs, server
+from service import __version__, embedded, logs, migrate, server
 from service.database import Database, Failure
 from service.database.conninfo import libpq_environment
+from service.migrate.cli import migrate as migrate_commands
 from service.prune import prune as remove_expired
 from service.settings import Secret, Settings, SettingsError, load
 
@@ -49,6 +50,9 @@ def settings_of(*, command: bool = False, **options: str | int | None) -> Settin
 @click.version_option(__version__, prog_name="tasks-service")
 def cli() -> None:
     """A user-scoped task service over HTTP. Settings come from the environment and .env: see .env.example."""
+
+
+cli.add_command(migrate_commands)
 
 
 @cli.command()
@@ -128,13 +132,31 @@ def _url_in_use(settings: Settings) -> Generator[str]:
 
 
 def _migrate(settings: Settings) -> None:
-    """Brings the schema up to date, or makes sure that it is. A database that is away is not a reason to stop."""
-    from service import migrate
-
-    url = settings.migration_database_url or settings.database_url
+    """Brings the schema up to date, or makes sure that it is. A database that is away is not a reason to stop: the
+    service waits for it, and looks at the schema for itself.
+    """
+    url = settings.migration_database_url if settings.migrates_on_start else None
+    url = url or settings.database_url
     assert url is not None
-    if settings.migrates_on_start:
-        migrate.apply(url.reveal())
+    try:
+        if settings.migrates_on_start:
+            migrate.apply(url.reveal())
+            return
+        states = migrate.status(url.reveal())
+    except migrate.Unreachable as error:
+        logging.getLogger("service.server").warning("serving all the same, and waiting: %s", error)
+        return
+    except migrate.MigrationError as error:
+        raise Failed(str(error)) from None
+    pending = [state.id for state in states if state.state == "pending"]
+    if pending:
+        raise Failed(
+            f"the schema is behind: {', '.join(pending)} pending; run `tasks-service migrate apply`, or set "
+            "MIGRATE_ON_START=true"
+        )
+    ahead = [state.id for state in states if state.state == "unknown"]
+    if ahead:
+        logging.getLogger("service.server").warning("the schema is ahead of this version: %s", ", ".join(ahead))
 
 
 def _greet(settings: Settings, port: int) -> None:

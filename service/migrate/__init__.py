@@ -8,7 +8,7 @@ recorded), answers a failure outside a transaction with the rollback's statement
 holder.
 """
 
-from service.migrate.errors import MigrationError
+from service.migrate.errors import MigrationError, Unreachable
 from service.migrate.files import Migration, ids, new, read
 from service.migrate.history import State, compare
 from service.migrate.lock import Holder
@@ -19,6 +19,7 @@ __all__ = [
     "Migration",
     "MigrationError",
     "State",
+    "Unreachable",
     "apply",
     "break_lock",
     "compare",

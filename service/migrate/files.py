@@ -18,7 +18,7 @@ _TEMPLATE = """\
 -- {what}: what it does and why, for who runs it on a live database.
 -- Deploy: pre.
 {directives}
-SET lock_timeout = '5s';
+SET lock_timeout = '500ms';
 """
 
 

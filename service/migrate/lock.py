@@ -64,13 +64,12 @@ def look(connection: psycopg.Connection[Any]) -> Holder | None:
 
 
 @contextmanager
-def held(session: Session, wait_s: float, say: Callable[[str], None]) -> Generator[None]:
-    """Has the lock within. Waits for a living holder up to `wait_s` seconds, takes over from a dead one and says so.
+def held(session: Session, deadline: float, say: Callable[[str], None]) -> Generator[None]:
+    """Has the lock within. Waits for a living holder until `deadline` (of time.monotonic), takes over from a dead one and says so.
 
     Through a pooler the lock lasts for a transaction, so everything within becomes one.
     """
     connection = session.connection
-    deadline = time.monotonic() + wait_s
     if session.pooled:
         with connection.transaction():
             _acquire(connection, "SELECT pg_try_advisory_xact_lock(%s)", deadline, say)

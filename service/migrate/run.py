@@ -17,6 +17,7 @@ from service.migrate.lock import Holder
 from service.migrate.session import SETTINGS, Session, connect, first_line
 
 WAIT_S = 60.0
+RETRY_S = 1.0  # in which those who queued behind the lock are served
 Progress = Callable[[Migration, float | None], None]  # the seconds it took, None as it begins
 Say = Callable[[str], None]
 
@@ -47,16 +48,17 @@ def apply(
     """Applies what is pending, up to and with `to`, and returns the ids. Where another one is at it, waits for it for
     up to `wait_s` seconds and applies what is then left. Raises MigrationError.
     """
+    deadline = time.monotonic() + wait_s
     with connect(url) as session, _explained():
         if not _to_apply(history.read(session.connection), to):
             return []
         _refuse_unsafe(session, _to_apply(history.read(session.connection), to))
-        with lock.held(session, wait_s, say):
+        with lock.held(session, deadline, say):
             if not session.pooled:
                 _make_tables(session.connection)
             plan = _to_apply(history.read(session.connection), to)
             for migration in plan:
-                _run(session, migration, "apply", progress)
+                _run(session, migration, "apply", deadline, say, progress)
             return [migration.id for migration in plan]
 
 
@@ -73,16 +75,17 @@ def rollback(
 
     Raises MigrationError.
     """
+    deadline = time.monotonic() + wait_s
     with connect(url) as session, _explained():
         plan = _to_roll_back(history.read(session.connection), to, count)
         if not plan:
             return []
         _refuse_unsafe(session, plan)
-        with lock.held(session, wait_s, say):
+        with lock.held(session, deadline, say):
             if _to_roll_back(history.read(session.connection), to, count) != plan:
                 raise MigrationError("Another migration came in between: see `migrate status`, then try again")
             for migration in plan:
-                _run(session, migration, "rollback", progress)
+                _run(session, migration, "rollback", deadline, say, progress)
             return [migration.id for migration in plan]
 
 
@@ -157,26 +160,57 @@ def _make_tables(connection: psycopg.Connection[Any]) -> None:
     connection.execute("ALTER TABLE _yoyo_migration ADD COLUMN IF NOT EXISTS checksum text")
 
 
-def _run(session: Session, migration: Migration, direction: Literal["apply", "rollback"], progress: Progress) -> None:
-    """Runs one migration and records it: in one transaction, or, where it has none, record last."""
+def _run(
+    session: Session,
+    migration: Migration,
+    direction: Literal["apply", "rollback"],
+    deadline: float,
+    say: Say,
+    progress: Progress,
+) -> None:
+    """Runs one migration and records it. Where it gives up waiting for a lock it is tried again until `deadline`:
+    a short lock_timeout, so that requests do not queue behind it for long, and some patience instead.
+    """
     progress(migration, None)
     begin = time.monotonic()
     statements = migration.statements if direction == "apply" else migration.rollback or ()
-    connection = session.connection
-    try:
-        if migration.transactional:
-            with connection.transaction():
-                _execute(connection, statements)
-                _record(connection, migration, direction)
+    while True:
+        try:
+            _run_once(session.connection, migration, direction, statements)
+        except psycopg.errors.LockNotAvailable as error:
+            # Through a pooler, the transaction around keeps the locks of the migrations before.
+            if session.pooled or time.monotonic() > deadline:
+                raise MigrationError(
+                    f"{migration.id} gave up waiting for a lock that others hold: see pg_locks, or try when there is "
+                    "less going on"
+                ) from error
+            say(f"{migration.id} waits for a lock that others hold; trying again")
+            time.sleep(RETRY_S)
+        except psycopg.Error as error:
+            left = "nothing of it was applied" if migration.transactional else "it can be run again as it is"
+            raise MigrationError(
+                f"{migration.id} failed: {first_line(error)} (SQLSTATE {error.sqlstate}); {left}"
+            ) from error
         else:
+            progress(migration, time.monotonic() - begin)
+            return
+
+
+def _run_once(
+    connection: psycopg.Connection[Any],
+    migration: Migration,
+    direction: Literal["apply", "rollback"],
+    statements: tuple[str, ...],
+) -> None:
+    """In one transaction with its record or, where it runs outside of one, recorded last."""
+    if migration.transactional:
+        with connection.transaction():
             _execute(connection, statements)
-            with connection.transaction():
-                _record(connection, migration, direction)
-    except psycopg.Error as error:
-        left = "nothing of it was applied" if migration.transactional else "it can be run again as it is"
-        why = "gave up waiting for a lock" if error.sqlstate == "55P03" else f"failed: {first_line(error)}"
-        raise MigrationError(f"{migration.id} {why} (SQLSTATE {error.sqlstate}); {left}") from error
-    progress(migration, time.monotonic() - begin)
+            _record(connection, migration, direction)
+    else:
+        _execute(connection, statements)
+        with connection.transaction():
+            _record(connection, migration, direction)
 
 
 def _execute(connection: psycopg.Connection[Any], statements: tuple[str, ...]) -> None:

@@ -7,14 +7,14 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from service.migrate.errors import MigrationError
+from service.migrate.errors import MigrationError, Unreachable
 
 CONNECT_TIMEOUT_S = 10
 
 # What each migration starts from, whatever the role or the database sets. A migration that waits for a lock has others
 # wait behind it, so it gives up; building an index may take as long as it takes.
 SETTINGS = {
-    "lock_timeout": "5001ms",
+    "lock_timeout": "501ms",
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
     # A host that vanished is noticed within a minute, and with it its lock is free.
@@ -34,7 +34,7 @@ class Session:
 
 @contextmanager
 def connect(url: str, name: str = "tasks-service migrate") -> Generator[Session]:
-    """Raises MigrationError where the database cannot be reached."""
+    """Raises Unreachable where the database cannot be reached, MigrationError for a URL that makes no sense."""
     try:
         options = conninfo_to_dict(url).get("options") or ""
     except psycopg.Error:  # its message would quote the URL, and the password in it
@@ -49,7 +49,7 @@ def connect(url: str, name: str = "tasks-service migrate") -> Generator[Session]
                 raise
             connection = psycopg.connect(make_conninfo(url, **arguments), autocommit=True)
     except psycopg.Error as error:
-        raise MigrationError(f"The database cannot be reached: {first_line(error)}") from error
+        raise Unreachable(f"The database cannot be reached: {first_line(error)}") from error
     with connection:
         connection.prepare_threshold = None  # older PgBouncers know no prepared statements
         yield Session(connection, pooled=_is_pooled(connection))
