@@ -7,7 +7,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import parse_qsl, unquote_to_bytes
+from urllib.parse import parse_qsl, quote, unquote_to_bytes
 
 from service.errors import Problem, bad_field
 from service.queries import Queries
@@ -25,6 +25,8 @@ _TASK_ID = re.compile(r"[0-9]{1,19}")
 _ENTITY_TAG = re.compile(rb'[ \t]*(W/)?"([\x21\x23-\x7e\x80-\xff]*)"[ \t]*(?:,|$)|[ \t]*(?:,|$)')
 _VERSION = re.compile(rb"[1-9][0-9]{0,9}")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+# What RFC 3986, section 3.3, lets stand in a path as it is. Servers let more through: a > would end a URL in a Link.
+_NO_PATH = re.compile(r"[^!$%&'()*+,\-./0-9:;=@A-Z_a-z~]")
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 _IDEMPOTENCY_KEY = re.compile(rb"[\x21-\x7e]{1,255}")
@@ -53,6 +55,11 @@ class TaskRequest:
         self.queries = queries
         self.user_id = user_id
         self.task_id = task_id  # 0 where the path has none
+
+    @property
+    def url(self) -> str:
+        """The path, without a slash at its end, as it may stand in a Location or a Link."""
+        return _NO_PATH.sub(lambda match: quote(match[0]), self.path.rstrip("/"))
 
     async def body(self, limit: int = BODY_BYTES) -> bytes:
         """The body. Raises Problem: 413 over `limit` bytes, 415 for one that is not JSON, 408 if it never ends."""

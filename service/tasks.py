@@ -34,7 +34,7 @@ async def list_tasks(request: TaskRequest) -> Answer:
         return Answer(200, encode(tasks))
     del tasks[limit:]
     query = urlencode([*parameters, ("after", str(tasks[-1].id))])
-    return Answer(200, encode(tasks), ((b"link", f'<{request.path}?{query}>; rel="next"'.encode()),))
+    return Answer(200, encode(tasks), ((b"link", f'<{request.url}?{query}>; rel="next"'.encode()),))
 
 
 @post("/")
@@ -144,7 +144,7 @@ def _replayed(once: Once) -> tuple[Header, ...]:
 
 
 def _location(request: TaskRequest, task: Task) -> Header:
-    return (b"location", f"{request.path.rstrip('/')}/{task.id}".encode())
+    return (b"location", f"{request.url}/{task.id}".encode())
 
 
 def _changed_answer(changed: Changed | None) -> Answer:

@@ -185,7 +185,7 @@ FIELDS = [
     unknown("titel"),
     unknown("Title"),
     unknown("title "),
-    unknown("tıtle"),
+    unknown("t\u0131tle"),
     unknown(""),
     unknown("\0"),
     unknown("__proto__"),

@@ -1,0 +1,134 @@
+"""The list: newest first, filtered, whole or in pages."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import httpx
+import psycopg
+import pytest
+
+
+@pytest.fixture
+def made(client: httpx.Client, shared_database_url: str, user: str, tasks: str) -> list[dict[str, Any]]:
+    """Twelve tasks of the user, newest first, of which every third is completed; and some of another user's between."""
+    with psycopg.connect(shared_database_url) as connection:
+        connection.execute("INSERT INTO users (id) VALUES (%s), (%s)", (user, user + "-other"))
+        connection.execute(
+            """INSERT INTO tasks (user_id, title, completed)
+               SELECT owner, 'task ' || n, n %% 3 = 0
+               FROM generate_series(1, 12) AS n, unnest(%s::text[]) AS owner ORDER BY n""",
+            ([user, user + "-other"],),
+        )
+        rows = connection.execute("SELECT id, title FROM tasks WHERE user_id = %s ORDER BY id DESC", (user,)).fetchall()
+    return [client.get(f"{tasks}/{task_id}").json() for task_id, _ in rows]
+
+
+def pages(client: httpx.Client, url: str) -> Iterator[list[dict[str, Any]]]:
+    """Follows rel="next" to the end."""
+    while True:
+        answer = client.get(url)
+        assert answer.status_code == 200
+        yield answer.json()
+        if "link" not in answer.headers:
+            return
+        link = re.fullmatch(r'<([^>]*)>; rel="next"', answer.headers["link"])
+        assert link is not None
+        url = link[1]
+
+
+def test_a_user_without_tasks_has_an_empty_list(client: httpx.Client, tasks: str) -> None:
+    answer = client.get(tasks)
+    assert (answer.status_code, answer.content, "link" in answer.headers) == (200, b"[]", False)
+
+
+def test_the_list_is_whole_newest_first_and_only_the_users(
+    client: httpx.Client, tasks: str, made: list[dict[str, Any]]
+) -> None:
+    answer = client.get(tasks)
+    assert answer.json() == made
+    assert (answer.headers["content-type"], "link" in answer.headers) == ("application/json", False)
+
+
+@pytest.mark.parametrize("completed", [True, False])
+def test_the_list_is_filtered(client: httpx.Client, tasks: str, made: list[dict[str, Any]], completed: bool) -> None:
+    answer = client.get(tasks, params={"completed": str(completed).lower()})
+    assert answer.json() == [task for task in made if task["completed"] is completed]
+
+
+@pytest.mark.parametrize("query", ["", "completed=true", "completed=false"])
+@pytest.mark.parametrize("limit", [1, 3, 4, 5, 11, 12, 13, 1000])
+def test_pages_followed_to_the_end_are_the_list(
+    client: httpx.Client, tasks: str, made: list[dict[str, Any]], query: str, limit: int
+) -> None:
+    whole = client.get(f"{tasks}?{query}").json()
+    got = list(pages(client, f"{tasks}?{query}&limit={limit}"))
+    assert [task for page in got for task in page] == whole
+    # Each page is full but the last, which is never an empty one.
+    assert [len(page) for page in got] == [min(limit, len(whole) - start) for start in range(0, len(whole), limit)]
+
+
+def test_the_next_page_carries_every_other_parameter(
+    client: httpx.Client, tasks: str, made: list[dict[str, Any]]
+) -> None:
+    query = "view=a%26b&limit=2&empty=&completed=false&tag=%C3%A9&tag=x+y&after=" + str(made[0]["id"])
+    answer = client.get(f"{tasks}?{query}")
+    url = urlsplit(answer.headers["link"].partition(">")[0].lstrip("<"))
+    assert url.path == tasks
+    assert parse_qsl(url.query, keep_blank_values=True) == [
+        ("view", "a&b"),
+        ("limit", "2"),
+        ("empty", ""),
+        ("completed", "false"),
+        ("tag", "é"),
+        ("tag", "x y"),
+        ("after", str(answer.json()[-1]["id"])),
+    ]
+
+
+@pytest.mark.parametrize("rank", [0, 5, 10, 11])
+def test_after_a_task_come_the_older_ones(
+    client: httpx.Client, tasks: str, made: list[dict[str, Any]], rank: int
+) -> None:
+    after = made[rank]["id"]
+    assert client.get(tasks, params={"after": after}).json() == made[rank + 1 :]
+    assert client.get(tasks, params={"after": after, "limit": 3}).json() == made[rank + 1 :][:3]
+
+
+@pytest.mark.parametrize("after", [1, 2**63 - 1])
+def test_after_any_id_at_all(client: httpx.Client, tasks: str, made: list[dict[str, Any]], after: int) -> None:
+    assert client.get(tasks, params={"after": after}).json() == ([] if after == 1 else made)
+
+
+def test_after_a_task_that_was_deleted_the_pages_go_on(
+    client: httpx.Client, tasks: str, made: list[dict[str, Any]]
+) -> None:
+    client.delete(f"{tasks}/{made[4]['id']}")
+    assert client.get(tasks, params={"after": made[4]["id"]}).json() == made[5:]
+
+
+def test_what_is_new_between_two_pages_shifts_nothing(
+    client: httpx.Client, tasks: str, made: list[dict[str, Any]]
+) -> None:
+    got: list[dict[str, Any]] = []
+    for page in pages(client, tasks + "?limit=5"):
+        got += page
+        client.post(tasks, json={"title": "new"})
+    assert got == made
+
+
+def test_a_long_list_comes_whole(client: httpx.Client, shared_database_url: str, user: str, tasks: str) -> None:
+    """Every length about the pages in which a list without limit is read."""
+    with psycopg.connect(shared_database_url, autocommit=True) as connection:
+        connection.execute("INSERT INTO users (id) VALUES (%s)", (user,))
+        insert = "INSERT INTO tasks (user_id, title) SELECT %s, 'x' FROM generate_series(1, %s)"
+        count = 0
+        for wanted in (249, 250, 251, 499, 500, 501, 1001):
+            connection.execute(insert, (user, wanted - count))
+            count = wanted
+            ids = [task["id"] for task in client.get(tasks).json()]
+            assert len(ids) == wanted
+            assert ids == sorted(ids, reverse=True)
+        assert len(client.get(tasks, params={"limit": 1000}).json()) == 1000
+        assert client.head(tasks).content == b""
