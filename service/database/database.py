@@ -16,24 +16,27 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg import generators, pq
+from psycopg import pq
 from psycopg.adapt import Transformer
 from psycopg_pool import AsyncNullConnectionPool
 
 from service.database.failures import Failure, TimedOut, Unavailable, meaning
 from service.database.lane import Call, Lane, sqlstate_of
-from service.database.statement import Statement
+from service.database.statement import Statement, Value
 
 Row = TypeVar("Row")
 
 log = logging.getLogger("service.database")
 
-# Seconds. A lane whose oldest statement is older than this gets nothing new while another can take it, and the reads
-# behind that statement are sent again elsewhere: some tens of ms, well above a commit on Neon (1 to 5 ms).
+# Seconds. A lane whose oldest statement is older than this gets nothing new while another can take it, and those behind
+# that statement are helped past it: some tens of ms, well above a commit on Neon (1 to 5 ms).
 STALE_S = 0.03
 SWEEP_S = 0.01
 # How long a cancelled statement may take to say so before the connection is taken for dead.
 CANCEL_GRACE_S = 1.0
+# A statement that nobody waits for any more is cancelled when it takes longer than this: well above what is common,
+# because a cancel costs PostgreSQL a process.
+ABANDONED_S = 0.25
 # While the database cannot be reached, calls wait this long for it (a suspended Neon compute wakes in less), and then
 # fail at once until a connection succeeds.
 PATIENCE_S = 3.0
@@ -47,31 +50,50 @@ MOST_TRIES = 4
 
 
 class _Group:
-    """The lanes of one kind, and the calls that wait for one."""
+    """The lanes of one kind, the calls that wait for one, and what is known of getting more."""
 
-    __slots__ = ("depth", "grow_at", "lanes", "opening", "retiring", "waiting")
+    __slots__ = (
+        "complaint",
+        "depth",
+        "down_since",
+        "grow_at",
+        "lanes",
+        "next_attempt",
+        "opening",
+        "retiring",
+        "waiting",
+    )
 
     def __init__(self, depth: int, grow_at: int) -> None:
         self.lanes: list[Lane] = []
         self.retiring: list[Lane] = []  # take nothing new
         self.waiting: deque[Call] = deque()
-        self.opening = 0
         self.depth = depth  # the most calls under way on one lane
         self.grow_at = grow_at  # calls under way on the least loaded lane that ask for one lane more
+        self.opening: asyncio.Task[None] | None = None
+        self.down_since: float | None = None  # since when there has been no lane, in spite of attempts
+        self.next_attempt = 0.0
+        self.complaint: str | None = None  # why the last attempt failed, as it was logged
 
     def pick(self, now: float) -> Lane | None:
-        """The lane with the fewest calls under way, of those that are not full, stale or being cancelled."""
+        """The lane with the fewest calls under way, of those that are not full, stale or shunned."""
         best, least = None, self.depth
         for lane in self.lanes:
             load = len(lane.calls)
             if load == 0:
                 return lane
-            if load < least and now - lane.head_since < STALE_S and not lane.cancelling:
+            if load < least and now - lane.head_since < STALE_S and not lane.shunned:
                 best, least = lane, load
         return best
 
     def drop(self, lane: Lane) -> None:
         (self.lanes if lane in self.lanes else self.retiring).remove(lane)
+
+    def retire(self, now: float) -> None:
+        """The lanes that have had their time take nothing new."""
+        for lane in [lane for lane in self.lanes if now > lane.retires_at]:
+            self.lanes.remove(lane)
+            self.retiring.append(lane)
 
 
 class Stats:
@@ -93,9 +115,9 @@ class Stats:
 class Database:
     """A scheduler of statements over at most `connections` connections, at least one each for reads and writes.
 
-    `prepare=False` uses unnamed statements, one at a time a connection: poolers that know no prepared statements lose
-    track of pipelined transactions too (PgBouncer before 1.21). The statements of `verify` are prepared on the first
-    connection, and then until all of them fit the schema: `mismatch` says which one does not, and why.
+    `prepare=False` uses unnamed statements, for poolers that know no prepared ones (PgBouncer before 1.21). The
+    statements of `verify` are parsed by PostgreSQL on the first connection, and then until all of them fit the schema:
+    `mismatch` says which one does not, and why.
     """
 
     def __init__(
@@ -118,19 +140,21 @@ class Database:
         self._deadline_s = deadline_s
         self._most_waiting = most_waiting
         self._unverified = verify
-        self.mismatch: str | None = None
-        depth = 1 if not prepare else 10_000
+        self.mismatch: str | None = "no statement was compared with the schema yet" if verify else None
         # Reads gain from depth; commits on one connection are serial, so writes spread sooner, and few are put at the
         # mercy of what is ahead of them.
-        self._reads = _Group(depth=min(depth, 64), grow_at=32)
-        self._writes = _Group(depth=min(depth, 16), grow_at=4)
-        self._keys: dict[tuple[Any, ...], tuple[Lane, int]] = {}  # rows being written, where and by how many calls
+        self._reads = _Group(depth=64, grow_at=32)
+        self._writes = _Group(depth=16, grow_at=4)
+        self._groups = (self._reads, self._writes)
+        self._open = 0  # connections, those being opened or closed included
+        # The latest call under way for each row being written. It ends last of those on its lane, so when it has ended
+        # the row is free.
+        self._keys: dict[tuple[Value, ...], Call] = {}
         self._transformer = Transformer()  # without a connection: timestamptz loads as UTC
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.TimerHandle | None = None  # None while nothing is under way
         self._housekeeper: asyncio.TimerHandle | None = None
-        self._down_since: float | None = None
-        self._next_attempt = 0.0
+        self._connected = False  # ever
         self._closing = False
         self._loop: asyncio.AbstractEventLoop
         self._pool: AsyncNullConnectionPool[psycopg.AsyncConnection[Any]] = AsyncNullConnectionPool(
@@ -169,15 +193,19 @@ class Database:
         for timer in (self._sweeper, self._housekeeper):
             if timer is not None:
                 timer.cancel()
-        for group in (self._reads, self._writes):
+        for group in self._groups:
+            if group.opening is not None:
+                group.opening.cancel()
             _fail_all(group, "the service is shutting down")
             for lane in (*group.lanes, *group.retiring):
                 if lane.calls:
                     lane.lose("the service is shutting down")
                 else:
                     self._give_back(group, lane)
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=self._connect_timeout_s)
+        while self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=CANCEL_GRACE_S)
+            for task in late:
+                task.cancel()
         await self._pool.close()
 
     async def one(self, statement: Statement[Row], *values: object) -> Row | None:
@@ -202,8 +230,7 @@ class Database:
     @property
     def under_way(self) -> int:
         """Calls sent or waiting."""
-        groups = (self._reads, self._writes)
-        return self.waiting + sum(len(lane.calls) for group in groups for lane in (*group.lanes, *group.retiring))
+        return self.waiting + sum(len(lane.calls) for group in self._groups for lane in (*group.lanes, *group.retiring))
 
     @property
     def waiting(self) -> int:
@@ -212,13 +239,13 @@ class Database:
 
     @property
     def lanes(self) -> int:
-        """Connections open."""
-        return sum(len(group.lanes) + len(group.retiring) for group in (self._reads, self._writes))
+        """Connections in use."""
+        return sum(len(group.lanes) + len(group.retiring) for group in self._groups)
 
     @property
     def reachable(self) -> bool:
-        """Whether the last attempt to connect succeeded. True before the first."""
-        return self._down_since is None
+        """Whether connections can be had, for reads and for writes, by what is already known."""
+        return self._connected and self._reads.down_since is None and self._writes.down_since is None
 
     # The way of a call ------------------------------------------------------------------------------------------
 
@@ -235,85 +262,91 @@ class Database:
         group = self._writes if call.statement.writes else self._reads
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
-        if call.key is not None:
-            # Two writes of one row wait for each other in PostgreSQL anyway: on one lane they hold up only each other.
-            held = self._keys.get(call.key)
-            if held is not None:
-                lane, count = held
-                self._keys[call.key] = (lane, count + 1)
-                lane.send(call)
+        # Two writes of one row wait for each other in PostgreSQL anyway: on one lane they hold up only each other.
+        latest = None if call.key is None else self._keys.get(call.key)
+        if latest is not None and latest.lane not in group.retiring:
+            lane = latest.lane
+        else:
+            lane = None if group.waiting else group.pick(now)
+            if lane is None:
+                self._wait(group, call, now)
                 return
-        lane = None if group.waiting else group.pick(now)
-        if lane is None:
-            self._wait(group, call, now)
-            return
-        if len(lane.calls) >= group.grow_at:
-            self._grow(group)
-        if call.key is not None:
-            self._keys[call.key] = (lane, 1)
+            if len(lane.calls) >= group.grow_at:
+                self._grow(group)
+        if call.key is None:
+            lane.send(call)
+        else:
+            self._send_keyed(call, lane)
+
+    def _send_keyed(self, call: Call, lane: Lane) -> None:
+        if call.moved:
+            lane.shunned = True
+        if call.key is not None and (call.moved or not call.statement.shared):
+            call.lane = lane
+            self._keys[call.key] = call
         lane.send(call)
 
     def _wait(self, group: _Group, call: Call, now: float) -> None:
         if self._closing:
             _fail(call, Unavailable("the service is shutting down"))
-        elif self._down_since is not None and now - self._down_since > PATIENCE_S:
+        elif group.down_since is not None and now - group.down_since > PATIENCE_S:
             _fail(call, Unavailable("the database cannot be reached"))
         elif len(group.waiting) >= self._most_waiting:
             _fail(call, Unavailable("too many calls wait for the database"))
+        elif call.tries:
+            group.waiting.appendleft(call)  # it has waited before
         else:
             group.waiting.append(call)
         self._grow(group)
 
     def _serve_waiting(self, group: _Group, now: float) -> None:
-        while group.waiting:
-            lane = group.pick(now)
-            if lane is None:
-                self._grow(group)
-                return
-            call = group.waiting.popleft()
-            if call.future.done():
-                continue
-            if call.key is not None:
-                held = self._keys.get(call.key)
-                if held is not None:
-                    lane = held[0]
-                self._keys[call.key] = (lane, 1 if held is None else held[1] + 1)
-            lane.send(call)
+        waiting = group.waiting
+        while waiting and (lane := group.pick(now)) is not None:
+            call = waiting.popleft()
+            if not call.future.done():
+                latest = None if call.key is None else self._keys.get(call.key)
+                self._send_keyed(call, lane if latest is None else latest.lane)
+        if waiting:
+            self._grow(group)
 
     def _ended(self, lane: Lane, call: Call, result: pq.abc.PGresult | None, error: pq.abc.PGresult | None) -> None:
         if call.key is not None:
-            self._unlock(call.key)
-        future = call.future
+            self._unlock(call)
         stats, name = self.stats, call.statement.name
         stats.statements[name] += 1
         stats.seconds[name] += lane.head_since - call.begun
         if error is not None:
             self._refused(lane, call, error)
-        elif not future.done():
-            future.set_result(result)  # pyright: ignore[reportArgumentType]
+        elif not call.future.done():
+            call.future.set_result(result)  # pyright: ignore[reportArgumentType]
         group = self._writes if call.statement.writes else self._reads
         if group.waiting:
             self._serve_waiting(group, lane.head_since)
 
     def _refused(self, lane: Lane, call: Call, error: pq.abc.PGresult) -> None:
         """PostgreSQL answered with an error: the statement changed nothing."""
-        sqlstate = sqlstate_of(error)
-        self.stats.failures[(sqlstate or "lost")[:2]] += 1
-        call.tries += 1
+        sqlstate = sqlstate_of(error) or ""
         again = meaning(sqlstate).repeat
-        if sqlstate == "57014" and not call.overdue:
-            again = True  # a cancel meant for the statement before it, which ended first
+        if sqlstate == "57014":
+            # Repeated where the cancel was to let others pass, or was meant for the statement before and came late.
+            # What others cancel (a role's statement_timeout, an administrator) stays cancelled.
+            again = lane.cancels > 0 and not call.overdue
+            lane.cancels = max(lane.cancels - 1, 0)
         elif sqlstate == "26000" or (sqlstate == "0A000" and b"cached plan" in error.error_message):
             # "prepared statement does not exist", "cached plan must not change result type": prepare again.
-            lane.forget(call.statement)
+            lane.forget(call)
             again = True
+        elif sqlstate.startswith("42"):
+            lane.forget(call)  # it may be the preparing that failed
+        elif sqlstate == "25006":
+            lane.retires_at = 0.0  # a standby, or no longer the primary: the next connection may find the new one
+        call.tries += 1
         if again and call.tries < MOST_TRIES and not call.future.done():
             self.stats.repeated += 1
             call.sent = False
-            self._place(call, self._loop.time())
+            self._place(call, lane.head_since)
             return
-        if sqlstate is not None and sqlstate.startswith("42"):
-            lane.forget(call.statement)  # it may be the preparing that failed
+        self.stats.failures[sqlstate[:2]] += 1
         constraint = error.error_field(pq.DiagnosticField.CONSTRAINT_NAME)
         kind = meaning(sqlstate).failure
         _fail(call, kind(error.get_error_message().strip(), sqlstate, constraint.decode() if constraint else None))
@@ -331,10 +364,10 @@ class Database:
                 extra={"sqlstate": sqlstate, "unanswered": len(calls)},
             )
         self._spawn(self._discard(lane))
-        now = self._loop.time()
         for call in calls:
-            if call.key is not None:
-                self._unlock(call.key)
+            self._unlock(call)
+        now = self._loop.time()
+        for call in reversed(calls):  # each goes to the front of those that wait
             if call.future.done():
                 continue
             call.tries += 1
@@ -343,18 +376,14 @@ class Database:
             elif (call.sent and call.statement.writes) or call.tries >= MOST_TRIES:
                 _fail(call, Unavailable(reason, sqlstate))
             else:
+                # Not placed at once: the other connections are likely broken too, and say so in a moment.
                 self.stats.repeated += 1
                 call.sent = False
-                self._place(call, now)
-        if group.waiting:
-            self._grow(group)
+                self._wait(group, call, now)
 
-    def _unlock(self, key: tuple[Any, ...]) -> None:
-        lane, count = self._keys[key]
-        if count == 1:
-            del self._keys[key]
-        else:
-            self._keys[key] = (lane, count - 1)
+    def _unlock(self, call: Call) -> None:
+        if call.key is not None and self._keys.get(call.key) is call:
+            del self._keys[call.key]
 
     def _group(self, lane: Lane) -> _Group:
         return self._reads if lane in self._reads.lanes or lane in self._reads.retiring else self._writes
@@ -362,31 +391,41 @@ class Database:
     # Connections ------------------------------------------------------------------------------------------------
 
     def _grow(self, group: _Group) -> None:
-        """Opens one lane more, unless one is being opened or the bound is reached."""
+        """Begins to open one lane more, unless one is being opened; at the bound, takes over one that idles."""
+        if group.opening is not None or self._closing:
+            return
         other = self._writes if group is self._reads else self._reads
-        taken = self.lanes + group.opening + other.opening
         kept = 0 if other.lanes or other.opening else 1  # the other kind's first lane
-        if not group.opening and not self._closing and taken + kept < self.connections:
-            group.opening = 1
-            self._spawn(self._open_lane(group))
+        if self._open + kept < self.connections:
+            self._open += 1
+            group.opening = self._spawn(self._open_lane(group))
+        elif len(other.lanes) > 1:
+            for lane in other.lanes:
+                if not lane.calls:
+                    other.lanes.remove(lane)
+                    group.lanes.append(lane)
+                    break
 
     async def _open_lane(self, group: _Group) -> None:
-        if (delay := self._next_attempt - self._loop.time()) > 0:
-            await asyncio.sleep(delay)
+        connection = None
         try:
+            await asyncio.sleep(group.next_attempt - self._loop.time())
             self.stats.connects += 1
             connection = await self._pool.getconn(timeout=self._connect_timeout_s)
-            if self._unverified:
-                await self._verify(connection)
         except (psycopg.Error, OSError) as error:
-            group.opening = 0
-            self._unreachable(error)
-            self._grow(group)  # with nobody waiting too: a service that nobody asks would else never be ready again
+            self._unreachable(group, str(error).strip().partition("\n")[0])
+        finally:
+            group.opening = None
+            if connection is None:
+                self._open -= 1
+        if connection is None:
+            if not group.lanes:
+                self._grow(group)  # with nobody waiting too: a service that nobody asks would else never be ready again
             return
-        group.opening = 0
-        if self._down_since is not None:
-            log.warning("the database is reachable again after %.1f s", self._loop.time() - self._down_since)
-            self._down_since, self._next_attempt = None, 0.0
+        now = self._loop.time()
+        if group.complaint is not None:
+            log.warning("the database is reachable again")
+        self._connected, group.complaint, group.down_since = True, None, None
         lane = Lane(
             connection,
             prepare=self._prepare,
@@ -394,48 +433,66 @@ class Database:
             ended=self._ended,
             lost=self._lost,
         )
+        group.retire(now)
         group.lanes.append(lane)
-        self._serve_waiting(group, self._loop.time())
+        if self._unverified:
+            self._spawn(self._verify(lane))
+        self._serve_waiting(group, now)
 
-    async def _verify(self, connection: psycopg.AsyncConnection[Any]) -> None:
-        """Prepares each statement, and so finds out whether the schema is the one they were written for."""
+    def _unreachable(self, group: _Group, reason: str) -> None:
+        self.stats.unreachable += 1
+        now = self._loop.time()
+        if reason != group.complaint:
+            group.complaint = reason
+            log.warning("the database cannot be reached: %s", reason)
+        if group.down_since is None and not group.lanes:
+            group.down_since = now
+        down_s = 0.0 if group.down_since is None else now - group.down_since
+        group.next_attempt = now + random.uniform(RETRY_S[0], min(RETRY_S[1], 0.1 + down_s / 10))  # noqa: S311
+        if down_s > PATIENCE_S:
+            _fail_all(group, "the database cannot be reached")
+
+    async def _verify(self, lane: Lane) -> None:
+        """Has PostgreSQL parse each statement, and so finds out whether the schema is the one they were written for."""
+        if lane.closed:
+            return
+        now, calls = self._loop.time(), list[Call]()
         for statement in self._unverified:
-            connection.pgconn.send_prepare(b"", statement.sql.encode())
-            (result,) = await connection.wait(generators.execute(connection.pgconn))
-            if result.status == pq.ExecStatus.FATAL_ERROR:
-                reason = f"{statement.name}: {result.get_error_message().strip().partition(chr(10))[0]}"
-                if reason != self.mismatch:
-                    log.error("a statement does not fit the database's schema: %s", reason)
-                self.mismatch = reason
+            call = Call(statement, [], self._loop.create_future(), now, now + self._deadline_s, None)
+            call.tries = MOST_TRIES  # its failure is the finding
+            calls.append(call)
+        lane.check(calls)
+        ends = await asyncio.gather(*(call.future for call in calls), return_exceptions=True)
+        for call, end in zip(calls, ends, strict=True):
+            if isinstance(end, Failure):
+                if end.sqlstate is not None and end.sqlstate.startswith("42"):
+                    reason = f"{call.statement.name}: {str(end).partition(chr(10))[0]}"
+                    if reason != self.mismatch:
+                        log.error("a statement does not fit the database's schema: %s", reason)
+                    self.mismatch = reason
                 return
         self.mismatch, self._unverified = None, ()
 
-    def _unreachable(self, error: Exception) -> None:
-        now = self._loop.time()
-        self.stats.unreachable += 1
-        if self._down_since is None:
-            self._down_since = now
-            log.warning("the database cannot be reached: %s", str(error).strip().partition("\n")[0])
-        down_s = now - self._down_since
-        self._next_attempt = now + random.uniform(RETRY_S[0], min(RETRY_S[1], 0.1 + down_s / 10))  # noqa: S311
-        if down_s > PATIENCE_S:
-            for group in (self._reads, self._writes):
-                if not group.lanes:
-                    _fail_all(group, "the database cannot be reached")
+    def _give_back_retired(self, group: _Group) -> None:
+        for lane in tuple(group.retiring):
+            if not lane.calls:
+                self._give_back(group, lane)
 
     def _give_back(self, group: _Group, lane: Lane) -> None:
         group.drop(lane)
-        lane.release()
-        self._spawn(self._pool.putconn(lane.connection))
+        lane.close()
+        self._spawn(self._discard(lane))
 
     async def _discard(self, lane: Lane) -> None:
         await lane.connection.close()
+        self._open -= 1
         await self._pool.putconn(lane.connection)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     # Time limits ------------------------------------------------------------------------------------------------
 
@@ -443,10 +500,19 @@ class Database:
         """Looks after what takes long. Runs every SWEEP_S while a call is under way, so that no call needs a timer."""
         now = self._loop.time()
         self._sweeper = None
-        for group in (self._reads, self._writes):
+        for group in self._groups:
+            self._give_back_retired(group)
             for lane in (*group.lanes, *group.retiring):
-                if lane.calls and now - lane.head_since > STALE_S:
-                    self._attend(group, lane, now)
+                if not lane.calls:
+                    continue
+                if now - lane.head_since > STALE_S:
+                    lane.read()  # it may be this process that is late, not PostgreSQL
+                    if lane.calls and now - lane.head_since > STALE_S:
+                        self._attend(group, lane, now)
+                if lane.calls and now > lane.calls[0].deadline:
+                    for call in lane.calls:
+                        if now > call.deadline:
+                            _fail(call, TimedOut("the request's deadline passed"))
             waiting = group.waiting
             while waiting and (waiting[0].future.done() or now > waiting[0].deadline):
                 _fail(waiting.popleft(), Unavailable("no connection came free in time"))
@@ -458,52 +524,67 @@ class Database:
     def _attend(self, group: _Group, lane: Lane, now: float) -> None:
         """A lane whose oldest statement takes long: first those behind it, then itself."""
         head, age = lane.calls[0], now - lane.head_since
+        behind = [call for call in itertools.islice(lane.calls, 1, None) if not call.future.done()]
         if not head.statement.writes:
-            for call in itertools.islice(lane.calls, 1, None):
-                if call.rescued or call.future.done():
-                    continue
-                other = group.pick(now)
-                if other is None:
-                    self._grow(group)
-                    break
-                call.rescued = True
-                self.stats.rescued += 1
-                other.send(call)
-        for call in lane.calls:
-            if now > call.deadline and not call.future.done():
-                _fail(call, TimedOut("the request's deadline passed"))
+            self._rescue(group, behind, now)
+        elif not (head.moved or head.overdue) and any(call.key is None or call.key != head.key for call in behind):
+            # Those behind were sent and so cannot be sent again. Cancelled, the head has changed nothing, and goes to
+            # the end of a lane on which nobody is put behind it.
+            head.moved = True
+            self._cancel(lane)
+        limit = min(self._statement_timeout_s, ABANDONED_S) if head.future.done() else self._statement_timeout_s
         if age > self._statement_timeout_s + CANCEL_GRACE_S:
             head.overdue = True
             lane.lose("PostgreSQL did not answer within the statement limit")
-        elif age > self._statement_timeout_s and not lane.cancelling:
-            head.overdue = lane.cancelling = True
-            self._spawn(self._cancel(lane))
+        elif age > limit and not head.overdue:
+            head.overdue = True
+            self._cancel(lane)
 
-    async def _cancel(self, lane: Lane) -> None:
+    def _rescue(self, group: _Group, reads: list[Call], now: float) -> None:
+        """Sends reads a second time, elsewhere: whichever answer comes first is taken."""
+        for call in reads:
+            if call.rescued:
+                continue
+            lane = group.pick(now)
+            if lane is None:
+                self._grow(group)
+                return
+            call.rescued = True
+            self.stats.rescued += 1
+            lane.send(call)
+
+    def _cancel(self, lane: Lane) -> None:
+        lane.cancels += 1
+        lane.shunned = True
+        self._spawn(self._send_cancel(lane))
+
+    async def _send_cancel(self, lane: Lane) -> None:
         # A cancel request holds through a transaction-mode pooler, which a SET does not. It may arrive when its
         # statement has just ended and hit the next one; that one is sent again (see _refused).
         try:
             await lane.connection.cancel_safe(timeout=CANCEL_GRACE_S)
         except (psycopg.Error, OSError) as error:
-            log.warning("a statement over its limit could not be cancelled: %s", str(error).partition("\n")[0])
-        finally:
-            lane.cancelling = False
+            log.warning("a statement could not be cancelled: %s", str(error).partition("\n")[0])
 
     def _housekeep(self) -> None:
         """Gives back what is idle or old."""
         now = self._loop.time()
-        if self.mismatch is not None:
-            self._grow(self._reads)  # a new connection looks again
-        for group in (self._reads, self._writes):
+        for group in self._groups:
             for lane in tuple(group.lanes):
-                if now > lane.retires_at:
-                    group.lanes.remove(lane)
-                    group.retiring.append(lane)
-                elif not lane.calls and now - lane.idle_since > IDLE_S and len(group.lanes) > 1:
+                idle_s = 0.0 if lane.calls else now - lane.idle_since
+                if idle_s > IDLE_S and len(group.lanes) > 1:
                     self._give_back(group, lane)
-            for lane in tuple(group.retiring):
-                if not lane.calls:
-                    self._give_back(group, lane)
+                elif now > lane.retires_at and idle_s < HOUSEKEEP_S:
+                    self._grow(group)  # in use: its successor comes first, where there is room for one
+            if group.opening is None:
+                group.retire(now)
+            self._give_back_retired(group)
+        if self._unverified:
+            lane = next((lane for group in self._groups for lane in group.lanes), None)
+            if lane is None:
+                self._grow(self._reads)
+            else:
+                self._spawn(self._verify(lane))
         self._housekeeper = self._loop.call_later(HOUSEKEEP_S, self._housekeep)
 
 

@@ -1,11 +1,11 @@
 """A lane: one pooled connection in pipeline mode, with many statements under way on it at once.
 
 psycopg's `execute` costs about 100 µs of CPU a query; the same connection driven through libpq's pipeline mode
-(`psycopg.pq`) costs about 15. A lane sends each statement at once, followed by a Sync of its own, so that every
+(`psycopg.pq`) costs about 10. A lane sends each statement at once, followed by a Sync of its own, so that every
 statement is its own transaction and a failure touches nobody else, and hands out the replies in the order sent.
 
-Knows libpq's protocol states. Must not know pools, scheduling, retries or what a statement means: what a call's end
-entails is the owner's business.
+Knows libpq's protocol states (PostgreSQL's documentation, "Pipeline Mode"). Must not know pools, scheduling, retries or
+what a statement means: what a call's end entails is the owner's business.
 """
 
 import asyncio
@@ -18,10 +18,11 @@ from psycopg import pq
 
 from service.database.statement import Statement, Value
 
-_OK = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK)
-_SYNC = pq.ExecStatus.PIPELINE_SYNC
-_ABORTED = pq.ExecStatus.PIPELINE_ABORTED
-_FATAL = pq.ExecStatus.FATAL_ERROR
+# Plain ints: a PGresult's status is one, and comparing with an enum's member costs three times as much.
+_OK = (int(pq.ExecStatus.TUPLES_OK), int(pq.ExecStatus.COMMAND_OK))
+_SYNC = int(pq.ExecStatus.PIPELINE_SYNC)
+_ABORTED = int(pq.ExecStatus.PIPELINE_ABORTED)
+_FATAL = int(pq.ExecStatus.FATAL_ERROR)
 _BINARY = pq.Format.BINARY
 
 
@@ -34,7 +35,26 @@ def sqlstate_of(error: pq.abc.PGresult) -> str | None:
 class Call:
     """One caller's wish: a statement with its values, and the future that gets its result or its failure."""
 
-    __slots__ = ("begun", "deadline", "future", "key", "overdue", "rescued", "sent", "statement", "tries", "values")
+    __slots__ = (
+        "begun",
+        "deadline",
+        "future",
+        "key",
+        "lane",
+        "moved",
+        "name",
+        "overdue",
+        "replies",
+        "rescued",
+        "sent",
+        "statement",
+        "tries",
+        "values",
+    )
+
+    lane: "Lane"  # where it was sent last; set by the owner for calls with a key
+    name: bytes  # the prepared statement's that it was sent with
+    replies: int  # results that PostgreSQL owes it: one, and one more where it prepares its statement first
 
     def __init__(
         self,
@@ -52,7 +72,8 @@ class Call:
         self.deadline = deadline  # loop time
         self.key = key  # the row that it locks, None where it locks none that others want
         self.sent = False
-        self.overdue = False  # the statement limit has passed: a cancel is under way
+        self.overdue = False  # cancelled for good: the statement limit has passed, or nobody waits for it
+        self.moved = False  # cancelled once so that those behind it could pass
         self.rescued = False  # sent a second time on another lane
         self.tries = 0
 
@@ -63,11 +84,10 @@ class Lane:
     `ended(lane, call, result, error)` is called once for every call sent, in order: with the result, or with the error
     result that PostgreSQL gave. `lost(lane, calls, reason, sqlstate)` is called once, when the connection cannot be
     used any more, with the calls that got no answer and PostgreSQL's code where it gave one. The connection is left for
-    the owner to close.
+    the owner to close. Either may be called from within `send` and `read`, and may itself send.
     """
 
     __slots__ = (
-        "_closed",
         "_ended",
         "_error",
         "_loop",
@@ -76,15 +96,18 @@ class Lane:
         "_pgconn",
         "_prepare",
         "_prepared",
+        "_replies",
         "_result",
         "_socket",
         "_writing",
         "calls",
-        "cancelling",
+        "cancels",
+        "closed",
         "connection",
         "head_since",
         "idle_since",
         "retires_at",
+        "shunned",
     )
 
     def __init__(
@@ -98,24 +121,26 @@ class Lane:
     ) -> None:
         self.connection = connection
         self.calls: deque[Call] = deque()  # sent and not answered, oldest first
-        self.cancelling = False
+        self.cancels = 0  # that the owner sent and whose effect has not been seen
+        self.shunned = False  # the owner wants nobody else on it until it is empty
         self._loop = asyncio.get_running_loop()
         self.idle_since = self.head_since = self._loop.time()
         self.retires_at = self.idle_since + lifetime_s
         self._pgconn = connection.pgconn
-        self._socket = self._pgconn.socket
+        self._socket = self._pgconn.socket  # libpq forgets it when it finds the connection broken
         self._prepare = prepare
         self._prepared: dict[Statement[Any], bytes] = {}
         self._names = 0
         self._ended = ended
         self._lost = lost
+        self._replies = 0  # results of the oldest call so far
         self._result: pq.abc.PGresult | None = None
         self._error: pq.abc.PGresult | None = None
         self._writing = False
-        self._closed = False
+        self.closed = False
         self._pgconn.nonblocking = 1
         self._pgconn.enter_pipeline_mode()
-        self._loop.add_reader(self._socket, self._on_readable)
+        self._loop.add_reader(self._socket, self.read)
 
     def send(self, call: Call) -> None:
         """Sends the call now. Its end is told by `ended` or `lost`, never by an exception from here."""
@@ -130,8 +155,13 @@ class Lane:
                     self._names += 1
                     name = self._prepared[statement] = b"%s_%d" % (statement.name.encode(), self._names)
                     pgconn.send_prepare(name, statement.sql.encode())
+                    call.replies = 2
+                else:
+                    call.replies = 1
+                call.name = name
                 pgconn.send_query_prepared(name, call.values, result_format=_BINARY)
             else:
+                call.replies = 1
                 pgconn.send_query_params(statement.sql.encode(), call.values, result_format=_BINARY)
             call.sent = True  # before its Sync, PostgreSQL commits nothing
             pgconn.pipeline_sync()  # flushes as much as the socket takes
@@ -139,30 +169,95 @@ class Lane:
         except psycopg.Error as error:
             self.lose(str(error))
 
-    def forget(self, statement: Statement[Any]) -> None:
-        """The statement will be prepared anew, under another name, when it is next sent."""
-        self._prepared.pop(statement, None)
+    def check(self, calls: list[Call]) -> None:
+        """Has PostgreSQL only parse the calls' statements. Their ends are told like those of calls sent."""
+        if not self.calls:
+            self.head_since = self._loop.time()
+        self.calls.extend(calls)
+        try:
+            for call in calls:
+                call.replies, call.name = 1, b""
+                self._pgconn.send_prepare(b"", call.statement.sql.encode())
+                self._pgconn.pipeline_sync()
+            self._flush()
+        except psycopg.Error as error:
+            self.lose(str(error))
 
-    def release(self) -> None:
-        """Leaves pipeline mode, for a connection that goes back to the pool. Only when no call is under way."""
-        self._stop()
-        self._pgconn.exit_pipeline_mode()
+    def forget(self, call: Call) -> None:
+        """The statement will be prepared anew, under another name, unless it already was since the call was sent."""
+        if self._prepare and self._prepared.get(call.statement) == call.name:
+            del self._prepared[call.statement]
+
+    def read(self) -> None:
+        """Takes what has arrived, and hands out what is complete."""
+        reason = None
+        try:
+            self._pgconn.consume_input()
+        except psycopg.Error as error:
+            reason = str(error)  # what came before that is in libpq's buffer and still counts
+        try:
+            self._hand_out()
+            if self._writing and not self.closed:
+                self._flush()
+        except psycopg.Error as error:
+            reason = reason or str(error)
+        if reason is not None:
+            last = self._error  # FATAL: PostgreSQL's or the pooler's parting words
+            if last is None or last.error_field(pq.DiagnosticField.SEVERITY_NONLOCALIZED) == b"ERROR":
+                self.lose(reason)
+            else:
+                self.lose(last.get_error_message(), sqlstate_of(last))
 
     def lose(self, reason: str, sqlstate: str | None = None) -> None:
         """Gives the connection up: every call under way is handed back unanswered."""
-        if self._closed:
+        if self.closed:
             return
-        self._stop()
+        self.close()
         calls = list(self.calls)
         self.calls.clear()
         self._lost(self, calls, reason.strip(), sqlstate)
 
-    def _stop(self) -> None:
-        self._closed = True
+    def close(self) -> None:
+        """Lets go of the socket, before the connection is closed. Only when no call is under way."""
+        self.closed = True
         self._loop.remove_reader(self._socket)
         if self._writing:
             self._loop.remove_writer(self._socket)
             self._writing = False
+
+    def _hand_out(self) -> None:
+        pgconn, calls = self._pgconn, self.calls
+        while calls and not pgconn.is_busy():
+            result = pgconn.get_result()
+            if result is None:
+                raise psycopg.OperationalError("calls wait for replies that libpq does not")
+            status = result.status
+            if status == _SYNC:
+                # Only now is the statement committed: its rows come before the Sync that ends its transaction, and an
+                # error may come between the two.
+                result, self._result = self._result, None
+                error, self._error = self._error, None
+                replies, self._replies = self._replies, 0
+                if error is None and replies != calls[0].replies:
+                    raise psycopg.OperationalError("the replies are out of step with the statements")
+                call = calls.popleft()
+                self.head_since = self._loop.time()
+                if not calls:
+                    self.idle_since = self.head_since
+                    self.shunned = False
+                self._ended(self, call, result, error)
+                continue
+            if status in _OK:
+                self._result = result
+                self._replies += 1
+            elif status == _FATAL:
+                if sqlstate_of(result) is None:  # libpq cannot make sense of what it reads, or reads no more
+                    raise psycopg.OperationalError(result.get_error_message())
+                self._error = result
+            elif status != _ABORTED:
+                raise psycopg.OperationalError(f"unexpected reply {pq.ExecStatus(status).name}")
+            if pgconn.get_result() is not None:  # never blocks: after each result but a Sync's, libpq has a None ready
+                raise psycopg.OperationalError("a statement gave two results")
 
     def _flush(self) -> None:
         # While the server's and our buffers are both full, progress needs reading too: the reader is always on, so
@@ -180,46 +275,3 @@ class Lane:
             self._flush()
         except psycopg.Error as error:
             self.lose(str(error))
-
-    def _on_readable(self) -> None:
-        pgconn, calls = self._pgconn, self.calls
-        try:
-            pgconn.consume_input()
-            ends = 0
-            while calls and not pgconn.is_busy():
-                result = pgconn.get_result()
-                if result is None:  # the end of one command's results; two in a row say that libpq awaits nothing
-                    ends += 1
-                    if ends > 1:
-                        raise psycopg.OperationalError("the replies are out of step with the statements")
-                    continue
-                ends = 0
-                status = result.status
-                if status in _OK:
-                    self._result = result
-                elif status == _SYNC:
-                    # Only now is the statement committed: its rows come before the Sync that ends its transaction.
-                    result, self._result = self._result, None
-                    error, self._error = self._error, None
-                    if result is None and error is None:
-                        raise psycopg.OperationalError("a statement ended without a result")
-                    call = calls.popleft()
-                    self.head_since = self._loop.time()
-                    if not calls:
-                        self.idle_since = self.head_since
-                    self._ended(self, call, result, error)
-                    if self._closed:
-                        return
-                elif status == _FATAL:
-                    self._error = self._error or result
-                elif status != _ABORTED:
-                    raise psycopg.OperationalError(f"unexpected reply {pq.ExecStatus(status).name}")
-            if pgconn.status != pq.ConnStatus.OK:
-                raise psycopg.OperationalError(pgconn.get_error_message())
-            if self._writing:
-                self._flush()
-        except psycopg.Error as error:
-            if self._error is None:
-                self.lose(str(error))
-            else:
-                self.lose(self._error.get_error_message(), sqlstate_of(self._error))

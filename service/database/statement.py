@@ -2,21 +2,30 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from operator import methodcaller
 from pathlib import Path
 from typing import Any, Generic, TypeVar
+
+from service.database.failures import Defect
 
 Row = TypeVar("Row")
 Value = bytes | None  # a parameter as it is sent: PostgreSQL's text format, or NULL
 
 _PLACEHOLDER = re.compile(r"%\((\w+)\)s")
 _COMMENT = re.compile(r"--[^\n]*")
-_TEXT = re.compile(r"'(?:[^']|'')*'")
+_LITERAL = re.compile(r"'(?:[^']|'')*'")
+
+
+def _text(value: str) -> bytes:
+    encoded = value.encode()
+    if b"\0" in encoded:  # libpq would send what comes before it: another text, perhaps another user's name
+        raise Defect("PostgreSQL cannot hold a NUL in a text", "22021")
+    return encoded
+
 
 # How a Python value becomes PostgreSQL's text format. The server infers each parameter's type from the statement, so
 # one statement has one prepared form whatever the values; psycopg's own dumpers would pick int2, int4 or int8 by value.
 _ENCODERS: Mapping[type, Callable[[Any], bytes]] = {
-    str: methodcaller("encode"),
+    str: _text,
     int: lambda value: b"%d" % value,
     bool: lambda value: b"t" if value else b"f",
     bytes: lambda value: b"\\x" + value.hex().encode(),
@@ -32,10 +41,11 @@ class Statement(Generic[Row]):
     """One statement, ready to be sent.
 
     `sql` has `$1`… for the file's named placeholders; `make_row` takes a tuple of column values in the order selected;
-    `writes` says whether it may change rows; `key` holds the positions of the parameters that name the row it locks.
+    `writes` says whether it may change rows; `key` holds the positions of the parameters that name the row it locks,
+    and `shared` says that statements of one key as a rule do not wait for each other (a foreign key's lock).
     """
 
-    __slots__ = ("encoders", "key", "make_row", "name", "parameters", "sql", "writes")
+    __slots__ = ("encoders", "key", "make_row", "name", "parameters", "shared", "sql", "writes")
 
     def __init__(
         self,
@@ -45,13 +55,14 @@ class Statement(Generic[Row]):
         make_row: Callable[[Sequence[Any]], Row],
         *,
         key: tuple[str, ...] = (),
+        shared: bool = False,
     ) -> None:
         """Raises StatementError for a file without a leading comment, with two statements, or with placeholders
         other than `parameters`.
         """
         if not text.lstrip().startswith("--"):
             raise StatementError(f"{name}: the file must begin with a comment that says what the statement promises")
-        bare = _TEXT.sub("''", _COMMENT.sub("", text)).strip()
+        bare = _LITERAL.sub("''", _COMMENT.sub("", text)).strip()
         if not bare or ";" in bare.rstrip(";").rstrip():
             raise StatementError(f"{name}: the file must hold exactly one statement")
         used = set(_PLACEHOLDER.findall(bare))
@@ -69,9 +80,10 @@ class Statement(Generic[Row]):
         self.make_row = make_row
         self.writes = re.search(r"\b(insert|update|delete|merge)\b", bare, re.IGNORECASE) is not None
         self.key = tuple(order.index(part) for part in key)
+        self.shared = shared
 
     def encode(self, values: tuple[object, ...]) -> list[Value]:
-        """The values as they are sent."""
+        """The values as they are sent. Raises Defect for a text that PostgreSQL cannot hold."""
         return [None if value is None else encode(value) for encode, value in zip(self.encoders, values, strict=True)]
 
     def __repr__(self) -> str:
