@@ -121,8 +121,8 @@ class Jwks:
             self._take_over(_usable_keys(await self._download()))
         except Exception as failure:  # whatever it is: the refreshing must go on, or withdrawn keys would stay
             self._reached = False
-            known = len(self._keys)
-            logger.warning("no keys from %s: %r; %d known keys go on working", self._url.host, failure, known)
+            until_then = f"{len(self._keys)} known keys go on working" if self._keys else "no token can be checked yet"
+            logger.warning("no keys from %s: %r; %s", self._url.host, failure, until_then)
         finally:
             self._fetching = None
 
