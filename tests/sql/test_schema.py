@@ -1,0 +1,112 @@
+"""The statements and the schema that the migrations make fit each other: names, types, order."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, get_args, get_origin, get_type_hints
+
+import msgspec
+import psycopg
+import pytest
+from psycopg import pq
+
+from service.database import Statement
+from service.prune import PRUNE
+from service.queries import FOLDER, STATEMENTS, Once
+
+# PostgreSQL's types (pg_type.oid), as which Python's may come back and go in.
+TYPES = {
+    "bool": 16,
+    "bytea": 17,
+    "int8": 20,
+    "int4": 23,
+    "text": 25,
+    "int4[]": 1007,
+    "int8[]": 1016,
+    "timestamptz": 1184,
+}
+RESULTS: dict[Any, set[str]] = {
+    bool: {"bool"},
+    int: {"int4", "int8"},
+    str: {"text"},
+    datetime: {"timestamptz"},
+    list[int]: {"int8[]"},
+}
+PARAMETERS: dict[type, set[str]] = {
+    bool: {"bool"},
+    bytes: {"bytea"},
+    int: {"int8"},  # an id does not fit into less
+    str: {"text"},
+    list: {"int4[]"},
+}
+JSON = 3802  # jsonb, which is sent as text
+
+
+def columns(struct: type[msgspec.Struct]) -> Iterator[tuple[str, Any]]:
+    """A row's columns, as its struct names them: a struct in a struct stands for its fields."""
+    for name, hint in get_type_hints(struct).items():
+        if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+            yield from columns(hint)
+        else:
+            yield name, hint
+
+
+def plain(hint: Any) -> Any:
+    """The type without its `| None`."""
+    if get_origin(hint) is list:
+        return hint
+    return next((part for part in get_args(hint) if part is not type(None)), hint)
+
+
+def describe(url: str, statement: Statement[Any]) -> pq.abc.PGresult:
+    """The statement, prepared."""
+    with psycopg.connect(url) as connection:
+        prepared = connection.pgconn.prepare(b"", statement.sql.encode())
+        assert prepared.status == pq.ExecStatus.COMMAND_OK, prepared.get_error_message()
+        return connection.pgconn.describe_prepared(b"")
+
+
+@pytest.fixture(scope="module")
+def url(clone: Any) -> str:
+    return clone()
+
+
+def test_every_file_has_its_statement_and_every_statement_its_file() -> None:
+    assert {statement.name for statement in STATEMENTS} == {path.stem for path in FOLDER.glob("*.sql")}
+    assert {path.stem for path in FOLDER.parent.rglob("*.sql")} == {
+        statement.name for statement in (*STATEMENTS, PRUNE)
+    }
+
+
+@pytest.mark.parametrize("statement", STATEMENTS, ids=lambda statement: statement.name)
+def test_the_columns_are_the_fields_of_the_struct(url: str, statement: Statement[Any]) -> None:
+    result = describe(url, statement)
+    struct = get_type_hints(statement.make_row)["return"]
+    wanted = list(columns(struct))
+    names = [(result.fname(index) or b"").decode() for index in range(result.nfields)]
+    assert names == [name for name, _ in wanted]
+    for index, (name, hint) in enumerate(wanted):
+        assert result.ftype(index) in {TYPES[kind] for kind in RESULTS[plain(hint)]}, name
+
+
+@pytest.mark.parametrize("statement", [*STATEMENTS, PRUNE], ids=lambda statement: statement.name)
+def test_the_parameters_have_the_types_they_are_sent_as(url: str, statement: Statement[Any]) -> None:
+    result = describe(url, statement)
+    assert result.nparams == len(statement.parameters)
+    from service.database import statement as module
+
+    kinds = {encode: kind for kind, encode in module._ENCODERS.items()}
+    for index, (name, encode) in enumerate(zip(statement.parameters, statement.encoders, strict=True)):
+        allowed = {TYPES[kind] for kind in PARAMETERS[kinds[encode]]} | ({JSON} if name == "tasks" else set())
+        assert result.param_type(index) in allowed, name
+
+
+@pytest.mark.parametrize("statement", STATEMENTS, ids=lambda statement: statement.name)
+def test_no_statement_selects_whatever_there_is(statement: Statement[Any]) -> None:
+    """SELECT * and RETURNING * would change under the code when a column is added."""
+    assert "RETURNING *" not in statement.sql
+    assert not any(line.strip().upper().startswith("SELECT *") for line in statement.sql.splitlines())
+
+
+def test_a_keyed_answer_names_what_it_made() -> None:
+    """Once is the one row that is no task: its columns are looked at by name above, so they are pinned here."""
+    assert list(get_type_hints(Once)) == ["matched", "replayed", "task_ids", "created_at"]
