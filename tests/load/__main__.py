@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from tests.load import closed, database, targets
-from tests.load.closed import Aim, Sample
+from tests.load.aim import Aim
+from tests.load.closed import Sample
 
 console = Console()
 

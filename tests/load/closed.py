@@ -10,20 +10,10 @@ from typing import Any
 
 import msgspec
 
+from tests.load.aim import Aim
 from tests.load.targets import Target, cpu_s, memory_mb
 
 SCRIPT = Path(__file__).with_name("closed.lua")
-OPERATIONS = ("get", "list", "create", "toggle", "mixed")
-
-
-class Aim(msgspec.Struct):
-    """What is asked for: random tasks of the data that database.load made or, with `ids`, those of one user."""
-
-    users: int = 1000
-    tasks: int = 100_000
-    token: str = ""
-    user: str = ""
-    ids: str = ""  # a file with a task id on each line
 
 
 class Sample(msgspec.Struct):

@@ -16,7 +16,7 @@ import psutil
 import psycopg
 from rich.progress import Progress
 
-from service.embedded import Embedded, bin_dir
+from service.embedded import Embedded
 
 ROOT = Path(__file__).parents[2]
 CHUNK = 50_000  # rows a statement loads: small enough for a progress bar that moves
@@ -52,16 +52,18 @@ def cluster(**settings: str) -> Generator[Embedded]:
 
 def migrate(url: str) -> None:
     """The schema, made by the service's own command."""
-    for file in sorted((ROOT / "migrations").glob("*.sql")):
-        if ".rollback." not in file.name:
-            subprocess.run([bin_dir() / "psql", "-q", "-v", "ON_ERROR_STOP=1", "-f", file, url], check=True, env=os.environ | {"PGOPTIONS": "-c client_min_messages=warning"})
+    command = [sys.executable, "-m", "service", "migrate", "apply"]
+    environment = os.environ | {"DATABASE_URL": url, "AUTH_MODE": "none"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"the migrations failed: {done.stderr or done.stdout}")
 
 
 def load(url: str, users: int, tasks: int, progress: Progress) -> None:
     """Replaces what is in the tables by `tasks` tasks of `users` users."""
     step = progress.add_task(f"{tasks:,} tasks of {users:,} users", total=tasks)
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("TRUNCATE users, tasks RESTART IDENTITY")
+        connection.execute("TRUNCATE users RESTART IDENTITY CASCADE")
         connection.execute("SET session_replication_role = replica")  # no foreign-key check: the owners are all there
         connection.execute("SET synchronous_commit = off")
         connection.execute(USERS, (users,))
@@ -77,5 +79,7 @@ def load(url: str, users: int, tasks: int, progress: Progress) -> None:
 def described(url: str, names: Mapping[str, str] = SETTINGS) -> dict[str, str]:
     """What the server says of itself: its version, and the settings that were set."""
     with psycopg.connect(url) as connection:
-        rows = connection.execute("SELECT name, current_setting(name) FROM pg_settings WHERE name = ANY(%s)", (list(names),))
+        rows = connection.execute(
+            "SELECT name, current_setting(name) FROM pg_settings WHERE name = ANY(%s)", (list(names),)
+        )
         return {"server_version": connection.info.parameter_status("server_version") or "", **dict(rows.fetchall())}

@@ -23,10 +23,20 @@ STOP_S = 15
 GO_FOLDER = Path(__file__).parent / "peers" / "go"
 # Where Debian's golang-*-dev packages put their sources; they are built without modules and without the network.
 GO_BUILD = {"GO111MODULE": "off", "GOPATH": "/usr/share/gocode", "GOFLAGS": ""}
+UVICORN = [
+    *(sys.executable, "-m", "uvicorn", "--port={port}", "--loop=uvloop", "--http=httptools"),
+    *("--no-access-log", "--log-level=warning"),
+]
+GRANIAN = [
+    *(sys.executable, "-m", "granian", "--port={port}", "--loop=uvloop", "--http=1", "--interface=asgi"),
+    *("--no-access-log", "--log-level=warning"),
+]
 
 
 class Plan(NamedTuple):
-    """How a target is started. `environment` is added to the harness's own, beside PORT and DATABASE_URL."""
+    """How a target is started. `environment` is added to the harness's own, beside PORT and DATABASE_URL; `{port}` in the
+    command is replaced.
+    """
 
     name: str
     command: list[str]
@@ -75,9 +85,8 @@ def service(connections: int, workers: int = 1, server: str = "uvicorn", **setti
 
 def peer(module: str, connections: int, workers: int) -> Plan:
     """A peer in Python on uvicorn with its fast parts."""
-    command = [sys.executable, "-m", "uvicorn", f"tests.load.peers.{module}:app", "--workers", str(workers)]
-    options = ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"]
-    return Plan(module, [*command, *options], {"DB_CONNECTIONS": str(connections // workers)})
+    command = [*UVICORN, f"tests.load.peers.{module}:app", f"--workers={workers}"]
+    return Plan(module, command, {"DB_CONNECTIONS": str(connections // workers)})
 
 
 def go(connections: int, folder: Path) -> Plan | None:
@@ -101,10 +110,10 @@ def running(plans: Iterable[Plan], database_url: str) -> Generator[list[Target]]
 @contextmanager
 def _running(plan: Plan, database_url: str) -> Generator[Target]:
     port = free_port()
-    environment = os.environ | {"DATABASE_URL": database_url, "PORT": str(port), "UVICORN_PORT": str(port)}
+    environment = os.environ | {"DATABASE_URL": database_url, "PORT": str(port)}
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
-            plan.command,
+            [part.format(port=port) for part in plan.command],
             cwd=ROOT,
             env=environment | plan.environment,
             stdin=subprocess.DEVNULL,

@@ -10,6 +10,7 @@ from typing import Annotated
 
 from fastapi import Depends, FastAPI, HTTPException, Query, Request
 from fastapi.responses import JSONResponse
+from pydantic import StringConstraints
 from sqlalchemy import DateTime, func, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
@@ -42,8 +43,19 @@ class Task(SQLModel, table=True):
     updated_at: datetime = Field(sa_type=DateTime(timezone=True))
 
 
+class TaskPublic(SQLModel):
+    id: int
+    user_id: str
+    title: str
+    description: str | None
+    completed: bool
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+
 class TaskCreate(SQLModel):
-    title: str = Field(min_length=1, max_length=255)
+    title: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255)]
     description: str | None = Field(default=None, max_length=5000)
     completed: bool = False
 
@@ -57,18 +69,18 @@ Session = Annotated[AsyncSession, Depends(session)]
 app = FastAPI(openapi_url=None)
 
 
-@app.get("/api/{user_id}/tasks/{task_id}")
+@app.get("/api/{user_id}/tasks/{task_id}", response_model=TaskPublic)
 async def get_task(user_id: str, task_id: int, session: Session) -> Task:
     return found(await session.get(Task, (task_id, user_id)))
 
 
-@app.get("/api/{user_id}/tasks")
+@app.get("/api/{user_id}/tasks", response_model=list[TaskPublic])
 async def list_tasks(user_id: str, limit: Annotated[int, Query(ge=1, le=1000)], session: Session) -> list[Task]:
     tasks = await session.exec(select(Task).where(Task.user_id == user_id).order_by(col(Task.id).desc()).limit(limit))
     return list(tasks)
 
 
-@app.post("/api/{user_id}/tasks", status_code=201)
+@app.post("/api/{user_id}/tasks", response_model=TaskPublic, status_code=201)
 async def create_task(user_id: str, new: TaskCreate, session: Session) -> Task:
     owner = insert(User).values(id=user_id).on_conflict_do_nothing(index_elements=["id"]).cte("owner")
     created = await session.exec(
@@ -79,7 +91,7 @@ async def create_task(user_id: str, new: TaskCreate, session: Session) -> Task:
     return task
 
 
-@app.patch("/api/{user_id}/tasks/{task_id}/complete")
+@app.patch("/api/{user_id}/tasks/{task_id}/complete", response_model=TaskPublic)
 async def toggle_task(user_id: str, task_id: int, session: Session) -> Task:
     changed = await session.exec(
         update(Task)

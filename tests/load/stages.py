@@ -1,0 +1,109 @@
+"""What a request costs, stage by stage: µs of CPU, each stage the difference of two measurements that differ in it."""
+
+import os
+import statistics
+import subprocess
+import sys
+
+import msgspec
+
+from tests.load import closed, floors, targets
+from tests.load.aim import Aim
+from tests.load.database import ROOT
+from tests.load.targets import Plan
+
+OPERATIONS = ("get", "list", "create", "toggle")
+
+
+class Stages(msgspec.Struct):
+    """µs of CPU a request of one operation, in the service but for the last."""
+
+    operation: str
+    http: float  # uvicorn: the socket, parsing, ASGI
+    routing: float  # Litestar
+    handler: float  # limits, who calls, the path, the body, the answer's headers, metrics
+    lane: float  # the statement's way to the database and back, the caller's waiting and waking
+    rows: float  # from PostgreSQL's bytes to structs
+    encode: float  # from structs to JSON
+    service: float  # all of it, measured
+    postgres: float
+
+    @property
+    def unexplained(self) -> float:
+        """What the whole costs beyond its parts: less when stages share a turn of the loop, more for colder caches."""
+        return self.service - (self.http + self.routing + self.handler + self.lane + self.rows + self.encode)
+
+
+class Floor(msgspec.Struct):
+    """A constant answer of a task's size."""
+
+    name: str
+    rps: float
+    us: float
+
+
+def plans(connections: int) -> list[Plan]:
+    """What is subtracted from what."""
+    service = targets.service(connections)
+    own = [sys.executable, "-m", "tests.load.floors"]
+    return [
+        service,
+        *(Plan(name, [*own, name], service.environment) for name in floors.APPLICATIONS),
+        Plan("uvicorn", [*targets.UVICORN, "tests.load.floors:constant"], {}),
+        Plan("uvicorn + Litestar", [*targets.UVICORN, "tests.load.floors:framework"], {}),
+        Plan("granian", [*targets.GRANIAN, "tests.load.floors:constant"], {}),
+        Plan("granian + Litestar", [*targets.GRANIAN, "tests.load.floors:framework"], {}),
+    ]
+
+
+def measure(
+    url: str, postgres: int, aim: Aim, *, connections: int, database_connections: int, seconds: float, repeats: int
+) -> tuple[list[Stages], list[Floor]]:
+    """Interleaved, medians of `repeats`."""
+    stages: list[Stages] = []
+    with targets.running(plans(database_connections), url) as all_of_them:
+        samples: dict[tuple[str, str], list[closed.Sample]] = {}
+        for turn in range(repeats):
+            for operation in OPERATIONS:
+                for target in all_of_them[: None if operation == "get" else 4]:
+                    sample = closed.measure(
+                        target, operation, aim, postgres, connections=connections, seconds=seconds, seed=turn
+                    )
+                    samples.setdefault((operation, target.name), []).append(sample)
+
+    def us(operation: str, name: str) -> float:
+        return statistics.median(sample.service_us or 0 for sample in samples[operation, name])
+
+    for operation in OPERATIONS:
+        costs = _costs(url, database_connections, operation, aim, seconds)
+        stages.append(
+            Stages(
+                operation,
+                http=us(operation, "constant"),
+                routing=us(operation, "framework") - us(operation, "constant"),
+                handler=us(operation, "remembered") - us(operation, "framework") - costs.encode_us,
+                lane=costs.call_us - costs.rows_us,
+                rows=costs.rows_us,
+                encode=costs.encode_us,
+                service=us(operation, "service"),
+                postgres=statistics.median(sample.postgres_us or 0 for sample in samples[operation, "service"]),
+            )
+        )
+    bare = [
+        Floor(target.name, statistics.median(one.rps for one in samples["get", target.name]), us("get", target.name))
+        for target in all_of_them[4:]
+    ]
+    return stages, bare
+
+
+def _costs(url: str, connections: int, operation: str, aim: Aim, seconds: float) -> floors.Costs:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.load.floors", "calls", operation, str(aim.users), str(aim.tasks), str(seconds)],
+        cwd=ROOT,
+        env=os.environ | {"DATABASE_URL": url, "DB_CONNECTIONS": str(connections)},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise RuntimeError(f"the calls failed: {done.stderr.strip()}")
+    return msgspec.json.decode(done.stdout, type=floors.Costs)
