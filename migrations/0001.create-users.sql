@@ -3,7 +3,7 @@
 -- Deploy: pre.
 -- depends:
 
-SET lock_timeout = '5s';
+SET lock_timeout = '500ms';
 
 CREATE TABLE IF NOT EXISTS users (
     id text NOT NULL,

@@ -1,5 +1,5 @@
 -- Takes back 0002: every task is lost.
 
-SET lock_timeout = '5s';
+SET lock_timeout = '500ms';
 
 DROP TABLE IF EXISTS tasks;

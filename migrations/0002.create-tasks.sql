@@ -6,7 +6,7 @@
 -- Deploy: pre.
 -- depends: 0001.create-users
 
-SET lock_timeout = '5s';
+SET lock_timeout = '500ms';
 
 CREATE TABLE IF NOT EXISTS tasks (
     user_id text NOT NULL,
@@ -14,6 +14,7 @@ CREATE TABLE IF NOT EXISTS tasks (
     title text NOT NULL,
     description text,
     completed boolean NOT NULL DEFAULT false,
+    -- squawk-ignore prefer-bigint-over-int
     version integer NOT NULL DEFAULT 1,
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),

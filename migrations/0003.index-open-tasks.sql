@@ -4,9 +4,11 @@
 -- transactional: false
 -- depends: 0002.create-tasks
 
-SET lock_timeout = '5s';
+-- Waits for every older transaction, and holds up no request meanwhile.
+SET lock_timeout = '10min';
 
 -- A build that was cut short leaves an invalid index behind, which IF NOT EXISTS would keep.
 DROP INDEX CONCURRENTLY IF EXISTS tasks_open_idx;
 
+-- squawk-ignore prefer-robust-stmts
 CREATE INDEX CONCURRENTLY tasks_open_idx ON tasks (user_id, id) WHERE NOT completed;

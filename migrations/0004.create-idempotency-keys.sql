@@ -4,7 +4,7 @@
 -- Deploy: pre.
 -- depends: 0003.index-open-tasks
 
-SET lock_timeout = '5s';
+SET lock_timeout = '500ms';
 
 CREATE TABLE IF NOT EXISTS idempotency_keys (
     user_id text NOT NULL,

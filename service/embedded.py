@@ -122,10 +122,10 @@ class Embedded:
             self._launch(bin_dir())
         return True
 
-    def stop(self) -> None:
-        """Ends every connection and writes a checkpoint (a fast shutdown), then gives the data folder back."""
+    def stop(self, *, in_order: bool = True) -> None:
+        """Ends every connection, writes a checkpoint (unless not `in_order`) and gives the data folder back."""
         if self._postmaster is not None:
-            _stop(self._postmaster)
+            _stop(self._postmaster, in_order=in_order)
             self._postmaster = None
         if self._socket_dir != self._pgdata:
             shutil.rmtree(self._socket_dir, ignore_errors=True)
@@ -265,8 +265,11 @@ def temporary(options: Mapping[str, str] | None = None) -> Generator[Embedded]:
     """A cluster for tests: in a folder of its own, fast because nothing is forced to disk, gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="tasks-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o711)
-        with Embedded(Path(folder), options, throwaway=True) as embedded:
+        embedded = Embedded(Path(folder), options, throwaway=True).start()
+        try:
             yield embedded
+        finally:
+            embedded.stop(in_order=False)
 
 
 @contextmanager
@@ -400,8 +403,9 @@ def _living(pgdata: Path) -> list[int]:
     return [process.pid for process in psutil.process_iter(["cwd"]) if process.info["cwd"] == place]
 
 
-def _stop(postmaster: subprocess.Popen[bytes]) -> None:
-    for sent in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):  # fast, immediate, none
+def _stop(postmaster: subprocess.Popen[bytes], *, in_order: bool) -> None:
+    """A fast shutdown, with a checkpoint; failing that, or where nothing is to be kept, an immediate one."""
+    for sent in (*([signal.SIGINT] if in_order else []), signal.SIGQUIT, signal.SIGKILL):
         if postmaster.poll() is not None:
             return
         postmaster.send_signal(sent)

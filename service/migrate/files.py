@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -40,7 +39,6 @@ def folder() -> Path:
     return root() / "migrations"
 
 
-@cache
 def read(where: Path | None = None) -> tuple[Migration, ...]:
     """Every migration in the order of its number. Raises MigrationError where the files do not fit each other."""
     where = where or folder()
@@ -91,7 +89,7 @@ def new(name: str, where: Path | None = None) -> tuple[Path, Path]:
     slug = "-".join(re.findall(r"[a-z0-9]+", name.lower()))
     if not slug:
         raise MigrationError(f"{name!r} has no letter or digit to name a file with")
-    last = read.__wrapped__(where)[-1]
+    last = read(where)[-1]
     path = where / f"{int(last.number) + 1:04}.{slug}.sql"
     back = path.with_name(path.stem + ROLLBACK)
     what = slug.replace("-", " ").capitalize()

@@ -65,7 +65,7 @@ def look(connection: psycopg.Connection[Any]) -> Holder | None:
 
 @contextmanager
 def held(session: Session, deadline: float, say: Callable[[str], None]) -> Generator[None]:
-    """Has the lock within. Waits for a living holder until `deadline` (of time.monotonic), takes over from a dead one and says so.
+    """Has the lock within. Waits for a living holder until `deadline` (time.monotonic), takes over from a dead one.
 
     Through a pooler the lock lasts for a transaction, so everything within becomes one.
     """

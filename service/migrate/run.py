@@ -130,14 +130,14 @@ def _to_roll_back(applied: dict[str, Applied], to: str | None, count: int) -> li
     if to is None:
         if count > len(done):
             raise MigrationError(f"There are only {len(done)} applied migrations to take back")
-        keep = len(done) - count
+        plan = done[len(done) - count :]
     else:
-        keep = 0 if to == "0" else sum(m.id <= known[files.find(known, to)].id for m in done)
-    plan = done[keep:][::-1]
+        after = 0 if to == "0" else files.find(known, to) + 1
+        plan = [migration for migration in known[after:] if migration in done]
     for migration in plan:
         if migration.rollback is None:
             raise MigrationError(f"{migration.id} has no rollback file")
-    return plan
+    return plan[::-1]
 
 
 def _refuse_unsafe(session: Session, plan: list[Migration]) -> None:

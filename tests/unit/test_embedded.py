@@ -192,10 +192,12 @@ def test_a_stranger_with_the_old_process_id_is_left_alone(data_dir: Path) -> Non
         lock = f"{stranger.pid}\n{data_dir}/pgdata\n1\n5432\n{data_dir}/pgdata\n\n0 0\nready\n"
         (data_dir / "pgdata" / "postmaster.pid").write_text(lock)
         (data_dir / "pgdata" / ".s.PGSQL.5432.lock").write_text(lock)
-        with Embedded(data_dir) as database:
-            assert kept(database.url) == [0]
-        assert stranger.poll() is None
-        stranger.kill()
+        try:
+            with Embedded(data_dir) as database:
+                assert kept(database.url) == [0]
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
 
 
 def test_a_postmaster_that_died_is_started_again(data_dir: Path) -> None:

@@ -1,0 +1,43 @@
+-- The service's role: tasks_service may do what the statements under sql/ need, column by column, and read which
+-- migrations are applied; nothing else, and it cannot log in. Who serves is a member of it:
+--     CREATE ROLE tasks_app LOGIN PASSWORD '…' IN ROLE tasks_service;
+-- Roles belong to the whole server, so one that is there already is taken as it is; making it needs CREATEROLE.
+-- Foreign keys are checked as the tables' owner, so the service needs nothing for them.
+-- Deploy: pre.
+-- depends: 0004.create-idempotency-keys
+
+SET lock_timeout = '500ms';
+
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'tasks_service') THEN
+        CREATE ROLE tasks_service NOLOGIN;
+    END IF;
+EXCEPTION WHEN duplicate_object OR unique_violation THEN
+    RAISE LOG 'tasks_service was made for another database, this moment';
+END $$;
+
+DO $$
+BEGIN
+    EXECUTE format('GRANT USAGE ON SCHEMA %I TO tasks_service', current_schema);
+END $$;
+
+GRANT SELECT (id), INSERT (id) ON users TO tasks_service;
+
+GRANT
+    SELECT (user_id, id, title, description, completed, version, created_at, updated_at),
+    INSERT (user_id, id, title, description, completed),
+    UPDATE (title, description, completed, version, updated_at),
+    DELETE
+ON tasks TO tasks_service;
+
+GRANT USAGE ON SEQUENCE tasks_id_seq TO tasks_service;
+
+GRANT
+    SELECT (user_id, operation, key, fingerprint, task_ids, created_at),
+    INSERT (user_id, operation, key, fingerprint, task_ids),
+    UPDATE (fingerprint, task_ids, created_at),
+    DELETE
+ON idempotency_keys TO tasks_service;
+
+GRANT SELECT ON _yoyo_migration TO tasks_service;
