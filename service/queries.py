@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from service.database import Database, Statement, StatementError, read
+from service.database import Database, Statement, StatementError, Unavailable, read
 from service.paths import root
 from service.structs import ID_MAX, Task
 
@@ -22,7 +22,7 @@ STATEMENTS: list[Statement[Any]] = []
 
 
 class Changed(msgspec.Struct, frozen=True, gc=False):
-    """A task after a write. `matched` is false where the versions asked for stood in the way of it."""
+    """A task after a write. `matched` is false where it is not as asked for: the version stood in the way."""
 
     matched: bool
     task: Task
@@ -73,6 +73,7 @@ def _once(row: Sequence[Any]) -> Once:
 
 _PAGE = {"user_id": str, "newest": int, "rows": int}
 _ROW = ("user_id", "task_id")  # what a write locks
+MOST_TRIES = 10
 
 GET = _statement("get", {"user_id": str, "task_id": int}, _task)
 LIST = _statement("list", _PAGE, _task)
@@ -163,15 +164,27 @@ class Queries:
         versions: "list[int] | None",
     ) -> Changed | None:
         """Changes what is given: a title or a completed that is None is not. None: there is no such task."""
-        return await self.database.one(
-            UPDATE, user_id, task_id, title, description, sets_description, completed, versions
+        return await self._change(
+            UPDATE, user_id, task_id, title, description, sets_description, completed, versions=versions
         )
 
     async def toggle(
         self, user_id: str, task_id: int, completed: bool | None, versions: "list[int] | None"
     ) -> Changed | None:
         """Flips completed, or sets it where it is given. None: there is no such task."""
-        return await self.database.one(TOGGLE, user_id, task_id, completed, versions)
+        return await self._change(TOGGLE, user_id, task_id, completed, versions=versions)
+
+    async def _change(
+        self, statement: Statement[Changed], *values: object, versions: "list[int] | None"
+    ) -> Changed | None:
+        """A change, asked for again where the task became another while the statement waited for its lock: PostgreSQL
+        judges by what was there when the statement began, and then nothing was written though the version matches.
+        """
+        for _ in range(MOST_TRIES):
+            changed = await self.database.one(statement, *values, versions)
+            if changed is None or changed.matched or (versions is not None and changed.task.version not in versions):
+                return changed
+        raise Unavailable("the task went on changing")
 
     async def delete(self, user_id: str, task_id: int, versions: "list[int] | None") -> Deleted | None:
         """Deletes the task. None: there is no such task."""

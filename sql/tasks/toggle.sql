@@ -1,8 +1,9 @@
 -- Flips completed, or sets it where `completed` is given. A set to what it is already changes nothing, so a retry is safe.
 -- With `versions`, nothing changes unless the task's version is one of them.
--- Answers the task as it then is, with `matched` false where the version stood in the way; no row where there is no such
--- task. A task that was not changed is read FOR SHARE, so that what is answered is its newest state even where another
--- request has just changed it. Served by tasks_pkey.
+-- Answers the task as it then is; no row where there is no such task. A task that was not changed is read FOR SHARE, so
+-- that what is answered is its newest state even where another request has just changed it. `matched` says whether that
+-- is what was asked for: false where the version stood in the way, and where the task was as asked for, or of another
+-- version, when this statement began and is not when it could be read. Served by tasks_pkey.
 WITH changed AS (
     UPDATE tasks
     SET
@@ -26,6 +27,7 @@ SELECT true AS matched, id, user_id, title, description, completed, version, cre
 FROM changed
 UNION ALL
 SELECT
-    %(versions)s::integer [] IS NULL OR version = ANY (%(versions)s::integer []) AS matched,
+    (%(versions)s::integer [] IS NULL OR version = ANY (%(versions)s::integer []))
+    AND completed = coalesce(%(completed)s, NOT completed) AS matched,
     id, user_id, title, description, completed, version, created_at, updated_at
 FROM unchanged

@@ -2,10 +2,13 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
 import psycopg
+import pytest
 
 from tests.running import RunningService
 
@@ -63,3 +66,64 @@ async def test_of_50_deletes_one_deletes(service: RunningService, client: httpx.
     path = client.post(tasks, json={"title": "x"}).headers["location"]
     answers = await at_once(service, "DELETE", path, 50)
     assert Counter(answer.status_code for answer in answers) == {204: 1, 404: 49}
+
+
+@contextmanager
+def changed_but_not_committed(url: str, path: str) -> Iterator[psycopg.Connection[Any]]:
+    """Another session's change to the task: its version is one more, and nobody sees it yet."""
+    with psycopg.connect(url) as other:
+        task_id = int(path.rpartition("/")[2])
+        other.execute(
+            "UPDATE tasks SET title = 'theirs', completed = true, version = version + 1 WHERE id = %s", (task_id,)
+        )
+        yield other
+
+
+async def until_it_waits(url: str) -> None:
+    """Returns when a statement waits for another session's lock."""
+    query = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        async with asyncio.timeout(10):
+            while not (await connection.execute(query)).rowcount:
+                await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("method", "suffix", "body"),
+    [
+        ("PUT", "", {"title": "mine"}),
+        ("PUT", "", {"title": "x"}),  # as it is, until theirs is committed
+        ("PUT", "", {"description": None, "completed": False}),
+        ("PATCH", "/complete", None),
+        ("PATCH", "/complete", {"completed": False}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("tag", [None, '"1"', '"2"', '"1", "2"', "*"])
+async def test_a_write_that_waited_says_what_it_did(
+    service: RunningService,
+    client: httpx.Client,
+    shared_database_url: str,
+    tasks: str,
+    method: str,
+    suffix: str,
+    body: Any,
+    tag: str | None,
+) -> None:
+    """What the statement saw when it began may be over when it has its lock."""
+    path = client.post(tasks, json={"title": "x"}).headers["location"]
+    async with httpx.AsyncClient(base_url=service.url, timeout=30) as slow:
+        with changed_but_not_committed(shared_database_url, path) as other:
+            headers = {"If-Match": tag} if tag else {}
+            waiting = asyncio.create_task(slow.request(method, path + suffix, json=body, headers=headers))
+            await until_it_waits(shared_database_url)
+            other.commit()
+        answer = await waiting
+    task = client.get(path).json()
+    theirs = {"title": "theirs", "description": None, "completed": True}
+    if tag == '"1"':
+        assert (answer.status_code, answer.headers["etag"]) == (412, '"2"')
+        assert task | theirs | {"version": 2} == task
+    else:
+        assert (answer.status_code, answer.json()) == (200, task)
+        assert task | theirs | (body or {"completed": False}) | {"version": 3} == task
