@@ -79,7 +79,12 @@ def create_app(
         openapi_config=None,
         logging_config=None,  # service.logs is the only one to configure logging
     )
-    service = Service(litestar, max_in_flight=settings.max_in_flight, observer=numbers)
+    service = Service(
+        litestar,
+        max_in_flight=settings.max_in_flight,
+        wraps_send=bool(settings.cors_allow_origins),
+        observer=numbers,
+    )
     numbers.front = service
     service.health = state
     service.database = database

@@ -43,6 +43,10 @@ class Answer:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         scope["status"] = self.status  # for the metrics and the log
+        extensions = scope.get("extensions")
+        if extensions and "respond" in extensions:  # service.protocol takes a whole answer as such
+            extensions["respond"](self.status, self.headers, self.body)
+            return
         await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
         await send({"type": "http.response.body", "body": self.body})
 

@@ -3,6 +3,7 @@
 Knows uvicorn and granian. Must not know tasks or where the database came from.
 """
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -14,17 +15,14 @@ from multiprocessing import connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
 from service import logs
 from service.app import Service, create_app
-from service.errors import Problem
-from service.refusals import refusal
-from service.requests import CLOSE
+from service.protocol import HttpProtocol
 from service.settings import Settings, environment, load
 
 log = logging.getLogger("service.server")
@@ -79,7 +77,7 @@ def _config(settings: Settings) -> uvicorn.Config:
         factory=True,
         workers=settings.workers,
         loop="uvloop",
-        http=_Protocol,
+        http=HttpProtocol,
         ws="none",
         lifespan="on",
         interface="asgi3",
@@ -95,16 +93,6 @@ def _config(settings: Settings) -> uvicorn.Config:
     )
 
 
-class _Protocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1, but for how it refuses what is not HTTP: in the shape of every error."""
-
-    def send_400_response(self, msg: str) -> None:
-        answer = refusal(Problem(400, "Malformed HTTP request", headers=CLOSE), {"headers": []})
-        lines = (b"%s: %s\r\n" % header for header in answer.headers)
-        self.transport.write(b"".join((STATUS_LINE[answer.status], *lines, b"\r\n", answer.body)))
-        self.transport.close()
-
-
 class _Server(uvicorn.Server):
     """uvicorn's server, whose end by a signal is not a failure."""
 
@@ -117,6 +105,14 @@ class _Server(uvicorn.Server):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called by uvicorn ten times a second."""
+        if counter % 10 == 0:
+            now = asyncio.get_running_loop().time()
+            for protocol in cast(list[HttpProtocol], list(self.server_state.connections)):
+                protocol.expire(now)
+        return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:
