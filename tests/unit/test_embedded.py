@@ -49,13 +49,21 @@ def keep(url: str, n: int) -> None:
         connection.execute("INSERT INTO kept VALUES (%s)", (n,))
 
 
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A folder that every account can pass through. pytest closes its own whenever another run begins."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o711)
+        yield Path(folder)
+
+
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made() -> Iterator[Path]:
     """A data folder with a stopped cluster in it: making one is what takes the time."""
-    folder = tmp_path_factory.mktemp("made")
-    with Embedded(folder, throwaway=True) as database:
-        keep(database.url, 0)
-    return folder
+    with tempfile.TemporaryDirectory() as folder:
+        with Embedded(Path(folder), throwaway=True) as database:
+            keep(database.url, 0)
+        yield Path(folder)
 
 
 @pytest.fixture
@@ -288,11 +296,10 @@ def plain_user() -> Iterator[int]:
 
 
 @pytest.fixture
-def home() -> Iterator[Path]:
-    """A folder for `plain_user`: pytest's own are for the account that runs the tests alone."""
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o777)
-        yield Path(folder)
+def home(tmp_path: Path) -> Path:
+    """A folder that `plain_user` can write to."""
+    tmp_path.chmod(0o777)
+    return tmp_path
 
 
 def test_a_plain_user_can_do_the_same(home: Path, plain_user: int) -> None:
