@@ -41,7 +41,7 @@ POLL_S = 0.02
 SOCKET_PATH_BYTES = 103
 
 # Tests throw the cluster away, so nothing has to reach the disk.
-UNSAFE_BUT_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+UNSAFE_BUT_FAST = {"fsync": "off", "full_page_writes": "off"}
 
 
 class EmbeddedError(Exception):

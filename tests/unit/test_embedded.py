@@ -24,7 +24,7 @@ import sys
 from pathlib import Path
 from service.embedded import Embedded
 
-with Embedded(Path(sys.argv[1])) as database:
+with Embedded(Path(sys.argv[1]), throwaway=True) as database:
     print(database.pid, flush=True)
     sys.stdin.read()
 """
@@ -113,7 +113,7 @@ def test_data_is_kept_over_a_restart_and_nothing_runs_in_between(data_dir: Path)
 
 
 def test_the_database_is_deaf_to_the_terminal(data_dir: Path) -> None:
-    with Embedded(data_dir) as database:
+    with Embedded(data_dir, throwaway=True) as database:
         assert database.pid
         assert os.getsid(database.pid) == database.pid
         if Path("/proc").exists():
@@ -122,7 +122,7 @@ def test_the_database_is_deaf_to_the_terminal(data_dir: Path) -> None:
 
 
 def test_a_second_service_is_refused_in_one_line(data_dir: Path) -> None:
-    with Embedded(data_dir) as database:
+    with Embedded(data_dir, throwaway=True) as database:
         with pytest.raises(EmbeddedError) as refused:
             Embedded(data_dir).start()
         assert str(refused.value) == (
@@ -134,7 +134,7 @@ def test_a_second_service_is_refused_in_one_line(data_dir: Path) -> None:
 
 def test_a_command_uses_the_database_that_is_served_and_leaves_it_running(data_dir: Path) -> None:
     assert embedded.running(data_dir) is None
-    with Embedded(data_dir) as database:
+    with Embedded(data_dir, throwaway=True) as database:
         with embedded.using(data_dir) as url:
             assert url == database.url == embedded.running(data_dir)
         assert kept(database.url) == [0]
@@ -156,7 +156,7 @@ def test_what_was_committed_outlives_a_killed_service(data_dir: Path, service: "
     service.kill()
     service.wait()
     assert orphan.is_running()
-    with Embedded(data_dir) as database:
+    with Embedded(data_dir, throwaway=True) as database:
         assert database.pid != orphan.pid
         assert kept(database.url) == [0, 1]
         assert not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE
@@ -190,7 +190,7 @@ def test_a_killed_postmaster_that_nobody_reaps_is_told_from_a_living_one(
     postmaster.kill()
     service.wait()
     until(lambda: postmaster.status() == psutil.STATUS_ZOMBIE)
-    with Embedded(data_dir) as database:
+    with Embedded(data_dir, throwaway=True) as database:
         assert kept(database.url) == [0, 1]
     assert postmaster.status() == psutil.STATUS_ZOMBIE
 
@@ -201,7 +201,7 @@ def test_a_stranger_with_the_old_process_id_is_left_alone(data_dir: Path) -> Non
         (data_dir / "pgdata" / "postmaster.pid").write_text(lock)
         (data_dir / "pgdata" / ".s.PGSQL.5432.lock").write_text(lock)
         try:
-            with Embedded(data_dir) as database:
+            with Embedded(data_dir, throwaway=True) as database:
                 assert kept(database.url) == [0]
             assert stranger.poll() is None
         finally:
@@ -209,7 +209,7 @@ def test_a_stranger_with_the_old_process_id_is_left_alone(data_dir: Path) -> Non
 
 
 def test_a_postmaster_that_died_is_started_again(data_dir: Path) -> None:
-    with Embedded(data_dir) as database:
+    with Embedded(data_dir, throwaway=True) as database:
         keep(database.url, 1)
         assert database.pid
         assert not database.ensure_running()
@@ -230,7 +230,7 @@ def test_a_cluster_that_was_cut_short_in_the_making_is_made_anew(tmp_path: Path)
 def test_any_folder_will_do(name: str, made: Path, tmp_path: Path) -> None:
     data_dir = tmp_path / name
     subprocess.run(["cp", "-a", made, data_dir], check=True)
-    with Embedded(data_dir) as database:
+    with Embedded(data_dir, throwaway=True) as database:
         assert kept(database.url) == [0]
         socket_dir = Path(str(psycopg.conninfo.conninfo_to_dict(database.url)["host"]))
         assert (socket_dir / ".s.PGSQL.5432").is_socket()
@@ -253,7 +253,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 def test_postgresql_says_itself_why_it_does_not_start(data_dir: Path) -> None:
     with pytest.raises(EmbeddedError, match=r"did not start: .*work_mem"):
         Embedded(data_dir, {"work_mem": "much"}).start()
-    with Embedded(data_dir) as database:  # nothing is left locked
+    with Embedded(data_dir, throwaway=True) as database:  # nothing is left locked
         assert kept(database.url) == [0]
 
 
