@@ -1,68 +1,393 @@
 """The command line of the harness: `python -m tests.load --help`."""
 
-import statistics
-import tempfile
+import contextlib
+import signal
+from collections.abc import Callable, Generator
+from datetime import UTC, datetime
+from functools import wraps
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from urllib.parse import urlsplit
 
 import click
+import msgspec
+import psycopg
+from hdrh.histogram import HdrHistogram
 from rich.console import Console
 from rich.progress import Progress
 
-from tests.load import closed, database, targets
-from tests.load.aim import Aim
-from tests.load.closed import Sample
+from service.embedded import Embedded, EmbeddedError
+from tests.load import ceiling, closed, database, far, rate, report, results, running, scale, stages, targets
+from tests.load.aim import OPERATIONS, Aim
+from tests.load.results import Run
+from tests.load.targets import FASTAPI, GO, LITESTAR, SERVICE, Plan, Target
 
-console = Console()
+RESULTS = Path(__file__).parent / "results"
+ROWS = (10_000, 1_000_000)
+MANY_ROWS = 10_000_000
+SHARES = (0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2)  # of the closed loop's peak
 
 
-@click.group()
-def cli() -> None:
-    """How fast the service is."""
+class Options(msgspec.Struct):
+    users: int
+    tasks: int
+    seconds: float
+    repeats: int
+    connections: int
+    db_connections: int
+    workers: int
+    server: str
+    results: Path
+    compare: Path | None
+
+
+OPTIONS = [
+    click.option("--users", type=click.IntRange(1), default=1000, show_default=True, help="Users in the data."),
+    click.option("--tasks", type=click.IntRange(1), default=100_000, show_default=True, help="Tasks in the data."),
+    click.option("--seconds", type=click.FloatRange(1), default=3.0, show_default=True, help="Of each measurement."),
+    click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="Of each, interleaved."),
+    click.option("--connections", type=click.IntRange(1), default=32, show_default=True, help="Of the closed loop."),
+    click.option(
+        *("--db-connections",),
+        type=click.IntRange(2),
+        default=16,
+        show_default=True,
+        help="To the database, of all of a target's processes together.",
+    ),
+    click.option(
+        "--workers", type=click.IntRange(1), default=2, show_default=True, help="Of the service and the peers."
+    ),
+    click.option("--server", type=click.Choice(["uvicorn", "granian"]), default="uvicorn", show_default=True),
+    click.option(
+        "--results", type=click.Path(path_type=Path, file_okay=False), default=RESULTS, help="Folder for them."
+    ),
+    click.option(
+        "--compare", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="A run.json to put beside."
+    ),
+]
+
+
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the options that all share, as one struct."""
+
+    @wraps(command)
+    def wrapped(**given: Any) -> None:
+        shared = {field: given.pop(field) for field in Options.__struct_fields__}
+        command(Options(**shared), **given)
+
+    for option in reversed(OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+class Bench:
+    """One run: what it is to measure, what it has found, and how it says so."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.aim = Aim(options.users, options.tasks)
+        self.console = Console()
+        self.run: Run = results.new({name: str(value) for name, value in msgspec.structs.asdict(options).items()})
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> "Bench":
+        self.progress = self._stack.enter_context(Progress(console=self.console, transient=True))
+        self.folder = Path(self._stack.enter_context(TemporaryDirectory()))
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._stack.__exit__(*details)  # pyright: ignore[reportArgumentType]
+
+    def database(self) -> Embedded:
+        """The database, with the data in it, until the end of the run."""
+        cluster = self._stack.enter_context(database.cluster())
+        database.migrate(cluster.url)
+        database.load(cluster.url, self.aim.users, self.aim.tasks, self.progress)
+        self.run.postgres = database.described(cluster.url)
+        return cluster
+
+    def plans(self, *wanted: str) -> list[Plan]:
+        """The service and its peers, as far as they can be had."""
+        options = self.options
+        found: list[Plan] = []
+        for name in wanted:
+            if name == SERVICE:
+                plan = targets.service(options.db_connections, options.workers, options.server)
+            elif name == GO:
+                plan = targets.go(options.db_connections, self.folder)
+            else:
+                plan = targets.peer(name, options.db_connections, options.workers)
+            if plan is None:
+                self.say(f"{name} is left out: go or golang-github-jackc-pgx-v4-dev is not installed")
+            else:
+                found.append(plan)
+        return found
+
+    def say(self, text: str) -> None:
+        self.console.print(text, highlight=False, soft_wrap=True)
+
+    def said(self, sample: closed.Sample | far.Wait) -> None:
+        """Shows a sample as it comes. Any error fails the run."""
+        if isinstance(sample, far.Wait):
+            waits = f"gets p99 {sample.p99:8.1f} ms  creates {sample.creates:8,.0f}/s"
+            self.say(f"{sample.target:24} {sample.disturbance:6} {waits}")
+            return
+        self.say(
+            f"{sample.target:24} {sample.operation:6} {sample.connections:4} clients {sample.rps:9,.0f}/s"
+            f"  p99 {sample.p99:7.1f} ms  CPU {sample.service_us or 0:5.0f} µs  PG {sample.postgres_us or 0:4.0f} µs"
+        )
+        if sample.failed:
+            raise RuntimeError(f"{sample.target} answered {sample.operation} with errors: {sample.errors}")
+
+    def finish(self) -> None:
+        """Writes and shows what was found."""
+        folder = self.options.results / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        folder.mkdir(parents=True)
+        comparison = results.beside(results.read(self.options.compare), self.run) if self.options.compare else None
+        results.write(self.run, folder)
+        written = report.write(self.run, folder, comparison)
+        for table in ([comparison] if comparison else []) + results.tables(self.run):
+            self.say(f"\n{table.text()}")
+        self.say(f"\n{written}\n{written.with_name('run.json')}")
+
+
+def closed_loop(bench: Bench, up: list[Target], operations: tuple[str, ...], aim: Aim, postgres: int | None) -> None:
+    options = bench.options
+    for operation in operations:
+        for target in up:  # warm: prepared statements, caches, connections
+            closed.measure(target, operation, aim, None, connections=options.connections, seconds=1)
+        for turn in range(options.repeats):
+            for target in up:
+                sample = closed.measure(
+                    *(target, operation, aim, postgres),
+                    connections=options.connections,
+                    seconds=options.seconds,
+                    seed=turn + 1,
+                )
+                bench.said(sample)
+                bench.run.closed.append(sample)
+
+
+def measure_ceiling(bench: Bench, cluster: Embedded) -> None:
+    options = bench.options
+    for operation in ceiling.OPERATIONS:
+        for pipelined in (False, True):
+            found = ceiling.measure(
+                *(cluster.url, cluster.pid or 0, operation, bench.aim),
+                pipelined=pipelined,
+                connections=options.db_connections,
+                seconds=options.seconds,
+            )
+            bench.run.ceilings.append(found)
+            way = "pipelined" if pipelined else ""
+            bench.say(
+                f"{'pgbench':24} {operation:6} {way:12} {found.rps:9,.0f}/s{'PG':>34} {found.postgres_us:4.0f} µs"
+            )
+
+
+def measure_curve(bench: Bench, up: list[Target], aim: Aim, operation: str) -> None:
+    """Latency against rate, at shares of the service's peak, the targets interleaved."""
+    peak = results.middle(results.of(bench.run, SERVICE, operation), "rps") or 0
+    for share in SHARES:
+        wanted = max(1, round(peak * share, -2))
+        for target in up:
+            found = [
+                rate.run(rate.Job(target.url, operation, aim, wanted, bench.options.seconds, seed=turn))
+                for turn in range(2)
+            ]
+            rated = merged(target.name, operation, wanted, found)
+            bench.run.curve.append(rated)
+            bench.say(
+                f"{target.name:24} {operation:6} {wanted:6,.0f}/s due {rated.answered:9,.0f}/s  p50 {rated.p50:7.1f}"
+                f"  p99 {rated.p99:7.1f} ms"
+            )
+
+
+def merged(target: str, operation: str, wanted: float, found: list[rate.Found]) -> results.Rated:
+    """Several runs at one rate as one. Raises RuntimeError where there was an error."""
+    if errors := sum(one.errors for one in found):
+        raise RuntimeError(f"{target} answered {errors} errors to {operation} at {wanted:,.0f} requests a second")
+    latencies = HdrHistogram.decode(found[0].histogram)
+    for one in found[1:]:
+        latencies.decode_and_add(one.histogram)
+    p50, p90, p99, p999 = (latencies.get_value_at_percentile(share) / 1e3 for share in (50, 90, 99, 99.9))
+    return results.Rated(
+        *(target, operation, wanted, sum(one.answered for one in found) / sum(one.seconds for one in found)),
+        *(p50, p90, p99, p999),
+        lag_ms=max(one.lag_us for one in found) / 1e3,
+        busy=max(one.busy for one in found),
+        histogram=latencies.encode().decode(),
+    )
+
+
+def measure_stages(bench: Bench, cluster: Embedded) -> None:
+    options = bench.options
+    bench.run.stages, bench.run.floors = stages.measure(
+        *(cluster.url, cluster.pid or 0, bench.aim),
+        connections=options.connections,
+        database_connections=options.db_connections,
+        seconds=min(options.seconds, 2),
+        repeats=options.repeats,
+        said=bench.said,
+    )
+
+
+def measure_scale(bench: Bench, cluster: Embedded, rows: tuple[int, ...], servers: tuple[str, ...]) -> None:
+    options = bench.options
+    shared: Any = {
+        "database_connections": options.db_connections,
+        "seconds": options.seconds,
+        "repeats": options.repeats,
+        "said": bench.said,
+    }
+    clients = options.connections
+    bench.run.scale += scale.rows(cluster, rows, bench.progress, connections=clients, **shared)
+    bench.run.scale += scale.connections(cluster, bench.aim, **shared)
+    bench.run.scale += scale.workers(cluster, bench.aim, servers, connections=clients, **shared)
+
+
+@contextlib.contextmanager
+def reported() -> Generator[None]:
+    """What went wrong, in a line. SIGTERM ends a run as Ctrl-C does: what was started is ended."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except (RuntimeError, EmbeddedError, OSError, psycopg.Error) as error:
+        raise click.ClickException(str(error)) from error
+
+
+@click.group(
+    invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
+@with_options
+@click.option(
+    "--url", help="A service that runs already, instead of one of the harness's own. Only its requests are measured."
+)
+@click.option("--token", default="", help="The bearer token to show it. Its `sub` is the user whose tasks are used.")
+@click.option("--user", default="load-test", show_default=True, help="The user, where there is no token.")
+@click.option("--elsewhere", is_flag=True, help="Allow a --url that is not on this machine.")
+@click.pass_context
+def cli(context: click.Context, options: Options, url: str | None, token: str, user: str, elsewhere: bool) -> None:
+    """How fast the service is, what a request costs, and how it compares with its peers.
+
+    Without a command: everything but `far`, in less than ten minutes.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    with reported(), Bench(options) as bench:
+        if url is None:
+            measure_everything(bench)
+        else:
+            measure_running(bench, url, token, user, elsewhere)
+        bench.finish()
+
+
+def measure_everything(bench: Bench) -> None:
+    cluster = bench.database()
+    with targets.running(bench.plans(SERVICE, GO, LITESTAR, FASTAPI), cluster.url) as up:
+        closed_loop(bench, up, OPERATIONS, bench.aim, cluster.pid)
+        measure_curve(bench, [target for target in up if target.name in (SERVICE, GO)], bench.aim, "mixed")
+    measure_ceiling(bench, cluster)
+    bench.options.seconds = min(bench.options.seconds, 2)
+    measure_stages(bench, cluster)
+    measure_scale(bench, cluster, ROWS, ("uvicorn", "granian"))
+
+
+def measure_running(bench: Bench, url: str, token: str, user: str, elsewhere: bool) -> None:
+    if urlsplit(url).hostname not in running.LOOPBACK and not elsewhere:
+        raise click.UsageError(f"{url} is not on this machine: load may hurt others. --elsewhere says that you mean it")
+    user = running.user_of(token) if token else user
+    with running.using(url, token, user, bench.options.tasks, bench.progress) as (target, aim):
+        closed_loop(bench, [target], OPERATIONS, aim, None)
+        measure_curve(bench, [target], aim, "mixed")
 
 
 @cli.command()
-@click.option("--users", default=1000)
-@click.option("--tasks", default=100_000)
-@click.option("--seconds", default=5.0)
-@click.option("--repeats", default=3)
-@click.option("--connections", default=32)
-@click.option("--db-connections", default=16)
-@click.option("--workers", default=2)
-@click.option("--only", multiple=True)
-@click.option("--ops", default="get,list,create,toggle")
-def compare(users, tasks, seconds, repeats, connections, db_connections, workers, only, ops) -> None:
-    with tempfile.TemporaryDirectory() as folder, database.cluster() as cluster:
-        database.migrate(cluster.url)
-        with Progress(console=console) as progress:
-            database.load(cluster.url, users, tasks, progress)
-        plans = [
-            targets.service(db_connections, workers),
-            targets.go(db_connections, Path(folder)),
-            targets.peer("litestar_plain", db_connections, 2),
-            targets.peer("fastapi_sqlmodel", db_connections, 2),
-        ]
-        plans = [plan for plan in plans if plan and (not only or plan.name in only)]
-        aim = Aim(users, tasks)
-        with targets.running(plans, cluster.url) as up:
-            for operation in ops.split(","):
-                samples: dict[str, list[Sample]] = {}
-                for turn in range(repeats):
-                    for target in up:
-                        if not turn:
-                            closed.measure(target, operation, aim, None, connections=connections, seconds=1)
-                        sample = closed.measure(
-                            target, operation, aim, cluster.pid, connections=connections, seconds=seconds, seed=turn + 1
-                        )
-                        samples.setdefault(target.name, []).append(sample)
-                for name, found in samples.items():
-                    rps = [sample.rps for sample in found]
-                    middle = sorted(found, key=lambda one: one.rps)[len(found) // 2]
-                    console.print(
-                        f"{operation:8} {name:18} {statistics.median(rps):8.0f} ({min(rps):.0f}-{max(rps):.0f}) "
-                        f"p50 {middle.p50:.2f} p99 {middle.p99:.2f} p99.9 {middle.p999:.2f} service {middle.service_us:.0f} us "
-                        f"postgres {middle.postgres_us:.0f} us errors {sum(one.failed for one in found)} mem {middle.largest_mb:.0f}/{middle.together_mb:.0f}"
-                    )
+@with_options
+@click.option("--only", multiple=True, help="A peer to compare with, as its name begins; all where not given.")
+@click.option("--operation", "operations", multiple=True, type=click.Choice(OPERATIONS), help="All where not given.")
+def compare(options: Options, only: tuple[str, ...], operations: tuple[str, ...]) -> None:
+    """The closed loop alone: the service beside its peers."""
+    with reported(), Bench(options) as bench:
+        cluster = bench.database()
+        peers = [name for name in (GO, LITESTAR, FASTAPI) if not only or name.lower().startswith(only)]
+        with targets.running(bench.plans(SERVICE, *peers), cluster.url) as up:
+            closed_loop(bench, up, operations or OPERATIONS, bench.aim, cluster.pid)
+        bench.finish()
+
+
+@cli.command(name="stages")
+@with_options
+def stages_(options: Options) -> None:
+    """What a request costs, stage by stage, and the floors under it."""
+    with reported(), Bench(options) as bench:
+        measure_stages(bench, bench.database())
+        bench.finish()
+
+
+@cli.command(name="ceiling")
+@with_options
+def ceiling_(options: Options) -> None:
+    """What PostgreSQL gives with no service in between."""
+    with reported(), Bench(options) as bench:
+        measure_ceiling(bench, bench.database())
+        bench.finish()
+
+
+@cli.command()
+@with_options
+@click.option("--operation", type=click.Choice(OPERATIONS), default="mixed", show_default=True)
+def curve(options: Options, operation: str) -> None:
+    """Latency against rate, up to and past saturation."""
+    with reported(), Bench(options) as bench:
+        cluster = bench.database()
+        with targets.running(bench.plans(SERVICE, GO), cluster.url) as up:
+            closed_loop(bench, up, (operation,), bench.aim, cluster.pid)
+            measure_curve(bench, up, bench.aim, operation)
+        bench.finish()
+
+
+@cli.command(name="scale")
+@with_options
+@click.option("--many-rows", is_flag=True, help=f"Measure {MANY_ROWS:,} rows too: loading them takes minutes.")
+def scale_(options: Options, many_rows: bool) -> None:
+    """How the cost grows with rows, connections and workers."""
+    with reported(), Bench(options) as bench:
+        rows = (*ROWS, MANY_ROWS) if many_rows else ROWS
+        measure_scale(bench, bench.database(), rows, ("uvicorn", "granian"))
+        bench.finish()
+
+
+@cli.command(name="far")
+@with_options
+@click.option("--gets", type=click.IntRange(1), default=1000, show_default=True, help="A second, beside disturbances.")
+def far_(options: Options, gets: int) -> None:
+    """A database 1 ms away that takes 3 ms to commit; a stuck row; a slow statement."""
+    with reported(), Bench(options) as bench:
+        bench.run.far = far.measure(
+            *(bench.plans(SERVICE, GO), bench.aim, bench.progress),
+            gets=gets,
+            seconds=options.seconds,
+            repeats=options.repeats,
+            said=bench.said,
+        )
+        bench.finish()
+
+
+@cli.command(name="report")
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option(
+    "--compare", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="A run.json to put beside."
+)
+def report_(file: Path, compare: Path | None) -> None:
+    """Writes the report of a run.json anew, with another put beside it."""
+    run = results.read(file)
+    comparison = results.beside(results.read(compare), run) if compare else None
+    click.echo(report.write(run, file.parent, comparison))
+    for table in ([comparison] if comparison else []) + results.tables(run):
+        click.echo(f"\n{table.text()}")
 
 
 if __name__ == "__main__":
-    cli()
+    cli(prog_name="python -m tests.load")

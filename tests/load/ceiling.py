@@ -1,7 +1,7 @@
 """PostgreSQL's own ceiling: pgbench runs the service's statements, read from sql/tasks, with no service in between.
 
-Once one statement at a time on each connection, as drivers do; once pipelined, as the service's lanes do, each statement
-still a transaction of its own.
+Once one statement at a time on each connection, as drivers do; once pipelined, as the service's lanes do, each
+statement still a transaction of its own.
 """
 
 import re

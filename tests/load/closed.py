@@ -1,6 +1,6 @@
 """The closed loop: wrk keeps `connections` requests under way and sends the next when one is answered. Finds the peak.
 
-Its latencies are those of clients that wait their turn, not of clients that come when they come: for those, see rate.py.
+Its latencies are those of clients that wait their turn; for those of clients that come when they come, see rate.py.
 """
 
 import json

@@ -1,7 +1,8 @@
 """A throw-away PostgreSQL for measurements, set up as one would for real work, and the data in it.
 
-Task `i` belongs to user `(i - 1) % users + 1`, so who draws a number knows its owner without asking. It also spreads each
-user's tasks over the table, as they are where users add a task now and then: a page of 50 is 50 heap pages, the worst.
+Task `i` belongs to user `(i - 1) % users + 1`, so who draws a number knows its owner without asking. It also spreads
+each user's tasks over the table, as they are where users add a task now and then: a page of 50 is 50 heap pages, the
+worst case.
 """
 
 import os

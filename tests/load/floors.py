@@ -1,9 +1,9 @@
 """Small applications that each leave a part of the service out, so that subtracting tells what the part costs.
 
-`constant` is an ASGI application that answers the bytes of an answer; `framework` answers them behind Litestar's routing;
-`remembered` is the service as it is, but for its queries, which answer from memory. `python -m tests.load.floors NAME`
-serves one of them on the service's own server, `python -m tests.load.floors calls …` measures, without HTTP, what the
-query functions, the loading of rows and the encoding cost.
+`constant` is an ASGI application that answers the bytes of an answer; `framework` answers them behind Litestar's
+routing; `remembered` is the service as it is, but for its queries, which answer from memory.
+`python -m tests.load.floors NAME` serves one of them on the service's own server, `python -m tests.load.floors calls …`
+measures, without HTTP, what the query functions, the loading of rows and the encoding cost.
 """
 
 import asyncio

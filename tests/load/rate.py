@@ -1,11 +1,11 @@
 """The open loop: requests come at a fixed rate, whether or not the ones before them are answered, as users do.
 
 Each latency counts from the moment its request was due, not from when a connection was free to send it: what a slow
-answer makes others wait is part of theirs (wrk2 does the same; leaving it out is called coordinated omission). Latencies
-go into an HdrHistogram. A process of its own, so that what it uses can be told from what it measures:
+answer makes others wait is part of theirs (wrk2 does the same; leaving it out is called coordinated omission).
+Latencies go into an HdrHistogram. A process of its own, so that what it uses can be told from what it measures:
 `python -m tests.load.rate` reads a Job as JSON from standard input and writes a Found to standard output.
 
-One thread and one epoll, waited for with select(), because asyncio's timers, uvloop's too, only know whole milliseconds.
+One thread and one epoll, waited for with select(), because asyncio's timers, uvloop's too, know only milliseconds.
 """
 
 import random

@@ -4,6 +4,7 @@ import os
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 
 import msgspec
 
@@ -57,7 +58,15 @@ def plans(connections: int) -> list[Plan]:
 
 
 def measure(
-    url: str, postgres: int, aim: Aim, *, connections: int, database_connections: int, seconds: float, repeats: int
+    url: str,
+    postgres: int,
+    aim: Aim,
+    *,
+    connections: int,
+    database_connections: int,
+    seconds: float,
+    repeats: int,
+    said: Callable[[closed.Sample], None],
 ) -> tuple[list[Stages], list[Floor]]:
     """Interleaved, medians of `repeats`."""
     stages: list[Stages] = []
@@ -69,6 +78,7 @@ def measure(
                     sample = closed.measure(
                         target, operation, aim, postgres, connections=connections, seconds=seconds, seed=turn
                     )
+                    said(sample)
                     samples.setdefault((operation, target.name), []).append(sample)
 
     def us(operation: str, name: str) -> float:
@@ -85,8 +95,8 @@ def measure(
                 lane=costs.call_us - costs.rows_us,
                 rows=costs.rows_us,
                 encode=costs.encode_us,
-                service=us(operation, "service"),
-                postgres=statistics.median(sample.postgres_us or 0 for sample in samples[operation, "service"]),
+                service=us(operation, targets.SERVICE),
+                postgres=statistics.median(sample.postgres_us or 0 for sample in samples[operation, targets.SERVICE]),
             )
         )
     bare = [

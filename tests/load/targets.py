@@ -18,6 +18,9 @@ import psutil
 
 from tests.load.database import ROOT
 
+SERVICE, GO, LITESTAR, FASTAPI = "service", "Go + pgx", "Litestar + psycopg_pool", "FastAPI + SQLModel"
+MODULES = {LITESTAR: "litestar_plain", FASTAPI: "fastapi_sqlmodel"}
+
 START_S = 30
 STOP_S = 15
 GO_FOLDER = Path(__file__).parent / "peers" / "go"
@@ -34,8 +37,8 @@ GRANIAN = [
 
 
 class Plan(NamedTuple):
-    """How a target is started. `environment` is added to the harness's own, beside PORT and DATABASE_URL; `{port}` in the
-    command is replaced.
+    """How a target is started. `environment` is added to the harness's own, beside PORT and DATABASE_URL; `{port}` in
+    the command is replaced.
     """
 
     name: str
@@ -80,13 +83,13 @@ def service(connections: int, workers: int = 1, server: str = "uvicorn", **setti
         "LOG_LEVEL": "warning",
         **settings,
     }
-    return Plan("service", [sys.executable, "-m", "service", "serve"], environment)
+    return Plan(SERVICE, [sys.executable, "-m", "service", "serve"], environment)
 
 
-def peer(module: str, connections: int, workers: int) -> Plan:
+def peer(name: str, connections: int, workers: int) -> Plan:
     """A peer in Python on uvicorn with its fast parts."""
-    command = [*UVICORN, f"tests.load.peers.{module}:app", f"--workers={workers}"]
-    return Plan(module, command, {"DB_CONNECTIONS": str(connections // workers)})
+    command = [*UVICORN, f"tests.load.peers.{MODULES[name]}:app", f"--workers={workers}"]
+    return Plan(name, command, {"DB_CONNECTIONS": str(connections // workers)})
 
 
 def go(connections: int, folder: Path) -> Plan | None:
@@ -95,9 +98,9 @@ def go(connections: int, folder: Path) -> Plan | None:
     if shutil.which("go") is None:
         return None
     build = ["go", "build", "-o", str(program), "."]
-    if subprocess.run(build, cwd=GO_FOLDER, env=os.environ | GO_BUILD, stderr=subprocess.DEVNULL).returncode:
+    if subprocess.run(build, cwd=GO_FOLDER, env=os.environ | GO_BUILD, capture_output=True).returncode:
         return None
-    return Plan("go", [str(program)], {"DB_CONNECTIONS": str(connections)})
+    return Plan(GO, [str(program)], {"DB_CONNECTIONS": str(connections)})
 
 
 @contextmanager

@@ -1,0 +1,143 @@
+"""A database far away: a round trip of 1 ms, commits of 3 ms; and what those wait for who have nothing to do with a
+slow statement or a stuck one.
+"""
+
+import http.client
+import statistics
+import threading
+from collections.abc import Callable, Generator, Iterable
+from contextlib import ExitStack, contextmanager
+from urllib.parse import urlsplit
+
+import msgspec
+import psycopg
+from hdrh.histogram import HdrHistogram
+from rich.progress import Progress
+
+from tests.load import closed, database, proxy, rate, targets
+from tests.load.aim import Aim
+from tests.load.targets import Plan, Target
+
+ROUND_TRIP_S = 0.001
+COMMIT = {"commit_delay": "3000", "commit_siblings": "0"}  # µs before each flush of the WAL, whoever else commits
+CLIENTS = 64
+STUCK = 10
+SLOW_S = 0.3
+
+# The service's role in this database is not its owner, so that a policy can make the slow user's statements slow; the
+# others pay a comparison for it.
+ROLE = f"""
+    CREATE ROLE app LOGIN;
+    GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO app;
+    ALTER TABLE tasks ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY slow ON tasks USING (user_id <> 'slow' OR pg_sleep({SLOW_S}) IS NOT NULL);
+    INSERT INTO users (id) VALUES ('slow'), ('stuck');
+    INSERT INTO tasks (user_id, title) VALUES ('slow', 'Takes its time'), ('stuck', 'Held by another session');
+"""
+
+
+class Wait(msgspec.Struct):
+    """What other users' gets take at a fixed rate, in ms, beside a disturbance; how many creates a second go on."""
+
+    target: str
+    disturbance: str  # none, stuck or slow
+    p50: float
+    p99: float
+    p999: float
+    creates: float
+
+
+class Far(msgspec.Struct):
+    peaks: list[closed.Sample]
+    waits: list[Wait]
+
+
+def measure(
+    plans: Iterable[Plan],
+    aim: Aim,
+    progress: Progress,
+    *,
+    gets: float,
+    seconds: float,
+    repeats: int,
+    said: Callable[[closed.Sample | Wait], None],
+) -> Far:
+    """`gets` is the fixed rate, in requests a second."""
+    found = Far([], [])
+    with ExitStack() as stack:
+        cluster = stack.enter_context(database.cluster(**COMMIT))
+        database.migrate(cluster.url)
+        database.load(cluster.url, aim.users, aim.tasks, progress)
+        with psycopg.connect(cluster.url, autocommit=True) as connection:
+            connection.execute(ROLE)
+            ids = dict(
+                connection.execute("SELECT user_id, id FROM tasks WHERE user_id IN ('slow', 'stuck')").fetchall()
+            )
+        away = stack.enter_context(proxy.far(cluster.url, ROUND_TRIP_S))
+        up = stack.enter_context(targets.running(plans, away.replace("//tasks@", "//app@")))
+        for turn in range(repeats):
+            for operation in ("get", "create"):
+                for target in up:
+                    sample = closed.measure(
+                        target, operation, aim, cluster.pid, connections=CLIENTS, seconds=seconds, seed=turn
+                    )
+                    said(sample)
+                    found.peaks.append(sample)
+        for turn in range(repeats):
+            for target in up:
+                for disturbance in ("none", "stuck", "slow"):
+                    with _disturbed(disturbance, target, cluster.url, ids):
+                        wait = _wait(target, disturbance, aim, gets, seconds, turn)
+                    said(wait)
+                    found.waits.append(wait)
+    return found
+
+
+def middle(waits: Iterable[Wait], target: str, disturbance: str, figure: str) -> float:
+    """The median of a figure over the repeats."""
+    return statistics.median(
+        getattr(wait, figure) for wait in waits if (wait.target, wait.disturbance) == (target, disturbance)
+    )
+
+
+def _wait(target: Target, disturbance: str, aim: Aim, gets: float, seconds: float, seed: int) -> Wait:
+    answered = rate.run(rate.Job(target.url, "get", aim, gets, seconds, CLIENTS, seed))
+    created = closed.measure(target, "create", aim, None, connections=CLIENTS, seconds=seconds, seed=seed)
+    if answered.errors or created.failed:
+        raise RuntimeError(f"{target.name} answered errors to others while one was {disturbance}")
+    latencies = HdrHistogram.decode(answered.histogram)
+    p50, p99, p999 = (latencies.get_value_at_percentile(share) / 1e3 for share in (50, 99, 99.9))
+    return Wait(target.name, disturbance, p50, p99, p999, created.rps)
+
+
+@contextmanager
+def _disturbed(disturbance: str, target: Target, url: str, ids: dict[str, int]) -> Generator[None]:
+    """Makes the disturbance for as long as it lasts."""
+    over = threading.Event()
+    address = urlsplit(target.url).netloc
+
+    def ask(method: str, path: str, pause_s: float) -> None:
+        connection = http.client.HTTPConnection(address, timeout=60)
+        while not over.is_set():
+            connection.request(method, path)
+            connection.getresponse().read()  # 504 where it was stuck for longer than the service lets a statement
+            over.wait(pause_s)
+        connection.close()
+
+    askers: list[threading.Thread] = []
+    with psycopg.connect(url) as holder:  # left without commit: the row is let go at the end
+        if disturbance == "stuck":
+            holder.execute("SELECT FROM tasks WHERE id = %s FOR UPDATE", (ids["stuck"],))
+            path = f"/api/stuck/tasks/{ids['stuck']}/complete"
+            askers = [threading.Thread(target=ask, args=("PATCH", path, 0)) for _ in range(STUCK)]
+        elif disturbance == "slow":
+            askers = [threading.Thread(target=ask, args=("GET", f"/api/slow/tasks/{ids['slow']}", 1 - SLOW_S))]
+        for asker in askers:
+            asker.start()
+        try:
+            yield
+        finally:
+            over.set()
+            holder.rollback()
+            for asker in askers:
+                asker.join()

@@ -1,0 +1,133 @@
+"""How the cost grows: with rows, with connections, with workers."""
+
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+
+import msgspec
+import psycopg
+from rich.progress import Progress
+
+from service.embedded import Embedded
+from tests.load import closed, database, targets
+from tests.load.aim import Aim
+
+TASKS_A_USER = 100  # as many in a small table as in a large one, so that a page is full and equally large in all
+CONNECTIONS = (1, 8, 32, 128, 512)
+WORKERS = (1, 2)
+
+
+class Point(msgspec.Struct):
+    """One operation at one size: the median of repeats, the least and the most, and CPU in µs."""
+
+    axis: str  # rows, connections or workers
+    value: int
+    operation: str
+    rps: float
+    least: float
+    most: float
+    p99: float
+    service_us: float
+    postgres_us: float
+
+
+def point(axis: str, value: int, samples: Sequence[closed.Sample]) -> Point:
+    def middle(name: str) -> float:
+        return statistics.median(getattr(sample, name) or 0.0 for sample in samples)
+
+    rps = [sample.rps for sample in samples]
+    figures = {name: middle(name) for name in ("rps", "p99", "service_us", "postgres_us")}
+    return Point(axis, value, samples[0].operation, least=min(rps), most=max(rps), **figures)
+
+
+def rows(
+    cluster: Embedded,
+    sizes: Iterable[int],
+    progress: Progress,
+    *,
+    connections: int,
+    database_connections: int,
+    seconds: float,
+    repeats: int,
+    said: Callable[[closed.Sample], None],
+) -> list[Point]:
+    """get and a page of 50 in tables of these sizes, each in a database of its own, interleaved."""
+    with ExitStack() as stack:
+        up: dict[int, targets.Target] = {}
+        for size in sizes:
+            url = _new_database(cluster.url, f"rows_{size}")
+            database.migrate(url)
+            database.load(url, size // TASKS_A_USER, size, progress)
+            [up[size]] = stack.enter_context(targets.running([targets.service(database_connections)], url))
+        found: dict[tuple[str, int], list[closed.Sample]] = {}
+        for turn in range(repeats + 1):
+            for operation in ("get", "list"):
+                for size, target in up.items():
+                    aim = Aim(size // TASKS_A_USER, size)
+                    sample = closed.measure(
+                        target, operation, aim, cluster.pid, connections=connections, seconds=seconds, seed=turn
+                    )
+                    if turn:  # the first only brings the table into memory
+                        said(sample)
+                        found.setdefault((operation, size), []).append(sample)
+    return [point("rows", size, samples) for (_, size), samples in found.items()]
+
+
+def connections(
+    cluster: Embedded,
+    aim: Aim,
+    *,
+    database_connections: int,
+    seconds: float,
+    repeats: int,
+    said: Callable[[closed.Sample], None],
+) -> list[Point]:
+    """get from 1 client to 512, at as many connections to the database as ever."""
+    found: dict[int, list[closed.Sample]] = {}
+    with targets.running([targets.service(database_connections)], cluster.url) as [target]:
+        for turn in range(repeats):
+            for count in CONNECTIONS:
+                sample = closed.measure(target, "get", aim, cluster.pid, connections=count, seconds=seconds, seed=turn)
+                said(sample)
+                found.setdefault(count, []).append(sample)
+    return [point("connections", count, samples) for count, samples in found.items()]
+
+
+def workers(
+    cluster: Embedded,
+    aim: Aim,
+    servers: Iterable[str],
+    *,
+    connections: int,
+    database_connections: int,
+    seconds: float,
+    repeats: int,
+    said: Callable[[closed.Sample], None],
+) -> list[Point]:
+    """Each operation with one worker and with two, on each server; the axis names the server."""
+    plans = [
+        targets.service(database_connections, count, server)._replace(name=f"{server}, {count}")
+        for server in servers
+        for count in WORKERS
+    ]
+    found: dict[tuple[str, str], list[closed.Sample]] = {}
+    with targets.running(plans, cluster.url) as up:
+        for turn in range(repeats):
+            for operation in ("get", "list", "create", "toggle"):
+                for target in up:
+                    sample = closed.measure(
+                        target, operation, aim, cluster.pid, connections=connections, seconds=seconds, seed=turn
+                    )
+                    said(sample)
+                    found.setdefault((target.name, operation), []).append(sample)
+    points: list[Point] = []
+    for (name, _), samples in found.items():
+        server, _, count = name.partition(", ")
+        points.append(point(f"workers of {server}", int(count), samples))
+    return points
+
+
+def _new_database(url: str, name: str) -> str:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return url.replace("/tasks?", f"/{name}?")
