@@ -356,9 +356,9 @@ def _operations_paths() -> Json:
 
 # ---- What a request carries and an answer brings ----
 
-_ENTITY_TAGS: Json = {
+_ENTITY_TAGS: Json = {  # RFC 9110, 8.8.3 and 13.1.1
     "type": "string",
-    "pattern": r'^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)$',  # RFC 9110, 8.8.3 and 13.1.1
+    "anyOf": [{"const": "*"}, {"pattern": r'^(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*$'}],
     "examples": ['"1"', '"1", "2"', "*"],
 }
 _PARAMETERS: Json = {
@@ -404,7 +404,7 @@ _PARAMETERS: Json = {
     "If-Match": {
         "name": "If-Match",
         "in": "header",
-        "description": 'The ETag that the task must still have: `"1"`, or one of a list; `*`: any. Weak tags never match.',
+        "description": 'The ETag that the task must still have: `"1"`, or one of a list; `*`: any. A weak tag is none.',
         "schema": _ENTITY_TAGS,
     },
     "Idempotency-Key": {
