@@ -35,7 +35,8 @@ _MESSAGES = {
 
 
 def problem_of(error: Exception) -> Problem:
-    """The problem that answers this exception. A defect is logged here, with its traceback, and answers 500."""
+    """The problem that answers this exception. A defect answers 500; the service's own is logged here, with its
+    traceback."""
     if isinstance(error, Problem):
         return error
     if isinstance(error, Unavailable):
@@ -49,7 +50,9 @@ def problem_of(error: Exception) -> Problem:
         status = HTTPStatus(error.status_code)
         headers = tuple((name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items())
         return Problem(status, _MESSAGES.get(status) or status.phrase.capitalize(), headers=headers)
-    log.error("a defect", exc_info=error)
+    if not isinstance(error, Failure):
+        # PostgreSQL's whole message may quote the row: service.limits logs its first line, which does not.
+        log.error("a defect", exc_info=error)
     return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal server error")
 
 

@@ -1,14 +1,16 @@
 """The real service as a process of its own, on a free port, for tests that talk to it over HTTP."""
 
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 ROOT = Path(__file__).parent.parent
 START_S = 30
@@ -52,6 +54,16 @@ class RunningService:
                 self.url = match[1]
                 self._greeted.set()
         self._greeted.set()
+
+    def logged(self, within_s: float = 5, **fields: Any) -> dict[str, Any]:
+        """The first JSON line of the log with these fields; waited for, since the answer goes out before."""
+        end = time.monotonic() + within_s
+        while True:
+            for line in self.lines:
+                if line.startswith("{") and fields.items() <= (entry := json.loads(line)).items():
+                    return entry
+            assert time.monotonic() < end, "not logged:\n" + "\n".join(self.lines)
+            time.sleep(0.01)
 
     def stop(self, number: int = signal.SIGTERM, timeout_s: float = 30) -> int:
         """Sends a signal and returns the exit status; kills the whole session where it does not end in time."""
