@@ -196,12 +196,12 @@ class Database:
         for group in self._groups:
             if group.opening is not None:
                 group.opening.cancel()
-            _fail_all(group, "the service is shutting down")
             for lane in (*group.lanes, *group.retiring):
                 if lane.calls:
                     lane.lose("the service is shutting down")
                 else:
                     self._give_back(group, lane)
+            _fail_all(group, "the service is shutting down")
         while self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=CANCEL_GRACE_S)
             for task in late:
@@ -287,7 +287,7 @@ class Database:
         lane.send(call)
 
     def _wait(self, group: _Group, call: Call, now: float) -> None:
-        if self._closing:
+        if self._closing and not call.tries:
             _fail(call, Unavailable("the service is shutting down"))
         elif group.down_since is not None and now - group.down_since > PATIENCE_S:
             _fail(call, Unavailable("the database cannot be reached"))
@@ -541,17 +541,19 @@ class Database:
             self._cancel(lane)
 
     def _rescue(self, group: _Group, reads: list[Call], now: float) -> None:
-        """Sends reads a second time, elsewhere: whichever answer comes first is taken."""
-        for call in reads:
-            if call.rescued:
-                continue
-            lane = group.pick(now)
-            if lane is None:
-                self._grow(group)
-                return
-            call.rescued = True
-            self.stats.rescued += 1
-            lane.send(call)
+        """Sends reads a second time on a lane that idles: whichever answer comes first is taken.
+
+        Where none idles, all are busy: reads sent twice would then be load on load.
+        """
+        reads = [call for call in reads if not call.rescued]
+        lane = group.pick(now) if reads else None
+        if lane is not None and not lane.calls:
+            for call in reads[: group.depth]:
+                call.rescued = True
+                self.stats.rescued += 1
+                lane.send(call)
+        elif reads:
+            self._grow(group)
 
     def _cancel(self, lane: Lane) -> None:
         lane.cancels += 1

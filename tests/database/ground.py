@@ -1,0 +1,86 @@
+"""What the tests of the database package ask of PostgreSQL: statements of their own, on tables of their own."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psycopg
+
+from service.database import Database, Statement
+
+TABLES = """
+CREATE TABLE ledger (n integer NOT NULL);
+CREATE TABLE counters (id integer PRIMARY KEY, value integer NOT NULL DEFAULT 0);
+INSERT INTO counters (id) SELECT generate_series(1, 100);
+"""
+
+
+def _only(row: Any) -> Any:
+    return row[0]
+
+
+def statement(
+    sql: str, *, key: tuple[str, ...] = (), name: str = "", shared: bool = False, **kinds: type
+) -> Statement[Any]:
+    return Statement(name or "test", f"-- For a test.\n{sql}", kinds, _only, key=key, shared=shared)
+
+
+ECHO = statement("SELECT %(n)s::integer", n=int, name="echo")
+# Answers n after some ms.
+SLOW = statement("SELECT %(n)s::integer FROM pg_sleep(%(ms)s::integer / 1000.0)", n=int, ms=int, name="slow")
+BIG = statement("SELECT repeat('x', %(size)s::integer)", size=int, name="big")
+BACK = statement("SELECT %(text)s::text", text=str, name="back")
+FAILS = statement("SELECT 1 / (%(n)s::integer - %(n)s::integer)", n=int, name="fails")
+BACKEND = statement("SELECT pg_backend_pid()", name="backend")
+
+WRITE = statement("INSERT INTO ledger (n) VALUES (%(n)s::integer) RETURNING n", n=int, name="write")
+SLOW_WRITE = statement(
+    "INSERT INTO ledger (n) SELECT %(n)s::integer FROM pg_sleep(%(ms)s::integer / 1000.0) RETURNING n",
+    n=int,
+    ms=int,
+    name="slow_write",
+)
+COUNT_UP = statement(
+    "UPDATE counters SET value = value + 1 WHERE id = %(id)s::integer RETURNING value",
+    id=int,
+    key=("id",),
+    name="count_up",
+)
+
+
+def terminate(admin: psycopg.Connection) -> None:
+    """Ends every other connection to this database."""
+    admin.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+
+
+@asynccontextmanager
+async def opened(url: str, **options: Any) -> AsyncGenerator[Database]:
+    """A Database that has, when it closes, nothing left of anything."""
+    grace_s = options.pop("grace_s", 1)
+    database = Database(url, **({"connections": 4} | options))
+    await database.open()
+    try:
+        yield database
+    finally:
+        await database.close(grace_s)
+        assert database.under_way == database.lanes == 0
+        assert not database._keys  # no row stays taken
+        assert not database._open  # no connection stays counted
+        assert not database._tasks
+
+
+async def until(condition: Callable[[], object], timeout_s: float = 5) -> None:
+    """Returns when the condition holds."""
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, "this did not come about in time"
+        await asyncio.sleep(0.002)
+
+
+async def ready(database: Database) -> None:
+    """Opens the first lane for reads and the first for writes."""
+    await asyncio.gather(database.one(ECHO, 0), database.one(COUNT_UP, 100))

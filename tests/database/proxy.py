@@ -1,0 +1,94 @@
+"""A TCP proxy before PostgreSQL that makes a connection's bad luck: stalls, cuts, refusals, lost and invented messages."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Self
+
+import psycopg.conninfo
+
+
+class Proxy:
+    """Passes bytes on to the cluster behind `upstream`, a conninfo with a socket folder as its host."""
+
+    def __init__(self, upstream: str) -> None:
+        parts = psycopg.conninfo.conninfo_to_dict(upstream)
+        self._socket = f"{parts['host']}/.s.PGSQL.{parts.get('port') or 5432}"
+        self._upstream = upstream
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.flows = asyncio.Event()  # cleared: nothing passes, and nobody is told
+        self.flows.set()
+        self.refuses = False  # new connections are closed at once
+        self.accepted = 0
+        self.left: int | None = None  # bytes still to be passed to clients before every connection is cut
+        self.edit: Callable[[bytes], bytes] | None = None  # sees each message of the server, says what is passed on
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        port = self._server.sockets[0].getsockname()[1]
+        self.url = psycopg.conninfo.make_conninfo(
+            self._upstream, host="127.0.0.1", port=port, sslmode="disable", gssencmode="disable"
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        self.cut()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def cut(self) -> None:
+        """Breaks every connection, with no goodbye."""
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self._writers.add(writer)
+        try:
+            if self.refuses:
+                return
+            server_reader, server_writer = await asyncio.open_unix_connection(self._socket)
+            self._writers.add(server_writer)
+            up = asyncio.create_task(self._pass_up(reader, server_writer))
+            down = asyncio.create_task(self._pass_down(server_reader, writer))
+            await asyncio.wait((up, down), return_when=asyncio.FIRST_COMPLETED)
+            up.cancel()
+            down.cancel()
+            await asyncio.gather(up, down, return_exceptions=True)
+            server_writer.transport.abort()
+            self._writers.discard(server_writer)
+        finally:
+            writer.transport.abort()
+            self._writers.discard(writer)
+            self._tasks.discard(task)
+
+    async def _pass_up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(65536):
+                await self.flows.wait()
+                writer.write(data)
+                await writer.drain()
+
+    async def _pass_down(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            while True:
+                head = await reader.readexactly(5)
+                message = head + await reader.readexactly(int.from_bytes(head[1:]) - 4)
+                await self.flows.wait()
+                if self.edit is not None:
+                    message = self.edit(message)
+                if self.left is not None:
+                    message = message[: self.left]
+                    self.left -= len(message)
+                writer.write(message)
+                await writer.drain()
+                if self.left == 0:
+                    self.left = None
+                    await asyncio.sleep(0)  # what was written leaves before the abort
+                    self.cut()

@@ -1,0 +1,198 @@
+"""Every wait has a bound: statements, deadlines, the queue, and a connection on which nothing comes any more."""
+
+import asyncio
+import time
+
+import psycopg
+import pytest
+
+from service.database import Database, TimedOut, Unavailable, database as scheduler
+from tests.database.ground import COUNT_UP, ECHO, SLOW, SLOW_WRITE, WRITE, opened, ready, statement, until
+from tests.database.proxy import Proxy
+
+
+async def test_a_statement_over_its_limit_is_cancelled_and_those_behind_it_are_not(url: str) -> None:
+    async with opened(url, connections=2, statement_timeout_s=0.2) as database:
+        await ready(database)
+        begin = time.monotonic()
+        slow = asyncio.ensure_future(database.one(SLOW, 0, 5000))
+        behind = [asyncio.ensure_future(database.one(ECHO, n)) for n in range(20)]
+        with pytest.raises(TimedOut) as caught:
+            await slow
+        assert 0.2 <= time.monotonic() - begin < 0.6
+        assert caught.value.sqlstate == "57014"
+        assert await asyncio.gather(*behind) == list(range(20))
+        assert database.stats.lost == 0
+
+
+async def test_a_write_over_its_limit_changes_nothing(url: str, admin: psycopg.Connection) -> None:
+    async with opened(url, statement_timeout_s=0.2) as database:
+        await ready(database)
+        with pytest.raises(TimedOut):
+            await database.one(SLOW_WRITE, 1, 5000)
+        assert database.stats.lost == 0
+    assert admin.execute("SELECT count(*) FROM ledger").fetchone() == (0,)
+
+
+async def test_a_cancel_that_comes_late_hits_nobody(database: Database, admin: psycopg.Connection) -> None:
+    """The statement it hits, meant for the one before, is sent again."""
+    await ready(database)
+    call = asyncio.ensure_future(database.one(SLOW_WRITE, 1, 100))
+    await asyncio.sleep(0)
+    (lane,) = (lane for lane in database._writes.lanes if lane.calls)
+    database._cancel(lane)
+    assert await call == 1
+    assert database.stats.repeated == 1
+    assert admin.execute("SELECT n FROM ledger").fetchall() == [(1,)]
+
+
+async def test_what_an_administrator_cancels_stays_cancelled(database: Database, admin: psycopg.Connection) -> None:
+    await ready(database)
+    call = asyncio.ensure_future(database.one(SLOW, 1, 5000))
+    running = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(%' AND state = 'active' AND pid <> pg_backend_pid()"
+    await until(lambda: admin.execute(running).fetchall())
+    with pytest.raises(TimedOut):
+        await call
+    assert database.stats.repeated == 0
+
+
+async def test_a_limit_that_the_database_sets_is_not_stretched_by_repeats(url: str, admin: psycopg.Connection) -> None:
+    options = psycopg.conninfo.make_conninfo(url, options="-c statement_timeout=100")
+    async with opened(options) as database:
+        begin = time.monotonic()
+        with pytest.raises(TimedOut):
+            await database.one(SLOW, 1, 5000)
+        assert time.monotonic() - begin < 0.4
+        assert database.stats.repeated == 0
+
+
+async def test_the_cancel_itself_does_not_get_through(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the connection is taken for dead, once, and the next statement has another."""
+    monkeypatch.setattr(scheduler, "CANCEL_GRACE_S", 0.2)
+    async with Proxy(url) as proxy, opened(proxy.url, statement_timeout_s=0.2) as database:
+        await ready(database)
+        proxy.refuses = True
+        begin, attempts = time.monotonic(), proxy.accepted
+        with pytest.raises(TimedOut):
+            await database.one(SLOW, 1, 5000)
+        assert 0.4 <= time.monotonic() - begin < 0.8
+        assert proxy.accepted - attempts == 1
+        proxy.refuses = False
+        assert await database.one(ECHO, 1) == 1
+
+
+@pytest.mark.parametrize("reads", [True, False])
+async def test_a_connection_on_which_nothing_comes(url: str, monkeypatch: pytest.MonkeyPatch, reads: bool) -> None:
+    """No end, no error, no byte: the bound is the service's own."""
+    monkeypatch.setattr(scheduler, "CANCEL_GRACE_S", 0.2)
+    async with Proxy(url) as proxy, opened(proxy.url, statement_timeout_s=0.2, deadline_s=1) as database:
+        await ready(database)
+        proxy.flows.clear()
+        begin = time.monotonic()
+        calls = [database.one(ECHO, n) if reads else database.one(WRITE, n) for n in range(20)]
+        ends = await asyncio.gather(*calls, return_exceptions=True)
+        assert time.monotonic() - begin < 1.3
+        assert all(isinstance(end, (TimedOut, Unavailable)) for end in ends)
+        proxy.cut()
+        proxy.flows.set()
+        assert await database.one(ECHO, 1) == 1
+        assert await database.one(WRITE, 100) == 100
+
+
+async def test_one_stalled_connection_holds_up_no_read(url: str) -> None:
+    """Those behind the first are sent again elsewhere, and what cannot be known to be lost takes its limit."""
+    async with opened(url, connections=4, statement_timeout_s=2) as database:
+        await ready(database)
+        first = asyncio.ensure_future(database.one(SLOW, 0, 1000))
+        begin = time.monotonic()
+        assert await asyncio.gather(*(database.one(ECHO, n) for n in range(30))) == list(range(30))
+        assert time.monotonic() - begin < 0.5
+        assert database.stats.rescued > 0
+        assert await first == 0
+
+
+async def test_a_sent_call_past_its_deadline_is_told_so(url: str) -> None:
+    """Though its lane moves: each statement ahead of it takes less than what counts as stale."""
+    async with opened(url, connections=2, deadline_s=0.3) as database:
+        await ready(database)
+        begin = time.monotonic()
+        calls = [asyncio.ensure_future(database.one(SLOW, n, 20)) for n in range(60)]
+        ends = await asyncio.gather(*calls, return_exceptions=True)
+        assert time.monotonic() - begin < 0.5
+        assert ends[0] == 0
+        assert isinstance(ends[-1], TimedOut)
+
+
+async def test_a_waiting_call_past_its_deadline_is_told_so(url: str) -> None:
+    async with Proxy(url) as proxy:
+        proxy.flows.clear()  # connecting hangs
+        async with opened(proxy.url, deadline_s=0.2, grace_s=0) as database:
+            begin = time.monotonic()
+            with pytest.raises(Unavailable, match="in time"):
+                await database.one(ECHO, 1)
+            assert 0.2 <= time.monotonic() - begin < 0.4
+
+
+async def test_the_queue_is_bounded(url: str) -> None:
+    async with opened(url, most_waiting=10) as database:
+        calls = [database.one(ECHO, n) for n in range(30)]
+        ends = await asyncio.gather(*calls, return_exceptions=True)
+        assert ends[:10] == list(range(10))
+        assert {str(end) for end in ends[10:]} == {"too many calls wait for the database"}
+
+
+async def test_a_write_that_nobody_waits_for_is_not_left_to_wait_for_its_row(
+    url: str, admin: psycopg.Connection
+) -> None:
+    """A client that goes away frees what it held."""
+    async with opened(url, statement_timeout_s=10, deadline_s=30) as database:
+        await ready(database)
+        with admin.transaction():
+            admin.execute("SELECT FROM counters WHERE id = 1 FOR UPDATE")
+            calls = [asyncio.ensure_future(database.one(COUNT_UP, 1)) for _ in range(3)]
+            await until(lambda: database.under_way == 3)
+            for call in calls:
+                call.cancel()
+            await until(lambda: database.under_way == 0)
+        assert admin.execute("SELECT value FROM counters WHERE id = 1").fetchone() == (0,)
+        assert database.stats.lost == 0
+
+
+async def test_closing_ends_within_its_grace(url: str) -> None:
+    begin = time.monotonic()
+    async with opened(url, grace_s=0.2) as database:
+        await ready(database)
+        call = asyncio.ensure_future(database.one(SLOW, 1, 5000))
+        await asyncio.sleep(0)
+    assert time.monotonic() - begin < 2
+    with pytest.raises(Unavailable, match="shutting down"):
+        await call
+
+
+async def test_closing_lets_what_is_under_way_end(url: str) -> None:
+    async with opened(url) as database:
+        await ready(database)
+        calls = [asyncio.ensure_future(database.one(SLOW_WRITE, n, 100)) for n in range(3)]
+        await asyncio.sleep(0)
+    assert [call.result() for call in calls] == [0, 1, 2]
+    with pytest.raises(Unavailable, match="shutting down"):
+        await database.one(ECHO, 1)
+
+
+async def test_closing_while_it_connects(url: str) -> None:
+    async with Proxy(url) as proxy:
+        proxy.flows.clear()
+        begin = time.monotonic()
+        async with opened(proxy.url, grace_s=0):
+            await until(lambda: proxy.accepted)
+        assert time.monotonic() - begin < 2
+
+
+async def test_a_statement_that_is_not_there_yet_when_looked_at(url: str) -> None:
+    """The comparison with the schema is bounded like any other statement."""
+    async with (
+        Proxy(url) as proxy,
+        opened(proxy.url, verify=[statement("SELECT 1")], statement_timeout_s=0.2) as database,
+    ):
+        assert database.mismatch is not None
+        await until(lambda: database.mismatch is None)
