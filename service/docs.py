@@ -9,6 +9,7 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 from litestar import HttpMethod, Response, Router, route
+from litestar.params import FromPath
 
 from service.errors import Problem
 
@@ -58,7 +59,7 @@ def router(document: bytes) -> Router:
         return _answer(_PAGE, "text/html", **{"content-security-policy": CONTENT_SECURITY_POLICY})
 
     @route("/docs/{name:str}", http_method=GET, sync_to_thread=True)
-    def docs_file(name: str) -> Response[bytes]:
+    def docs_file(name: FromPath[str]) -> Response[bytes]:
         if name == "start.js":
             return _answer(_START, _JAVASCRIPT)
         if name not in _FILES:

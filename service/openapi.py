@@ -81,8 +81,9 @@ client got it can edit and put back. Lengths count Unicode code points. U+0000 i
 
 **Errors** have one shape, whoever makes them: `{{"error": "<one sentence>"}}`, and for a bad field also \
 `"field": "<its name>"`. They are looked for in this order: unknown path (404 `Not found`), unknown method (405 \
-`Method not allowed`, with `Allow`), 401, 403, path and query, 413, 415, body, 422, 404, 412. Every error carries an \
-`X-Request-ID`, which is also in the log.
+`Method not allowed`, with `Allow`), 401, 403, path and query, 413, 415, body, 422, 404, 412. What does not get as far \
+as a path is answered 400 `Malformed HTTP request`, 408 `Request did not arrive in time` or 431 `Request headers are \
+too large`. Every error carries an `X-Request-ID`, which is also in the log.
 
 **Not losing what somebody else wrote**: a single task comes with `ETag: "<version>"`. Send it as `If-Match` with a \
 change, and the change is made only if nobody else made one in between (else 412). Send it as `If-None-Match` with a \
@@ -306,10 +307,10 @@ def _operations_paths() -> Json:
 
     def state(word: str) -> Json:
         schema = {"type": "object", "properties": {"status": {"const": word}}, "required": ["status"]}
-        return _answer("Yes.", schema, {word: {"status": word}}, request_id=False)
+        return _answer("Yes.", schema, {word: {"status": word}})
 
     def text(description: str, media_type: str) -> Json:
-        return {"description": description, "content": {media_type: {"schema": {"type": "string"}}}}
+        return _answer(description, {"type": "string"}, {}, media_type=media_type)
 
     not_ready = tuple(
         Problem(503, reason, headers=RETRY_AFTER)
@@ -341,7 +342,7 @@ def _operations_paths() -> Json:
             "openapi",
             "This document",
             "OpenAPI 3.1.",
-            {200: _answer("The document.", {"type": "object"}, {}, request_id=False)},
+            {200: _answer("The document.", {"type": "object"}, {})},
             busy,
         ),
         "/docs": get(
@@ -539,13 +540,15 @@ def _refusal(status: int, problems: list[Problem]) -> Json:
     return _answer(_MEANINGS[status], _reference("schemas", "Error"), examples, *headers)
 
 
-def _answer(description: str, schema: Json | None, examples: Json, *headers: str, request_id: bool = True) -> Json:
-    names = (*headers, "X-Request-ID") if request_id else headers
-    answer: Json = {"description": description}
-    if names:
-        answer["headers"] = {name: _reference("headers", name) for name in names}
+def _answer(
+    description: str, schema: Json | None, examples: Json, *headers: str, media_type: str = "application/json"
+) -> Json:
+    answer: Json = {
+        "description": description,
+        "headers": {name: _reference("headers", name) for name in (*headers, "X-Request-ID")},
+    }
     if schema is not None:
-        answer["content"] = _content(schema, examples)
+        answer["content"] = _content(schema, examples, media_type)
     return answer
 
 
@@ -553,9 +556,9 @@ def _body(schema: Json, examples: Json, *, required: bool = True) -> Json:
     return {"required": required, "content": _content(schema, examples)}
 
 
-def _content(schema: Json, examples: Json) -> Json:
+def _content(schema: Json, examples: Json, media_type: str = "application/json") -> Json:
     named = {name: {"value": value} for name, value in examples.items()}
-    return {"application/json": {"schema": schema} | ({"examples": named} if named else {})}
+    return {media_type: {"schema": schema} | ({"examples": named} if named else {})}
 
 
 def _reference(kind: str, name: str) -> Json:
