@@ -10,7 +10,7 @@ from litestar.config.cors import CORSConfig
 from service import auth, docs, health, metrics, openapi, tasks
 from service.auth import Authenticator, ManagedAuthenticator, NoAuthenticator
 from service.database import Database
-from service.entrance import entrance
+from service.entrance import Shortcut, entrance, middleware
 from service.limits import Limits
 from service.queries import STATEMENTS, Queries
 from service.refusals import handle_exception
@@ -66,9 +66,10 @@ def create_app(
             await database.close()
             numbers.stop()
 
+    enter = entrance(authenticator, Queries(database))
     litestar = Litestar(
         route_handlers=[
-            tasks.router(entrance(authenticator, Queries(database))),
+            tasks.router(middleware(enter)),
             health.router(state),
             metrics.router(numbers),
             docs.router(openapi.document(token_needed=not isinstance(authenticator, NoAuthenticator))),
@@ -79,10 +80,11 @@ def create_app(
         openapi_config=None,
         logging_config=None,  # service.logs is the only one to configure logging
     )
+    cors = bool(settings.cors_allow_origins)
     service = Service(
-        litestar,
+        litestar if cors else Shortcut(litestar, enter),  # CORS headers are added by a layer of Litestar's
         max_in_flight=settings.max_in_flight,
-        wraps_send=bool(settings.cors_allow_origins),
+        wraps_send=cors,
         observer=numbers,
     )
     numbers.front = service

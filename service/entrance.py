@@ -4,10 +4,15 @@ A Litestar middleware, because that is where a request is known to have a route 
 still unread. It calls the handler itself: a handler here takes one argument and returns an ASGI callable, so what
 Litestar does between the two (binding arguments by signature, an exit stack, converting the response: 6 of 15 µs
 in-process) has nothing to do.
+
+`Shortcut` goes the same way without asking Litestar's router, for the requests that it can tell at a glance.
 """
 
 from collections.abc import Awaitable, Callable
 from typing import Any
+
+from litestar import Litestar
+from litestar.routes import HTTPRoute
 
 from service import errors
 from service.auth import Authenticator
@@ -16,37 +21,87 @@ from service.refusals import refusal
 from service.requests import TaskRequest, check_user_id, decode_segment, parse_task_id
 from service.responses import Answer, EmptyAnswer
 
+PREFIX = "/api/{user_id}/tasks"
+
 Handler = Callable[[TaskRequest], Awaitable[Answer]]
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
+# From (scope, receive, the handler, the path's user and task as sent) to an answer; never raises an Exception.
+Entrance = Callable[[Any, Any, Handler, str, str | None], Awaitable[Answer]]
 
 
-def entrance(authenticator: Authenticator, queries: Queries) -> Callable[[ASGIApp], ASGIApp]:
-    """The middleware of the task routes. A function, since Litestar copies any other object that it is given deeply."""
+def entrance(authenticator: Authenticator, queries: Queries) -> Entrance:
+    """What every task request goes through."""
     authenticate = authenticator.authenticate
 
-    async def answer_to(scope: Any, receive: Any) -> Answer:
-        parameters = scope["path_params"]
-        user_id = decode_segment(parameters["user_id"])
-        principal = await authenticate(scope["headers"], user_id)
-        if principal.user_id != user_id:
-            raise errors.access_denied()
-        check_user_id(user_id)
-        segment = parameters.get("task_id")
-        task_id = 0 if segment is None else parse_task_id(segment)
-        handler: Handler = scope["route_handler"].fn
-        return await handler(TaskRequest(scope, receive, queries, user_id, task_id))
+    async def enter(scope: Any, receive: Any, handler: Handler, user_segment: str, task_segment: str | None) -> Answer:
+        try:
+            user_id = decode_segment(user_segment)
+            principal = await authenticate(scope["headers"], user_id)
+            if principal.user_id != user_id:
+                raise errors.access_denied()
+            check_user_id(user_id)
+            task_id = 0 if task_segment is None else parse_task_id(task_segment)
+            return await handler(TaskRequest(scope, receive, queries, user_id, task_id))
+        except Exception as error:
+            return refusal(error, scope)
 
-    def middleware(app: ASGIApp) -> ASGIApp:
-        async def enter(scope: Any, receive: Any, send: Any) -> None:
-            try:
-                answer = _options(scope) if scope["method"] == "OPTIONS" else await answer_to(scope, receive)
-            except Exception as error:
-                answer = refusal(error, scope)
+    return enter
+
+
+def middleware(enter: Entrance) -> Callable[[ASGIApp], ASGIApp]:
+    """The entrance as Litestar's middleware. Functions all the way: Litestar copies any other object deeply."""
+
+    def wrap(app: ASGIApp) -> ASGIApp:
+        async def stack(scope: Any, receive: Any, send: Any) -> None:
+            if scope["method"] == "OPTIONS":
+                answer = _options(scope)
+            else:
+                parameters = scope["path_params"]
+                handler = scope["route_handler"].fn
+                answer = await enter(scope, receive, handler, parameters["user_id"], parameters.get("task_id"))
             await answer(scope, receive, send)
 
-        return enter
+        return stack
 
-    return middleware
+    return wrap
+
+
+class Shortcut:
+    """From a path to its handler by one split, for the routes and methods that Litestar was told of.
+
+    Litestar's own way there (its router, two layers of exception handling, the scope's bookkeeping) is 11 µs long, most
+    of it the router: it remembers the last 1024 paths, among which a service with many tasks never meets one again.
+    What is not found here (another path or method, an empty segment) goes Litestar's way.
+    """
+
+    def __init__(self, litestar: Litestar, enter: Entrance) -> None:
+        self._litestar = litestar
+        self._enter = enter
+        # By method, number of segments and the last one ("" where it is a parameter): handler, template, has a task.
+        self._routes: dict[tuple[str, int, str], tuple[Handler, str, bool]] = {}
+        for route in litestar.routes:
+            template = route.path_format
+            if not isinstance(route, HTTPRoute) or not template.startswith(PREFIX):
+                continue
+            parts = template.split("/")
+            last = "" if parts[-1].startswith("{") else parts[-1]
+            for route_handler in route.route_handlers:
+                for method in route_handler.http_methods - {"OPTIONS"}:
+                    found = (route_handler.fn, template, "{task_id}" in template)
+                    self._routes[str(method), len(parts), last] = found
+        self._fixed = {last for _, _, last in self._routes}
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            parts = scope["path"].split("/")
+            last = parts[-1]
+            found = self._routes.get((scope["method"], len(parts), last if last in self._fixed else ""))
+            if found is not None and parts[1] == "api" and parts[3] == "tasks" and "" not in parts[2:]:
+                handler, scope["path_template"], has_task = found
+                answer = await self._enter(scope, receive, handler, parts[2], parts[4] if has_task else None)
+                await answer(scope, receive, send)
+                return
+        await self._litestar(scope, receive, send)
 
 
 def _options(scope: Any) -> Answer:

@@ -65,13 +65,17 @@ class Limits:
             status = scope.get("status", 0)
             if self._observer is not None:
                 self._observer.observe(scope.get("path_template", ""), scope["method"], status, seconds)
-            if status >= 500 or seconds > SLOW_S:
-                self._log(scope, status, seconds)
+            cut = status < 400 and "failure" in scope
+            if status >= 500 or cut or seconds > SLOW_S:
+                message = (
+                    "an answer was cut off" if cut else "a request failed" if status >= 500 else "a request was slow"
+                )
+                self._log(message, scope, status, seconds)
 
-    def _log(self, scope: Any, status: int, seconds: float) -> None:
+    def _log(self, message: str, scope: Any, status: int, seconds: float) -> None:
         failure = scope.get("failure")
         log.warning(
-            "a request failed" if status >= 500 else "a request was slow",
+            message,
             extra={
                 "request_id": scope.get("request_id", b"").decode(),
                 "method": scope["method"],

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from service.database import Failure
 from service.errors import ErrorBody, Problem
 from service.structs import Task
 
@@ -77,9 +78,13 @@ class StreamedAnswer(Answer):
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         scope["status"] = self.status
         await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
-        if scope["method"] != "HEAD":
-            async for chunk in self._chunks:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        try:
+            if scope["method"] != "HEAD":
+                async for chunk in self._chunks:
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        except Failure as failure:
+            scope["failure"] = failure  # for the log; an answer that is not ended makes the server cut the connection
+            return
         await send({"type": "http.response.body", "body": b""})
 
 

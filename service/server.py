@@ -5,6 +5,7 @@ Knows uvicorn and granian. Must not know tasks or where the database came from.
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -39,7 +40,11 @@ def app() -> Service:
     settings = load(dotenv=None)
     logs.configure(settings.log_level, settings.log_format)
     folder = os.environ.get(METRICS_FOLDER)
-    return create_app(settings, metrics_folder=Path(folder) if folder else None)
+    application = create_app(settings, metrics_folder=Path(folder) if folder else None)
+    # What is loaded now stays: the collector need not go through it again and again.
+    gc.collect()
+    gc.freeze()
+    return application
 
 
 def bind(host: str, port: int) -> socket.socket:

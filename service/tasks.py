@@ -115,12 +115,12 @@ async def toggle_task(request: TaskRequest) -> Answer:
     return _changed_answer(changed)
 
 
-def router(entrance: Middleware) -> Router:
-    """The task routes behind `entrance`, which turns what ASGI gives into a TaskRequest."""
+def router(middleware: Middleware) -> Router:
+    """The task routes behind service.entrance's middleware, which makes a TaskRequest of what ASGI gives."""
     return Router(
         "/api/{user_id:str}/tasks",
         route_handlers=[list_tasks, create_task, batch_tasks, get_task, update_task, delete_task, toggle_task],
-        middleware=[entrance],
+        middleware=[middleware],
     )
 
 
