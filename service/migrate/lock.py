@@ -25,7 +25,7 @@ KEY = int.from_bytes(b"tasksmig")
 
 # Asked for again and again instead of waited for: a statement that waits holds a snapshot, CREATE INDEX CONCURRENTLY
 # waits for every snapshot older than itself, and so the waiting and the working migrator would wait for each other.
-POLL_S = 0.1
+POLL_S = 0.25
 
 _ROW = "SELECT pid, ctime, to_jsonb(l) ->> 'holder' FROM yoyo_lock AS l"
 _SESSION = """

@@ -50,9 +50,11 @@ def apply(
     """
     deadline = time.monotonic() + wait_s
     with connect(url) as session, _explained():
-        if not _to_apply(history.read(session.connection), to):
+        plan = _to_apply(history.read(session.connection), to)
+        holder = lock.look(session.connection)
+        if not plan and (holder is None or holder.alive is not False):
             return []
-        _refuse_unsafe(session, _to_apply(history.read(session.connection), to))
+        _refuse_unsafe(session, plan)
         with lock.held(session, deadline, say):
             if not session.pooled:
                 _make_tables(session.connection)
