@@ -15,6 +15,8 @@ import pytest
 from service import embedded, migrate
 from tests.running import RunningService
 
+SERVER = os.environ.get("TASKS_TEST_SERVER", "uvicorn")  # granian: the API tests run on that
+
 _numbers = count(1)
 
 
@@ -61,12 +63,12 @@ def shared_database_url(clone: Callable[[], str]) -> str:
 
 @pytest.fixture(scope="session")
 def service(shared_database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
-    """The service that most API tests talk to. TASKS_TEST_SERVER=granian runs them on granian."""
+    """The service that most API tests talk to."""
     with RunningService(
         tmp_path_factory.mktemp("service"),
         DATABASE_URL=shared_database_url,
         AUTH_MODE="none",
-        SERVER=os.environ.get("TASKS_TEST_SERVER", "uvicorn"),
+        SERVER=SERVER,
     ) as running:
         wait_ready(running.url)
         yield running
