@@ -7,7 +7,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from tests.load import results
 from tests.load.results import STAGES, Run, Table, names
@@ -86,7 +86,7 @@ def _peak(run: Run) -> Figure:
     axes.grid(visible=False, axis="x")
     axes.yaxis.set_major_formatter(THOUSANDS)
     axes.set_title("Requests a second, closed loop (median; whiskers: least and most)")
-    axes.legend(ncols=2)
+    axes.legend(ncols=4, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.1))
     return figure
 
 
@@ -109,7 +109,7 @@ def _latency(run: Run) -> Figure:
     axes.set_xlabel("requests a second that come")
     axes.set_ylabel("ms from when each was due")
     axes.set_title(f"Latency against rate, open loop ({run.curve[0].operation})")
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 
@@ -135,7 +135,7 @@ def _stages(run: Run) -> Figure:
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("µs of CPU a request")
     axes.set_title("What a request costs, stage by stage")
-    axes.legend(ncols=4, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.5 / len(run.stages) - 0.12))
+    axes.legend(ncols=4, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.6 / len(run.stages) - 0.04))
     return figure
 
 
@@ -162,7 +162,7 @@ def _lines(axes: Axes, points: list[results.Point]) -> None:
         axes.set_xscale("log")
         axes.set_xticks(sorted({one.value for one in points}))
         axes.xaxis.set_major_formatter(THOUSANDS)
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.legend(fontsize=8)
 
 
@@ -176,7 +176,7 @@ def _workers(axes: Axes, points: list[results.Point]) -> None:
             for operation in operations
         ]
         places = [place + (index - (len(kinds) - 1) / 2) * width for place in range(len(operations))]
-        axes.bar(places, rates, width * 0.92, color=colour, label=f"{server}, {count}")
+        axes.bar(places, rates, width * 0.92, color=colour, label=f"{server}, {count} worker{'s' * (count > 1)}")
     axes.set_xticks(range(len(operations)), operations)
     axes.grid(visible=False, axis="x")
     axes.legend(fontsize=8)

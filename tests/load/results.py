@@ -323,7 +323,8 @@ def _far_waits(run: Run) -> Table:
     return Table(
         "Beside a stuck row and a slow statement",
         "What other users' gets take at a fixed rate, in ms: undisturbed, beside ten writers stuck on a row that "
-        "another session holds locked, and beside a statement of 300 ms every second; and other users' creates, closed loop.",
+        "another session holds locked, and beside a statement of 300 ms every second; and other users' creates, closed "
+        "loop.",
         ["", "disturbance", "p50", "p99", "p99.9", "p99 of undisturbed", "creates/s"],
         rows,
         texts=2,
