@@ -1,12 +1,7 @@
 """Who is calling. An authenticator turns a request's headers into a principal; handlers never see how."""
 
-import httpx
-
 from service.auth.authenticator import Authenticator, ManagedAuthenticator, NoAuthenticator, Principal
-from service.auth.jwks import Jwks
-from service.auth.keys import SharedSecret, UnusableKey
-from service.auth.tokens import TokenAuthenticator
-from service.settings import Settings, SettingsError
+from service.settings import Settings
 
 __all__ = ["Authenticator", "ManagedAuthenticator", "NoAuthenticator", "Principal", "from_settings"]
 
@@ -15,21 +10,7 @@ def from_settings(settings: Settings) -> Authenticator:
     """The authenticator that the settings ask for. Raises SettingsError where they cannot be used after all."""
     if settings.authenticates == "none":
         return NoAuthenticator()
-    try:
-        if settings.auth_jwks_url is not None:
-            keys = Jwks(settings.auth_jwks_url)
-        elif settings.auth_jwt_secret is not None:
-            keys = SharedSecret(settings.auth_jwt_secret.reveal().encode())
-        else:
-            raise SettingsError(["AUTH_MODE=jwt needs AUTH_JWT_SECRET or AUTH_JWKS_URL"])
-    except httpx.InvalidURL as error:
-        raise SettingsError([f"AUTH_JWKS_URL: {error}"]) from None
-    except UnusableKey as error:
-        raise SettingsError([f"AUTH_JWT_SECRET: {error}"]) from None
-    return TokenAuthenticator(
-        keys,
-        issuer=settings.auth_issuer,
-        audience=settings.auth_audience,
-        subject_claim=settings.auth_subject_claim,
-        leeway_s=settings.auth_leeway_s,
-    )
+    # Imported only where tokens are verified: cryptography and httpx are 13 MB of each worker's memory.
+    from service.auth.configured import token_authenticator
+
+    return token_authenticator(settings)
