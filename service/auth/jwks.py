@@ -121,7 +121,9 @@ class Jwks:
             self._take_over(_usable_keys(await self._download()))
         except Exception as failure:  # whatever it is: the refreshing must go on, or withdrawn keys would stay
             self._reached = False
-            until_then = f"{len(self._keys)} known keys go on working" if self._keys else "no token can be checked yet"
+            until_then = (
+                f"known keys that go on working: {len(self._keys)}" if self._keys else "no token can be checked yet"
+            )
             logger.warning("no keys from %s: %r; %s", self._url.host, failure, until_then)
         finally:
             self._fetching = None
@@ -143,7 +145,7 @@ class Jwks:
         if any(key not in keys for key in self._keys):
             self.generation += 1
         if keys != self._keys or not self._reached:
-            logger.log(logging.INFO if keys else logging.WARNING, "%d usable keys from %s", len(keys), self._url.host)
+            logger.log(logging.INFO if keys else logging.WARNING, "usable keys from %s: %d", self._url.host, len(keys))
         self._keys = keys
         self._reached = True
 

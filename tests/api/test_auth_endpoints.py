@@ -199,7 +199,7 @@ def test_keys_are_followed_through_rotation_and_outage(clone: Callable[[], str],
             provider.answer(500)
             assert status(wire, new) == 200
             running_lines = json.dumps(running.lines)
-    assert "2 usable keys from 127.0.0.1" in running_lines
+    assert "usable keys from 127.0.0.1: 2" in running_lines
     assert "AUTH_ISSUER is not set" not in running_lines
     assert provider.times_asked == 2
 
