@@ -12,7 +12,7 @@ from service.migrate.errors import MigrationError, Unreachable
 from service.migrate.files import Migration, ids, new, read
 from service.migrate.history import State, compare
 from service.migrate.lock import Holder
-from service.migrate.run import apply, break_lock, plan_apply, plan_rollback, rollback, status
+from service.migrate.run import apply, break_lock, plan_apply, plan_rollback, rollback, states_of, status
 
 __all__ = [
     "Holder",
@@ -29,5 +29,6 @@ __all__ = [
     "plan_rollback",
     "read",
     "rollback",
+    "states_of",
     "status",
 ]

@@ -27,6 +27,11 @@ def status(url: str | None) -> list[State]:
     return history.states(files.read(), _applied(url))
 
 
+def states_of(connection: psycopg.Connection[Any]) -> list[State]:
+    """The same, over a connection that is there. Raises psycopg.Error."""
+    return history.states(files.read(), history.read(connection))
+
+
 def plan_apply(url: str | None, to: str | None = None) -> list[Migration]:
     """What `apply` would run, in order. Changes nothing."""
     return _to_apply(_applied(url), to)
