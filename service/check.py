@@ -40,8 +40,12 @@ FROM pg_roles WHERE rolname = current_user
 """
 
 
+Level = Literal["ok", "note", "fault"]
+Version = Literal["behind", "level", "ahead"]
+
+
 class Finding(msgspec.Struct, frozen=True):
-    level: Literal["ok", "note", "fault"]
+    level: Level
     what: str
 
 
@@ -50,18 +54,19 @@ def findings(settings: Settings, url: str) -> Iterator[Finding]:
     try:
         with connect(url, "tasks-service check") as session:
             yield from _server(session)
-            current = yield from _version(session)
-            if current:
-                yield from _drift(session)
-            yield from _statements(session)
-            yield from _role(session, settings)
+            version = yield from _version(session)
+            if version != "behind":
+                yield from _drift(session, "note" if version == "ahead" else "fault")
+                yield from _statements(session)
+                yield from _role(session, settings)
             if session.pooled:
                 yield from _pooler(session, url, settings)
     except migrate.MigrationError as error:
         yield Finding("fault", str(error))
         return
     except psycopg.Error as error:
-        yield Finding("fault", f"the database refused: {first_line(error)} (SQLSTATE {error.sqlstate})")
+        asked = f"; is the role a member of {schema.ROLE}?" if error.sqlstate == "42501" else ""
+        yield Finding("fault", f"the database refused: {first_line(error)} (SQLSTATE {error.sqlstate}){asked}")
         return
     if settings.migration_database_url is not None:
         yield from _migrations_url(settings.migration_database_url.reveal())
@@ -86,8 +91,8 @@ def _server(session: Session) -> Iterator[Finding]:
         yield Finding("fault", f"the database's encoding is {(encoding or ('unknown',))[0]}, should be UTF8")
 
 
-def _version(session: Session) -> Generator[Finding, None, bool]:
-    """Compares the migrations; its result is whether the schema should be that of this code."""
+def _version(session: Session) -> Generator[Finding, None, Version]:
+    """Compares the migrations; its result is how the schema stands to this code."""
     states = migrate.states_of(session.connection)
     for state in states:
         if state.state == "pending":
@@ -98,16 +103,17 @@ def _version(session: Session) -> Generator[Finding, None, bool]:
             yield Finding(
                 "note", f"migration {state.id} is applied but not known here: the schema is ahead of the code"
             )
-    current = all(state.state in ("applied", "changed") for state in states)
-    if current:
-        yield Finding("ok", f"migrations: all {len(states)} are applied, the last is {states[-1].id}")
-    return current
+    found = {state.state for state in states}
+    if "pending" in found:
+        return "behind"
+    yield Finding("ok", f"migrations: all {len(states)} are applied, the last is {states[-1].id}")
+    return "ahead" if "unknown" in found else "level"
 
 
-def _drift(session: Session) -> Iterator[Finding]:
+def _drift(session: Session, level: Level) -> Iterator[Finding]:
     found = schema.drift(schema.facts(session.connection), schema.expected()[0])
     for line in found:
-        yield Finding("fault", f"schema: {line}")
+        yield Finding(level, f"schema: {line}")
     if not found:
         yield Finding("ok", "schema: as the migrations make it")
 

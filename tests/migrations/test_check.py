@@ -1,0 +1,195 @@
+"""`check` says what does not fit, each thing in a line, and changes nothing."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import psycopg
+import pytest
+from click.testing import CliRunner, Result
+
+from service import check, migrate, queries
+from service.check import Finding
+from service.database import Statement
+from tests.conftest import named
+from tests.migrations.conftest import relations, schema
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Runs check on `database_url`, as its owner."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("AUTH_MODE", "none")
+    return lambda *arguments: CliRunner().invoke(check.check, arguments)
+
+
+@pytest.fixture
+def login(database_url: str) -> Iterator[str]:
+    """A login that has nothing yet."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("CREATE ROLE checked LOGIN")
+        yield "checked"
+        connection.execute("DROP OWNED BY checked")
+        connection.execute("DROP ROLE checked")
+
+
+def as_role(url: str, role: str) -> str:
+    return psycopg.conninfo.make_conninfo(url, user=role)
+
+
+def faults(done: Result) -> list[str]:
+    return [line.removeprefix("fault").strip() for line in done.stdout.splitlines() if line.startswith("fault")]
+
+
+def test_a_member_of_the_services_role_is_clean(
+    run: Run, database_url: str, login: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(f"GRANT tasks_service TO {login}")
+    monkeypatch.setenv("DATABASE_URL", as_role(database_url, login))
+    monkeypatch.setenv("MIGRATION_DATABASE_URL", database_url)
+    before = schema(database_url)
+    done = run()
+    assert done.exit_code == 0
+    assert [line.split(":")[0].split() for line in done.stdout.splitlines()] == [
+        ["ok", what] for what in ("settings", "database", "migrations", "schema", "statements", "role", "migrations")
+    ]
+    assert schema(database_url) == before
+
+
+def test_the_owner_is_told_that_less_would_do(run: Run) -> None:
+    done = run()
+    assert done.exit_code == 0
+    assert "note   role: tasks owns the tables and may do anything" in done.stdout
+
+
+def test_what_a_role_lacks_or_has_too_much_is_named(
+    run: Run, database_url: str, login: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(f"GRANT tasks_service TO {login}")
+        connection.execute("REVOKE UPDATE (title), DELETE ON tasks FROM tasks_service")
+        connection.execute(f"GRANT SELECT (email), TRUNCATE ON users TO {login}")
+        connection.execute(f"GRANT CREATE ON SCHEMA public TO {login}")
+    monkeypatch.setenv("DATABASE_URL", as_role(database_url, login))
+    done = run()
+    assert done.exit_code == 1
+    assert faults(done) == ["role: checked lacks DELETE on tasks", "role: checked lacks UPDATE of tasks.title"]
+    notes = [line for line in done.stdout.splitlines() if line.startswith("note")]
+    assert notes == [
+        f"note   role: checked has {what}, which no statement needs"
+        for what in ("CREATE in schema public", "SELECT of users.email", "TRUNCATE on users")
+    ]
+
+
+def test_a_role_with_nothing_is_told_in_a_line(
+    run: Run, database_url: str, login: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", as_role(database_url, login))
+    done = run()
+    assert done.exit_code == 1
+    assert faults(done) == [
+        "the database refused: permission denied for table _yoyo_migration (SQLSTATE 42501); is the role a member of "
+        "tasks_service?"
+    ]
+
+
+def test_a_database_that_nobody_migrated_is_left_as_it_is(
+    run: Run, empty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", empty)
+    done = run()
+    assert done.exit_code == 1
+    assert faults(done) == [f"migration {name} is pending: run `tasks-service migrate apply`" for name in migrate.ids()]
+    assert relations(empty) == []
+
+
+def test_a_schema_behind_or_ahead_or_changed_is_told(run: Run, database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("UPDATE _yoyo_migration SET checksum = 'other' WHERE migration_id = '0002.create-tasks'")
+        connection.execute("INSERT INTO _yoyo_migration VALUES ('hash', '9999.newer', now())")
+    done = run()
+    assert faults(done) == ["migration 0002.create-tasks was applied from a file with other SQL than the one here"]
+    assert "note   migration 9999.newer is applied but not known here: the schema is ahead of the code" in done.stdout
+    last = migrate.ids()[-1]
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("ALTER TABLE tasks ADD COLUMN newer text")
+    assert "note   schema: not made by a migration: column tasks.newer text" in run().stdout
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("DELETE FROM _yoyo_migration WHERE migration_id = '9999.newer'")
+    migrate.rollback(database_url)
+    assert f"migration {last} is pending: run `tasks-service migrate apply`" in faults(run())
+
+
+def test_drift_is_told(run: Run, database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("DROP INDEX tasks_open_idx")
+    done = run()
+    assert done.exit_code == 1
+    assert faults(done) == [
+        "schema: missing: index tasks.tasks_open_idx using btree (user_id, id) WHERE (NOT completed)"
+    ]
+
+
+def test_a_statement_that_no_longer_prepares_is_told(
+    run: Run, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = Statement("broken", "-- Asks for what is not there.\nSELECT nothing FROM tasks", {}, lambda row: row)
+    monkeypatch.setattr(queries, "STATEMENTS", [*queries.STATEMENTS, broken])
+    done = run()
+    assert done.exit_code == 1
+    assert faults(done) == ['statement broken does not prepare: column "nothing" does not exist']
+    with psycopg.connect(database_url) as connection:
+        assert connection.execute("SELECT FROM pg_prepared_statements").fetchall() == []
+
+
+def test_an_old_server_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "OLDEST_VERSION", 99)
+    done = run()
+    assert done.exit_code == 1
+    (fault,) = faults(done)
+    assert fault.startswith("database: PostgreSQL 18, older than 99, the oldest that is supported; a round trip takes ")
+
+
+def test_another_encoding_is_told(run: Run, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    monkeypatch.setenv("DATABASE_URL", named(database_url, "latin"))
+    assert "the database's encoding is LATIN1, should be UTF8" in faults(run())
+
+
+def test_a_database_that_is_away_is_told_without_its_password(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://u:hunter2@127.0.0.1:1/tasks")
+    done = run()
+    assert done.exit_code == 1
+    (fault,) = faults(done)
+    assert fault.startswith("The database cannot be reached: ")
+    assert "hunter2" not in done.output
+
+
+def test_settings_that_cannot_be_used_are_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOG_LEVEL", "loud")
+    monkeypatch.setenv("PORT", "many")
+    done = run()
+    assert done.exit_code == 1
+    assert len(faults(done)) == 2
+    assert all(line.startswith("settings: ") for line in faults(done))
+
+
+def test_an_embedded_database_is_not_made_by_checking(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("DATABASE_URL")
+    monkeypatch.setenv("TASKS_DATA_DIR", str(tmp_path / "data"))
+    done = run()
+    assert done.exit_code == 0
+    assert "holds none yet; `tasks-service serve` makes it" in done.stdout
+    assert not (tmp_path / "data").exists()
+
+
+def test_as_json(run: Run) -> None:
+    found = msgspec.json.decode(run("--json").stdout, type=list[Finding])
+    assert found[0] == Finding("ok", "settings: can be used")

@@ -1,0 +1,96 @@
+"""The schema: what the migrations make is what schema.txt says, and what the contract's limits are in the database."""
+
+import sys
+
+import psycopg
+import pytest
+
+from service import schema
+from service.paths import root
+from tests.migrations.snapshot import snapshot
+
+
+def test_the_listing_is_what_the_migrations_make(database_url: str) -> None:
+    listed = (root() / "migrations" / "schema.txt").read_text()
+    assert snapshot(database_url) == listed, "python -m tests.migrations.snapshot > migrations/schema.txt"
+
+
+def test_a_schema_does_not_differ_from_itself(database_url: str) -> None:
+    with psycopg.connect(database_url) as connection:
+        assert schema.drift(schema.facts(connection), schema.expected()[0]) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("ALTER TABLE tasks DROP COLUMN description", ["missing: column tasks.description text"]),
+        ("ALTER TABLE tasks ADD COLUMN extra text", ["not made by a migration: column tasks.extra text"]),
+        (
+            "ALTER TABLE tasks ALTER COLUMN version TYPE bigint",
+            ["column tasks.version is `bigint not null default 1`, should be `integer not null default 1`"],
+        ),
+        (
+            "ALTER TABLE tasks ALTER COLUMN completed DROP DEFAULT",
+            ["column tasks.completed is `boolean not null`, should be `boolean not null default false`"],
+        ),
+        ("ALTER TABLE users ALTER COLUMN created_at DROP NOT NULL", ["column users.created_at is"]),
+        ("DROP INDEX tasks_open_idx", ["missing: index tasks.tasks_open_idx using btree (user_id, id)"]),
+        (
+            "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'tasks_open_idx'::regclass",
+            ["invalid`, should be"],
+        ),
+        ("CREATE INDEX extra ON tasks (title)", ["not made by a migration: index tasks.extra using btree (title)"]),
+        ("ALTER TABLE tasks DROP CONSTRAINT tasks_title_length", ["missing: constraint tasks.tasks_title_length"]),
+        (
+            "ALTER TABLE tasks DROP CONSTRAINT tasks_version_positive; "
+            "ALTER TABLE tasks ADD CONSTRAINT tasks_version_positive CHECK (version >= 0)",
+            ["constraint tasks.tasks_version_positive is `CHECK ((version >= 0))`, should be `CHECK ((version >= 1))`"],
+        ),
+        ("DROP TABLE idempotency_keys", ["missing: table idempotency_keys"]),
+        ("ALTER TABLE tasks ENABLE ROW LEVEL SECURITY", ["table tasks is `with row security`, should be ``"]),
+        (
+            "CREATE TRIGGER extra BEFORE UPDATE ON tasks FOR EACH ROW "
+            "EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+            ["not made by a migration: trigger tasks.extra"],
+        ),
+        ("CREATE TABLE elsewhere (n int)", []),
+    ],
+)
+def test_each_difference_is_named(database_url: str, change: str, said: list[str]) -> None:
+    with psycopg.connect(database_url) as connection:
+        connection.execute(change.encode())
+        found = schema.drift(schema.facts(connection), schema.expected()[0])
+    assert bool(found) == bool(said)
+    for part in said:
+        assert any(part in line for line in found), found
+
+
+def test_the_title_is_trimmed_as_python_trims(database_url: str) -> None:
+    """Each character of Unicode at either end: refused where str.strip would take it away, and only there."""
+    characters = [chr(n) for n in range(1, sys.maxunicode + 1) if not 0xD800 <= n < 0xE000]
+    wanted = {character for character in characters if not character.strip()}
+    assert len(wanted) > 20
+    with psycopg.connect(database_url) as connection:
+        row = connection.execute(
+            "SELECT pg_get_expr(conbin, conrelid) FROM pg_constraint WHERE conname = 'tasks_title_trimmed'"
+        ).fetchone()
+        assert row
+        for form in ("c || 'title'", "'title' || c"):
+            refused = connection.execute(
+                f"SELECT c FROM unnest(%s::text []) AS given (c), LATERAL (SELECT {form} AS title) AS row "
+                f"WHERE NOT {row[0]}".replace("%", "%%")
+                .replace("%%s::", "%s::")
+                .encode(),
+                (characters,),
+            ).fetchall()
+            assert {character for (character,) in refused} == wanted
+
+
+def test_lengths_count_code_points(database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("INSERT INTO users (id) VALUES ('u')")
+        insert = "INSERT INTO tasks (user_id, title, description) VALUES ('u', %s, %s)"
+        connection.execute(insert, ("\U0001f600" * 255, "\U0001f600" * 5000))
+        for title, description in (("\U0001f600" * 256, None), ("t", "\U0001f600" * 5001), ("", None)):
+            with pytest.raises(psycopg.errors.CheckViolation):
+                connection.execute(insert, (title, description))
