@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg
@@ -42,6 +43,14 @@ TASKS = """
         LATERAL (SELECT timestamptz '2026-01-01Z' + i * interval '1.234567 s' AS made)"""
 
 
+def surroundings(**environment: str) -> dict[str, Any]:
+    """How a process of the harness is started: whatever settings the user's environment or .env has, they might lead
+    it to a database that is not the harness's, so it sees none of them.
+    """
+    kept = {name: text for name, text in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
+    return {"env": kept | {"PYTHONPATH": str(ROOT)} | environment, "cwd": "/"}
+
+
 @contextmanager
 def cluster(**settings: str) -> Generator[Embedded]:
     """A PostgreSQL in a folder of its own, on disk, gone afterwards; `settings` on top of SETTINGS."""
@@ -54,8 +63,7 @@ def cluster(**settings: str) -> Generator[Embedded]:
 def migrate(url: str) -> None:
     """The schema, made by the service's own command."""
     command = [sys.executable, "-m", "service", "migrate", "apply"]
-    environment = os.environ | {"DATABASE_URL": url, "AUTH_MODE": "none"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, **surroundings(DATABASE_URL=url, AUTH_MODE="none"), capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"the migrations failed: {done.stderr or done.stdout}")
 

@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 from urllib.parse import parse_qs, quote, urlsplit
 
-from tests.load.database import ROOT
+from tests.load.database import surroundings
 
 SOCKET = ".s.PGSQL.5432"
 CHUNK = 262_144
@@ -104,7 +104,7 @@ def far(url: str, round_trip_s: float) -> Generator[str]:
     with TemporaryDirectory(prefix="far-") as folder:
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.load.proxy", folder, upstream, str(round_trip_s)],
-            cwd=ROOT,
+            **surroundings(),
             stdout=subprocess.PIPE,
             start_new_session=True,
         )

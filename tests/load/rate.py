@@ -22,10 +22,9 @@ import msgspec
 from hdrh.histogram import HdrHistogram
 
 from tests.load.aim import Aim, request_maker
-from tests.load.database import ROOT
+from tests.load.database import surroundings
 
 LONGEST_US = 60_000_000
-GRACE_S = 2.0  # for the answers to what was sent before the end
 
 
 class Job(msgspec.Struct):
@@ -36,6 +35,7 @@ class Job(msgspec.Struct):
     seconds: float
     connections: int = 64
     seed: int = 1
+    grace_s: float = 2.0  # for the answers to what was sent before the end
 
 
 class Found(msgspec.Struct):
@@ -97,7 +97,7 @@ def generate(job: Job, make: Callable[[], bytes]) -> Found:
     made = answered = errors = under_way = 0
     clock = time.perf_counter
     begun, cpu = clock(), time.process_time()
-    end = begun + job.seconds + GRACE_S
+    end = begun + job.seconds + job.grace_s
     while True:
         now = clock()
         while made < total and (due := begun + made / job.rate) <= now:
@@ -151,7 +151,7 @@ def generate(job: Job, make: Callable[[], bytes]) -> Found:
 def run(job: Job) -> Found:
     """The job, in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.load.rate"], cwd=ROOT, input=msgspec.json.encode(job), capture_output=True
+        [sys.executable, "-m", "tests.load.rate"], **surroundings(), input=msgspec.json.encode(job), capture_output=True
     )
     if done.returncode:
         raise RuntimeError(f"the generator failed: {done.stderr.decode(errors='replace').strip()}")

@@ -104,7 +104,7 @@ def workers(
     repeats: int,
     said: Callable[[closed.Sample], None],
 ) -> list[Point]:
-    """Each operation with one worker and with two, on each server; the axis names the server."""
+    """A read and a write with one worker and with two, on each server; the axis names the server."""
     plans = [
         targets.service(database_connections, count, server)._replace(name=f"{server}, {count}")
         for server in servers
@@ -113,7 +113,7 @@ def workers(
     found: dict[tuple[str, str], list[closed.Sample]] = {}
     with targets.running(plans, cluster.url) as up:
         for turn in range(repeats):
-            for operation in ("get", "list", "create", "toggle"):
+            for operation in ("get", "create"):
                 for target in up:
                     sample = closed.measure(
                         target, operation, aim, cluster.pid, connections=connections, seconds=seconds, seed=turn

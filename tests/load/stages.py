@@ -1,6 +1,5 @@
 """What a request costs, stage by stage: µs of CPU, each stage the difference of two measurements that differ in it."""
 
-import os
 import statistics
 import subprocess
 import sys
@@ -10,7 +9,7 @@ import msgspec
 
 from tests.load import closed, floors, targets
 from tests.load.aim import Aim
-from tests.load.database import ROOT
+from tests.load.database import surroundings
 from tests.load.targets import Plan
 
 OPERATIONS = ("get", "list", "create", "toggle")
@@ -21,8 +20,8 @@ class Stages(msgspec.Struct):
 
     operation: str
     http: float  # uvicorn: the socket, parsing, ASGI
-    routing: float  # Litestar
-    handler: float  # limits, who calls, the path, the body, the answer's headers, metrics
+    routing: float  # limits, metrics, which handler
+    handler: float  # who calls, the path, the body, the answer
     lane: float  # the statement's way to the database and back, the caller's waiting and waking
     rows: float  # from PostgreSQL's bytes to structs
     encode: float  # from structs to JSON
@@ -90,8 +89,8 @@ def measure(
             Stages(
                 operation,
                 http=us(operation, "constant"),
-                routing=us(operation, "framework") - us(operation, "constant"),
-                handler=us(operation, "remembered") - us(operation, "framework") - costs.encode_us,
+                routing=us(operation, "routed") - us(operation, "constant"),
+                handler=us(operation, "remembered") - us(operation, "routed") - costs.encode_us,
                 lane=costs.call_us - costs.rows_us,
                 rows=costs.rows_us,
                 encode=costs.encode_us,
@@ -109,8 +108,7 @@ def measure(
 def _costs(url: str, connections: int, operation: str, aim: Aim, seconds: float) -> floors.Costs:
     done = subprocess.run(
         [sys.executable, "-m", "tests.load.floors", "calls", operation, str(aim.users), str(aim.tasks), str(seconds)],
-        cwd=ROOT,
-        env=os.environ | {"DATABASE_URL": url, "DB_CONNECTIONS": str(connections)},
+        **surroundings(DATABASE_URL=url, DB_CONNECTIONS=str(connections)),
         capture_output=True,
         text=True,
     )

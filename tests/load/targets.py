@@ -1,5 +1,6 @@
 """What is measured: the service and its peers, each as processes of its own that answer on a port of loopback."""
 
+import http.client
 import os
 import shutil
 import socket
@@ -7,8 +8,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from tests.load.database import ROOT
+from tests.load.database import surroundings
 
 SERVICE, GO, LITESTAR, FASTAPI = "service", "Go + pgx", "Litestar + psycopg_pool", "FastAPI + SQLModel"
 MODULES = {LITESTAR: "litestar_plain", FASTAPI: "fastapi_sqlmodel"}
@@ -37,9 +36,7 @@ GRANIAN = [
 
 
 class Plan(NamedTuple):
-    """How a target is started. `environment` is added to the harness's own, beside PORT and DATABASE_URL; `{port}` in
-    the command is replaced.
-    """
+    """How a target is started. `environment` is beside PORT and DATABASE_URL; `{port}` in the command is replaced."""
 
     name: str
     command: list[str]
@@ -113,37 +110,40 @@ def running(plans: Iterable[Plan], database_url: str) -> Generator[list[Target]]
 @contextmanager
 def _running(plan: Plan, database_url: str) -> Generator[Target]:
     port = free_port()
-    environment = os.environ | {"DATABASE_URL": database_url, "PORT": str(port)}
+    environment = {"DATABASE_URL": database_url, "PORT": str(port), **plan.environment}
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             [part.format(port=port) for part in plan.command],
-            cwd=ROOT,
-            env=environment | plan.environment,
+            **surroundings(**environment),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             start_new_session=True,  # Ctrl-C is for the harness, which ends what it started in order
         )
         try:
-            url = f"http://127.0.0.1:{port}"
-            if not _answers(process, url):
+            if not _answers(process, port):
                 output.seek(0)
                 raise RuntimeError(f"{plan.name} did not start: {output.read().decode(errors='replace')[-2000:]}")
-            yield Target(plan.name, url, process.pid)
+            yield Target(plan.name, f"http://127.0.0.1:{port}", process.pid)
             if process.poll() is not None:
                 raise RuntimeError(f"{plan.name} ended while it was measured, with status {process.returncode}")
         finally:
             _end(process)
 
 
-def _answers(process: subprocess.Popen[bytes], url: str) -> bool:
+def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline and process.poll() is None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
         try:
-            with urllib.request.urlopen(f"{url}/api/user-1/tasks/1", timeout=2):
+            connection.request("GET", "/api/user-1/tasks/1")
+            if connection.getresponse().status == 200:
                 return True
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.05)
+        except (OSError, http.client.HTTPException):
+            pass
+        finally:
+            connection.close()
+        time.sleep(0.05)
     return False
 
 

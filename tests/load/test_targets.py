@@ -1,0 +1,169 @@
+"""What is measured: peers that answer as the service does, floors that leave out what they say, statements that run."""
+
+import http.client
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from rich.progress import Progress
+
+from service.embedded import Embedded
+from tests.load import ceiling, database, floors, proxy, targets
+from tests.load.aim import Aim
+from tests.load.targets import FASTAPI, GO, LITESTAR, Plan
+
+USERS, TASKS = 10, 1000
+ASKED = [
+    ("GET", "/api/user-1/tasks/1"),
+    ("GET", "/api/user-3/tasks/3"),  # no description
+    ("GET", "/api/user-3/tasks?limit=50"),
+    ("GET", "/api/nobody/tasks?limit=50"),
+    ("GET", "/api/user-2/tasks/1"),  # another's
+]
+
+
+@pytest.fixture(scope="module")
+def loaded(cluster: Embedded, template: str) -> str:
+    """The URL of a database with the harness's data."""
+    with psycopg.connect(cluster.url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE load TEMPLATE {template}")
+    url = cluster.url.replace("/tasks?", "/load?")
+    with Progress(disable=True) as progress:
+        database.load(url, USERS, TASKS, progress)
+    return url
+
+
+@pytest.fixture(scope="module")
+def service(loaded: str) -> Iterator[str]:
+    with targets.running([targets.service(4)], loaded) as [target]:
+        yield target.url
+
+
+def ask(url: str, method: str, path: str, body: object = None) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+    headers = {} if body is None else {"Content-Type": "application/json"}
+    connection.request(method, path, None if body is None else json.dumps(body), headers)
+    answer = connection.getresponse()
+    status, text = answer.status, answer.read()
+    connection.close()
+    return status, text
+
+
+def plan(name: str, folder: Path) -> Plan:
+    if name == GO:
+        found = targets.go(4, folder)
+        assert found is not None, "go or golang-github-jackc-pgx-v4-dev is missing"
+        return found
+    return targets.peer(name, 4, 1)
+
+
+@pytest.mark.parametrize("name", [LITESTAR, FASTAPI, pytest.param(GO, marks=pytest.mark.debian)])
+def test_a_peer_answers_what_the_service_answers(name: str, service: str, loaded: str, tmp_path: Path) -> None:
+    with targets.running([plan(name, tmp_path)], loaded) as [peer]:
+        for method, path in ASKED:
+            assert ask(peer.url, method, path) == ask(service, method, path), path
+        new = {"title": " Milk <“&”> ", "description": None}
+        for url in (peer.url, service):
+            status, made = ask(url, "POST", f"/api/{name.split()[0]}/tasks", new)
+            assert status == 201
+            task = json.loads(made)
+            # Through the other, it is the same bytes.
+            path = f"/api/{name.split()[0]}/tasks/{task['id']}"
+            assert ask(service, "GET", path) == ask(peer.url, "GET", path) == (200, made)
+            assert (task["title"], task["description"], task["version"]) == ("Milk <“&”>", None, 1)
+            status, toggled = ask(url, "PATCH", f"{path}/complete")
+            assert status == 200
+            assert ask(service, "GET", path) == ask(peer.url, "GET", path) == (200, toggled)
+            assert json.loads(toggled) == task | {
+                "completed": True,
+                "version": 2,
+                "updated_at": json.loads(toggled)["updated_at"],
+            }
+
+
+@pytest.mark.debian
+def test_go_is_left_out_where_it_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert targets.go(4, tmp_path) is not None
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    assert targets.go(4, tmp_path) is None
+
+
+@pytest.mark.parametrize("name", floors.APPLICATIONS)
+def test_a_floor_answers_without_a_database(name: str) -> None:
+    away = "postgresql://nobody@127.0.0.1:1/none"
+    floor = Plan(
+        name,
+        [sys.executable, "-m", "tests.load.floors", name],
+        {"AUTH_MODE": "none", "MIGRATE_ON_START": "false", "LOG_LEVEL": "error"},
+    )
+    with targets.running([floor], away) as [target]:
+        assert ask(target.url, "GET", "/api/user-1/tasks/1") == (200, floors.ONE)
+        assert ask(target.url, "GET", "/api/user-1/tasks?limit=50") == (200, floors.PAGE)
+        assert ask(target.url, "PATCH", "/api/user-1/tasks/1/complete") == (200, floors.ONE)
+        assert ask(target.url, "POST", "/api/user-1/tasks", {"title": "Milk"})[1] == floors.ONE
+
+
+@pytest.mark.parametrize(
+    ("operation", "pipelined"), [("get", False), ("get", True), ("list", True), ("create", True), ("toggle", True)]
+)
+def test_pgbench_runs_the_services_statements(operation: str, pipelined: bool, cluster: Embedded, loaded: str) -> None:
+    assert cluster.pid is not None
+    found = ceiling.measure(
+        loaded, cluster.pid, operation, Aim(USERS, TASKS), pipelined=pipelined, connections=2, seconds=1
+    )
+    assert found.rps > 0
+    assert 0 < found.postgres_us < 1e6
+
+
+def test_pgbench_that_fails_is_seen(cluster: Embedded, loaded: str) -> None:
+    empty = loaded.replace("/load?", "/postgres?")
+    with pytest.raises(RuntimeError, match="tasks"):
+        ceiling.measure(empty, cluster.pid or 0, "get", Aim(), pipelined=False, connections=1, seconds=1)
+
+
+def test_the_far_database_is_late_but_keeps_pipelines(loaded: str) -> None:
+    delay_s = 0.05
+    with proxy.far(loaded, delay_s) as url, psycopg.connect(url, autocommit=True) as connection:
+        clock = psycopg.connect(loaded, autocommit=True)
+        timed = "SELECT clock_timestamp()"
+
+        def now() -> float:
+            return clock.execute(timed).fetchone()[0].timestamp()
+
+        begun = now()
+        connection.execute("SELECT 1")
+        assert delay_s <= now() - begun
+        begun = now()
+        with connection.pipeline():
+            for number in range(100):
+                connection.execute("SELECT %s::int", (number,))
+        assert delay_s <= now() - begun < 20 * delay_s
+        # A large answer comes whole.
+        assert connection.execute("SELECT repeat('x', 5000000)").fetchone() == ("x" * 5_000_000,)
+        clock.close()
+
+
+def test_cpu_is_that_of_children_too_ended_or_not() -> None:
+    burn = "import time\nwhile time.process_time() < 0.3: pass"
+    parent = (
+        f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {burn!r}])\n"
+        "print('done', flush=True)\nsys.stdin.read()"
+    )
+    with subprocess.Popen([sys.executable, "-c", parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"done\n"
+        assert 0.3 <= targets.cpu_s(process.pid) < 3
+        largest, together = targets.memory_mb(process.pid)
+        assert 1 < together <= largest < 200
+        process.communicate()
+
+
+def test_a_target_that_does_not_start_says_why() -> None:
+    broken = Plan("broken", [sys.executable, "-c", "raise SystemExit('no such luck')"], {})
+    with pytest.raises(RuntimeError, match="broken did not start: no such luck"), targets.running([broken], ""):
+        pass
