@@ -1,11 +1,13 @@
 """Puts the parts together. The only module that knows everybody."""
 
+import warnings
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from litestar import Litestar
 from litestar.config.cors import CORSConfig
+from litestar.exceptions.base_exceptions import LitestarDeprecationWarning
 
 from service import auth, docs, health, metrics, openapi, tasks
 from service.auth import Authenticator, ManagedAuthenticator, NoAuthenticator
@@ -14,6 +16,7 @@ from service.entrance import Shortcut, entrance, middleware
 from service.limits import Limits
 from service.queries import STATEMENTS, Queries
 from service.refusals import handle_exception
+from service.responses import noting
 from service.settings import Settings, SettingsError
 
 EXPOSED_HEADERS = ["ETag", "Link", "Location", "Retry-After", "X-Request-ID", "Idempotency-Replayed"]
@@ -67,22 +70,26 @@ def create_app(
             numbers.stop()
 
     enter = entrance(authenticator, Queries(database))
-    litestar = Litestar(
-        route_handlers=[
-            tasks.router(middleware(enter)),
-            health.router(state),
-            metrics.router(numbers),
-            docs.router(openapi.document(token_needed=not isinstance(authenticator, NoAuthenticator))),
-        ],
-        lifespan=[lifespan],
-        exception_handlers={Exception: handle_exception},
-        cors_config=_cors(settings),
-        openapi_config=None,
-        logging_config=None,  # service.logs is the only one to configure logging
-    )
+    with warnings.catch_warnings():
+        # The task handlers' `request` is made by service.entrance; Litestar warns that it would not make such a one.
+        warnings.filterwarnings("ignore", ".*Reserved kwarg 'request'", LitestarDeprecationWarning)
+        litestar = Litestar(
+            route_handlers=[
+                tasks.router(middleware(enter)),
+                health.router(state),
+                metrics.router(numbers),
+                docs.router(openapi.document(token_needed=not isinstance(authenticator, NoAuthenticator))),
+            ],
+            lifespan=[lifespan],
+            exception_handlers={Exception: handle_exception},
+            cors_config=_cors(settings),
+            openapi_config=None,
+            logging_config=None,  # service.logs is the only one to configure logging
+        )
     cors = bool(settings.cors_allow_origins)
     service = Service(
-        litestar if cors else Shortcut(litestar, enter),  # CORS headers are added by a layer of Litestar's
+        # CORS headers are added by a layer of Litestar's, so there is no way past it then.
+        noting(litestar) if cors else Shortcut(litestar.routes, enter, otherwise=noting(litestar)),
         max_in_flight=settings.max_in_flight,
         wraps_send=cors,
         observer=numbers,

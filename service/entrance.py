@@ -8,11 +8,10 @@ in-process) has nothing to do.
 `Shortcut` goes the same way without asking Litestar's router, for the requests that it can tell at a glance.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from litestar import Litestar
-from litestar.routes import HTTPRoute
+from litestar.routes import BaseRoute, HTTPRoute
 
 from service import errors
 from service.auth import Authenticator
@@ -71,15 +70,15 @@ class Shortcut:
 
     Litestar's own way there (its router, two layers of exception handling, the scope's bookkeeping) is 11 µs long, most
     of it the router: it remembers the last 1024 paths, among which a service with many tasks never meets one again.
-    What is not found here (another path or method, an empty segment) goes Litestar's way.
+    What is not found here (another path or method, an empty segment) goes Litestar's way: `otherwise`.
     """
 
-    def __init__(self, litestar: Litestar, enter: Entrance) -> None:
-        self._litestar = litestar
+    def __init__(self, routes: Sequence[BaseRoute], enter: Entrance, *, otherwise: ASGIApp) -> None:
         self._enter = enter
+        self._otherwise = otherwise
         # By method, number of segments and the last one ("" where it is a parameter): handler, template, has a task.
         self._routes: dict[tuple[str, int, str], tuple[Handler, str, bool]] = {}
-        for route in litestar.routes:
+        for route in routes:
             template = route.path_format
             if not isinstance(route, HTTPRoute) or not template.startswith(PREFIX):
                 continue
@@ -101,7 +100,7 @@ class Shortcut:
                 answer = await self._enter(scope, receive, handler, parts[2], parts[4] if has_task else None)
                 await answer(scope, receive, send)
                 return
-        await self._litestar(scope, receive, send)
+        await self._otherwise(scope, receive, send)
 
 
 def _options(scope: Any) -> Answer:

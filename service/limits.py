@@ -16,6 +16,7 @@ from service.requests import request_id
 log = logging.getLogger("service.request")
 
 ALWAYS = frozenset({"/livez", "/readyz", "/metrics"})
+CLIENT_GONE = 499  # nginx's number for a client that did not wait for the answer
 SLOW_S = 1.0  # a request slower than this is logged
 
 
@@ -35,6 +36,7 @@ class Limits:
         self._max = max_in_flight
         self._wraps_send = wraps_send  # some layer below adds headers to what is sent
         self._observer = observer
+        self._logs_all = log.isEnabledFor(logging.DEBUG)
         self.in_flight = 0
         self.shed = 0
 
@@ -62,19 +64,22 @@ class Limits:
         finally:
             self.in_flight -= 1
             seconds = perf_counter() - begin
-            status = scope.get("status", 0)
+            status = scope.get("status", CLIENT_GONE)
             if self._observer is not None:
                 self._observer.observe(scope.get("path_template", ""), scope["method"], status, seconds)
-            cut = status < 400 and "failure" in scope
-            if status >= 500 or cut or seconds > SLOW_S:
-                message = (
-                    "an answer was cut off" if cut else "a request failed" if status >= 500 else "a request was slow"
-                )
-                self._log(message, scope, status, seconds)
+            if status < 400 and "failure" in scope:
+                self._log(logging.WARNING, "an answer was cut off", scope, status, seconds)
+            elif status >= 500:
+                self._log(logging.WARNING, "a request failed", scope, status, seconds)
+            elif seconds > SLOW_S:
+                self._log(logging.WARNING, "a request was slow", scope, status, seconds)
+            elif self._logs_all:
+                self._log(logging.DEBUG, "a request was answered", scope, status, seconds)
 
-    def _log(self, message: str, scope: Any, status: int, seconds: float) -> None:
+    def _log(self, level: int, message: str, scope: Any, status: int, seconds: float) -> None:
         failure = scope.get("failure")
-        log.warning(
+        log.log(
+            level,
             message,
             extra={
                 "request_id": scope.get("request_id", b"").decode(),

@@ -28,6 +28,7 @@ from service.database import Database
 # Seconds. From what a cached get takes to the request deadline.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 SNAPSHOT_S = 1.0
+_CONTENT_TYPE = CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")  # Litestar adds it
 
 RouteMethodStatus = tuple[str, str, int]
 # Counts by bucket, not cumulative, the last for what is above all bounds; then the sum of seconds.
@@ -222,7 +223,7 @@ def router(metrics: Metrics) -> Router:
     @route("/metrics", http_method=[HttpMethod.GET, HttpMethod.HEAD], sync_to_thread=False)
     def expose() -> Response[bytes]:
         """Prometheus's text format."""
-        return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+        return Response(metrics.exposition(), media_type=_CONTENT_TYPE)
 
     return Router("/", route_handlers=[expose], tags=["operations"])
 

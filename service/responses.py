@@ -113,3 +113,22 @@ def task_answer(task: Task, status: int = 200, headers: Sequence[Header] = ()) -
 def problem_answer(problem: Problem) -> Answer:
     """Any error: the one shape."""
     return Answer(problem.status, encode(ErrorBody(problem.message, problem.field)), problem.headers)
+
+
+def noting(app: Any) -> Any:
+    """ASGI: `app`, with what an Answer does by itself done for the answers that Litestar makes: the status is noted
+    for the metrics and the log, and browsers are told not to guess another type.
+    """
+
+    async def noted(scope: Any, receive: Any, send: Any) -> None:
+        async def send_noted(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                scope["status"] = message["status"]
+                headers = message["headers"] = list(message.get("headers", ()))
+                if _NO_SNIFF not in headers:
+                    headers.append(_NO_SNIFF)
+            await send(message)
+
+        await app(scope, receive, send_noted)
+
+    return noted

@@ -271,7 +271,7 @@ class Lane:
 
     def _sync(self) -> None:
         """Ends the statement's transaction. All that is sent in one turn of the event loop leaves in one write."""
-        if not _send_sync(self._pgconn.pgconn_ptr):
+        if not _send_sync(self._pgconn.pgconn_ptr):  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]
             raise psycopg.OperationalError(self._pgconn.get_error_message())
         if not (self._flushing or self._writing):
             self._flushing = True
