@@ -1,0 +1,106 @@
+"""Migrations and `check` through PgBouncer in transaction mode: what is safe goes on, the rest says why not."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import psycopg
+import pytest
+from click.testing import CliRunner
+
+from service import check, migrate
+from service.migrate import MigrationError, session
+from tests.database.test_pgbouncer import PgBouncer
+from tests.migrations.conftest import applied, relations, schema
+
+pytestmark = pytest.mark.debian
+
+IDS = migrate.ids()
+
+
+@pytest.fixture
+def pooled(empty: str) -> Iterator[str]:
+    """The empty database's URL, through the pooler."""
+    with TemporaryDirectory(prefix="bouncer-") as folder:
+        Path(folder).chmod(0o755)
+        bouncer = PgBouncer(Path(folder), empty)
+        bouncer.start()
+        yield bouncer.url
+        bouncer.stop()
+
+
+def test_a_pooler_is_told_from_a_server(pooled: str, empty: str) -> None:
+    for url, is_pooled in ((pooled, True), (empty, False)):
+        with session.connect(url) as connected:
+            assert connected.pooled is is_pooled
+
+
+def test_what_runs_outside_a_transaction_is_refused(pooled: str, empty: str) -> None:
+    with pytest.raises(MigrationError, match=r"pooler and 0003\.index-open-tasks runs outside a transaction: set MIGR"):
+        migrate.apply(pooled)
+    with pytest.raises(MigrationError, match=r"pooler and the first migration makes the bookkeeping: set MIGRATION_DA"):
+        migrate.apply(pooled, to="0002")
+    assert relations(empty) == []
+    migrate.apply(empty)
+    before = schema(empty)
+    with pytest.raises(MigrationError, match=r"pooler and 0003\.index-open-tasks runs outside a transaction"):
+        migrate.rollback(pooled, to="0002")
+    assert schema(empty) == before
+
+
+def test_looking_is_safe(pooled: str, empty: str) -> None:
+    assert [state.state for state in migrate.status(pooled)] == ["pending"] * len(IDS)
+    assert [migration.id for migration in migrate.plan_apply(pooled)] == IDS
+    assert relations(empty) == []
+
+
+def test_what_fits_into_a_transaction_goes_on(pooled: str, empty: str, database_url: str) -> None:
+    migrate.apply(empty, to="0003")
+    done: list[list[str]] = []
+    crowd = [threading.Thread(target=lambda: done.append(migrate.apply(pooled))) for _ in range(3)]
+    for thread in crowd:
+        thread.start()
+    for thread in crowd:
+        thread.join(30)
+    assert sorted(done) == [[], [], IDS[3:]]
+    assert applied(empty) == IDS
+    assert migrate.rollback(pooled) == IDS[-1:]
+    assert migrate.apply(pooled) == IDS[-1:]
+    assert schema(empty) == schema(database_url)
+
+
+def test_no_setting_stays_with_the_next_client(pooled: str, empty: str) -> None:
+    migrate.apply(empty, to="0004")
+    migrate.apply(pooled)
+    with psycopg.connect(pooled) as first, psycopg.connect(pooled) as second, psycopg.connect(pooled) as third:
+        for client in (first, second, third):  # in transactions at once, so each has a backend of its own
+            assert client.execute("SHOW lock_timeout").fetchone() == ("0",)
+            assert client.execute("SHOW client_connection_check_interval").fetchone() == ("0",)
+
+
+@pytest.mark.parametrize(("prepare", "said"), [("on", "set DB_PREPARE=off"), ("off", None)])
+def test_check_knows_a_pooler_without_prepared_statements(
+    pooled: str, empty: str, monkeypatch: pytest.MonkeyPatch, prepare: str, said: str | None
+) -> None:
+    migrate.apply(empty)
+    for name, value in {"DATABASE_URL": pooled, "AUTH_MODE": "none", "DB_PREPARE": prepare}.items():
+        monkeypatch.setenv(name, value)
+    done = CliRunner().invoke(check.check)
+    faults = [line for line in done.stdout.splitlines() if line.startswith("fault")]
+    assert done.exit_code == (1 if said else 0)
+    assert len(faults) == (1 if said else 0)
+    assert said is None or said in faults[0]
+    with psycopg.connect(pooled) as first, psycopg.connect(pooled) as second, psycopg.connect(pooled) as third:
+        for client in (first, second, third):
+            assert client.execute("SELECT name FROM pg_prepared_statements").fetchall() == []
+
+
+def test_migrations_that_would_go_through_a_pooler_are_noted(
+    pooled: str, empty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrate.apply(empty)
+    for name, value in {"DATABASE_URL": empty, "AUTH_MODE": "none", "MIGRATION_DATABASE_URL": pooled}.items():
+        monkeypatch.setenv(name, value)
+    done = CliRunner().invoke(check.check)
+    assert "note   MIGRATION_DATABASE_URL goes through a pooler: give it the direct endpoint" in done.stdout
