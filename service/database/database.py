@@ -12,7 +12,7 @@ import itertools
 import logging
 import random
 from collections import Counter, defaultdict, deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 import psycopg
@@ -115,9 +115,10 @@ class Stats:
 class Database:
     """A scheduler of statements over at most `connections` connections, at least one each for reads and writes.
 
-    `prepare=False` uses unnamed statements, for poolers that know no prepared ones (PgBouncer before 1.21). The
-    statements of `verify` are parsed by PostgreSQL on the first connection, and then until all of them fit the schema:
-    `mismatch` says which one does not, and why.
+    `prepare=False` uses unnamed statements, one at a time a connection, for poolers that know no prepared ones:
+    PgBouncer before 1.21 also takes a backend away between two pipelined statements when it has passed on only part of
+    the second. The statements of `verify` are parsed by PostgreSQL on the first connection, and then until all of them
+    fit the schema: `mismatch` says which one does not, and why.
     """
 
     def __init__(
@@ -143,13 +144,13 @@ class Database:
         self.mismatch: str | None = "no statement was compared with the schema yet" if verify else None
         # Reads gain from depth; commits on one connection are serial, so writes spread sooner, and few are put at the
         # mercy of what is ahead of them.
-        self._reads = _Group(depth=64, grow_at=32)
-        self._writes = _Group(depth=16, grow_at=4)
+        self._reads = _Group(depth=64 if prepare else 1, grow_at=32)
+        self._writes = _Group(depth=16 if prepare else 1, grow_at=4)
         self._groups = (self._reads, self._writes)
         self._open = 0  # connections, those being opened or closed included
-        # The latest call under way for each row being written. It ends last of those on its lane, so when it has ended
-        # the row is free.
-        self._keys: dict[tuple[Value, ...], Call] = {}
+        # Those that wait for a row, by each row that a call holds. Two writes of one row wait for each other in
+        # PostgreSQL anyway; waiting here, they hold up nobody else, and are not sent when they come to nothing.
+        self._keys: dict[tuple[Value, ...] | None, deque[Call]] = {}
         self._transformer = Transformer()  # without a connection: timestamptz loads as UTC
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.TimerHandle | None = None  # None while nothing is under way
@@ -201,7 +202,7 @@ class Database:
                     lane.lose("the service is shutting down")
                 else:
                     self._give_back(group, lane)
-            _fail_all(group, "the service is shutting down")
+            self._fail_all(group, "the service is shutting down")
         while self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=CANCEL_GRACE_S)
             for task in late:
@@ -234,8 +235,8 @@ class Database:
 
     @property
     def waiting(self) -> int:
-        """Calls that wait for a lane."""
-        return len(self._reads.waiting) + len(self._writes.waiting)
+        """Calls that wait for a lane, or for the write of the same row before them."""
+        return len(self._reads.waiting) + len(self._writes.waiting) + sum(map(len, self._keys.values()))
 
     @property
     def lanes(self) -> int:
@@ -258,35 +259,54 @@ class Database:
         return call.future
 
     def _place(self, call: Call, now: float) -> None:
-        """Sends the call on the lane that suits it, or has it wait for one."""
-        group = self._writes if call.statement.writes else self._reads
+        """Sends the call, or has it wait: for its row, or for a lane."""
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
-        # Two writes of one row wait for each other in PostgreSQL anyway: on one lane they hold up only each other.
-        latest = None if call.key is None else self._keys.get(call.key)
-        if latest is not None and latest.lane not in group.retiring:
-            lane = latest.lane
+        if call.key is None or call.holds:
+            self._send(call, now)
+        elif (queue := self._keys.get(call.key)) is None:
+            self._send(call, now)
+            self._hold(call)
+        elif len(queue) < self._most_waiting:
+            queue.append(call)
         else:
-            lane = None if group.waiting else group.pick(now)
-            if lane is None:
-                self._wait(group, call, now)
-                return
-            if len(lane.calls) >= group.grow_at:
-                self._grow(group)
-        if call.key is None:
-            lane.send(call)
-        else:
-            self._send_keyed(call, lane)
+            _fail(call, Unavailable("too many calls wait for the same row"))
 
-    def _send_keyed(self, call: Call, lane: Lane) -> None:
-        if call.moved:
-            lane.shunned = True
-        if call.key is not None and (call.moved or not call.statement.shared):
-            call.lane = lane
-            self._keys[call.key] = call
+    def _hold(self, call: Call) -> bool:
+        """Has those with the same key wait until the call has ended; false where it has, or where they need not."""
+        call.holds = not call.future.done() and (call.moved or not call.statement.shared)
+        if call.holds:
+            self._keys.setdefault(call.key, deque())
+        return call.holds
+
+    def _release(self, call: Call, now: float, go: Callable[[Call, float], None]) -> None:
+        """Where the call has left, the next for its row goes."""
+        if not call.holds or not call.future.done():
+            return
+        call.holds = False
+        queue = self._keys[call.key]
+        while queue:
+            following = queue.popleft()
+            if not following.future.done():
+                go(following, now)
+                if self._hold(following):
+                    return
+        del self._keys[call.key]
+
+    def _send(self, call: Call, now: float) -> None:
+        """Sends the call on the lane that suits it, or has it wait for one."""
+        group = self._writes if call.statement.writes else self._reads
+        lane = None if group.waiting else group.pick(now)
+        if lane is None:
+            self._wait(call, now)
+            return
+        if len(lane.calls) >= group.grow_at:
+            self._grow(group)
+        lane.shunned = lane.shunned or call.moved
         lane.send(call)
 
-    def _wait(self, group: _Group, call: Call, now: float) -> None:
+    def _wait(self, call: Call, now: float) -> None:
+        group = self._writes if call.statement.writes else self._reads
         if self._closing and not call.tries:
             _fail(call, Unavailable("the service is shutting down"))
         elif group.down_since is not None and now - group.down_since > PATIENCE_S:
@@ -304,14 +324,14 @@ class Database:
         while waiting and (lane := group.pick(now)) is not None:
             call = waiting.popleft()
             if not call.future.done():
-                latest = None if call.key is None else self._keys.get(call.key)
-                self._send_keyed(call, lane if latest is None else latest.lane)
+                lane.shunned = lane.shunned or call.moved
+                lane.send(call)
+            else:
+                self._release(call, now, self._send)
         if waiting:
             self._grow(group)
 
     def _ended(self, lane: Lane, call: Call, result: pq.abc.PGresult | None, error: pq.abc.PGresult | None) -> None:
-        if call.key is not None:
-            self._unlock(call)
         stats, name = self.stats, call.statement.name
         stats.statements[name] += 1
         stats.seconds[name] += lane.head_since - call.begun
@@ -319,6 +339,8 @@ class Database:
             self._refused(lane, call, error)
         elif not call.future.done():
             call.future.set_result(result)  # pyright: ignore[reportArgumentType]
+        if call.holds:
+            self._release(call, lane.head_since, self._send)
         group = self._writes if call.statement.writes else self._reads
         if group.waiting:
             self._serve_waiting(group, lane.head_since)
@@ -364,26 +386,19 @@ class Database:
                 extra={"sqlstate": sqlstate, "unanswered": len(calls)},
             )
         self._spawn(self._discard(lane))
-        for call in calls:
-            self._unlock(call)
         now = self._loop.time()
         for call in reversed(calls):  # each goes to the front of those that wait
-            if call.future.done():
-                continue
             call.tries += 1
             if call.overdue:
                 _fail(call, TimedOut(reason, sqlstate))
             elif (call.sent and call.statement.writes) or call.tries >= MOST_TRIES:
                 _fail(call, Unavailable(reason, sqlstate))
-            else:
-                # Not placed at once: the other connections are likely broken too, and say so in a moment.
+            elif not call.future.done():
+                # Not sent at once: the other connections are likely broken too, and say so in a moment.
                 self.stats.repeated += 1
                 call.sent = False
-                self._wait(group, call, now)
-
-    def _unlock(self, call: Call) -> None:
-        if call.key is not None and self._keys.get(call.key) is call:
-            del self._keys[call.key]
+                self._wait(call, now)
+            self._release(call, now, self._wait)
 
     def _group(self, lane: Lane) -> _Group:
         return self._reads if lane in self._reads.lanes or lane in self._reads.retiring else self._writes
@@ -450,7 +465,13 @@ class Database:
         down_s = 0.0 if group.down_since is None else now - group.down_since
         group.next_attempt = now + random.uniform(RETRY_S[0], min(RETRY_S[1], 0.1 + down_s / 10))  # noqa: S311
         if down_s > PATIENCE_S:
-            _fail_all(group, "the database cannot be reached")
+            self._fail_all(group, "the database cannot be reached")
+
+    def _fail_all(self, group: _Group, reason: str) -> None:
+        while group.waiting:
+            call = group.waiting.popleft()
+            _fail(call, Unavailable(reason))
+            self._release(call, self._loop.time(), self._wait)
 
     async def _verify(self, lane: Lane) -> None:
         """Has PostgreSQL parse each statement, and so finds out whether the schema is the one they were written for."""
@@ -515,9 +536,14 @@ class Database:
                             _fail(call, TimedOut("the request's deadline passed"))
             waiting = group.waiting
             while waiting and (waiting[0].future.done() or now > waiting[0].deadline):
-                _fail(waiting.popleft(), Unavailable("no connection came free in time"))
+                call = waiting.popleft()
+                _fail(call, Unavailable("no connection came free in time"))
+                self._release(call, now, self._wait)
             if waiting:
                 self._serve_waiting(group, now)
+        for queue in self._keys.values():
+            while queue and (queue[0].future.done() or now > queue[0].deadline):
+                _fail(queue.popleft(), TimedOut("the writes of the same row before it did not end in time"))
         if self._sweeper is None and self.under_way:
             self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
 
@@ -527,7 +553,7 @@ class Database:
         behind = [call for call in itertools.islice(lane.calls, 1, None) if not call.future.done()]
         if not head.statement.writes:
             self._rescue(group, behind, now)
-        elif not (head.moved or head.overdue) and any(call.key is None or call.key != head.key for call in behind):
+        elif not (head.moved or head.overdue) and behind:
             # Those behind were sent and so cannot be sent again. Cancelled, the head has changed nothing, and goes to
             # the end of a lane on which nobody is put behind it.
             head.moved = True
@@ -550,8 +576,10 @@ class Database:
         if lane is not None and not lane.calls:
             for call in reads[: group.depth]:
                 call.rescued = True
+                twin = Call(call.statement, call.values, call.future, call.begun, call.deadline, None)
+                twin.rescued = True
                 self.stats.rescued += 1
-                lane.send(call)
+                lane.send(twin)
         elif reads:
             self._grow(group)
 
@@ -593,8 +621,3 @@ class Database:
 def _fail(call: Call, failure: Failure) -> None:
     if not call.future.done():
         call.future.set_exception(failure)
-
-
-def _fail_all(group: _Group, reason: str) -> None:
-    while group.waiting:
-        _fail(group.waiting.popleft(), Unavailable(reason))

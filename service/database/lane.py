@@ -49,8 +49,8 @@ class Call:
         "begun",
         "deadline",
         "future",
+        "holds",
         "key",
-        "lane",
         "moved",
         "name",
         "overdue",
@@ -62,7 +62,6 @@ class Call:
         "values",
     )
 
-    lane: "Lane"  # where it was sent last; set by the owner for calls with a key
     name: bytes  # the prepared statement's that it was sent with
     replies: int  # results that PostgreSQL owes it: one, and one more where it prepares its statement first
 
@@ -81,10 +80,11 @@ class Call:
         self.begun = begun  # loop time
         self.deadline = deadline  # loop time
         self.key = key  # the row that it locks, None where it locks none that others want
+        self.holds = False  # others with its key wait until it has ended
         self.sent = False
         self.overdue = False  # cancelled for good: the statement limit has passed, or nobody waits for it
         self.moved = False  # cancelled once so that those behind it could pass
-        self.rescued = False  # sent a second time on another lane
+        self.rescued = False  # asked a second time on another lane, or the one that asks
         self.tries = 0
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sized
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -53,7 +53,8 @@ COUNT_UP = statement(
 def terminate(admin: psycopg.Connection) -> None:
     """Ends every other connection to this database."""
     admin.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
     )
 
 
@@ -79,6 +80,12 @@ async def until(condition: Callable[[], object], timeout_s: float = 5) -> None:
     while not condition():
         assert time.monotonic() < end, "this did not come about in time"
         await asyncio.sleep(0.002)
+
+
+async def more(numbers: Sized, many: int) -> None:
+    """Returns when there are so many more than now."""
+    enough = len(numbers) + many
+    await until(lambda: len(numbers) >= enough)
 
 
 async def ready(database: Database) -> None:

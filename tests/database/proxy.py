@@ -1,4 +1,4 @@
-"""A TCP proxy before PostgreSQL that makes a connection's bad luck: stalls, cuts, refusals, lost and invented messages."""
+"""A TCP proxy before PostgreSQL that makes bad luck: stalls, cuts, refusals, messages lost and invented."""
 
 import asyncio
 from collections.abc import Callable
@@ -87,8 +87,7 @@ class Proxy:
                     message = message[: self.left]
                     self.left -= len(message)
                 writer.write(message)
-                await writer.drain()
                 if self.left == 0:
                     self.left = None
-                    await asyncio.sleep(0)  # what was written leaves before the abort
                     self.cut()
+                await writer.drain()

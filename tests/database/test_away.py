@@ -3,12 +3,14 @@
 import asyncio
 import logging
 import time
+from contextlib import suppress
 
 import psycopg
 import pytest
 
-from service.database import Defect, Unavailable, database as scheduler
-from tests.database.ground import COUNT_UP, ECHO, WRITE, opened, ready, statement, terminate, until
+from service.database import Defect, Unavailable
+from service.database import database as scheduler
+from tests.database.ground import COUNT_UP, ECHO, WRITE, more, opened, ready, statement, terminate, until
 from tests.database.proxy import Proxy
 
 
@@ -86,20 +88,18 @@ async def test_the_cluster_restarts_under_load(url: str, admin: psycopg.Connecti
         async def client() -> None:
             while not stop.is_set():
                 n = next(numbers)
-                try:
+                with suppress(Unavailable):
                     acknowledged.append(await database.one(WRITE, n))
-                except Unavailable:
-                    pass
                 assert await database.one(ECHO, n) == n
 
         clients = [asyncio.create_task(client()) for _ in range(16)]
         for _ in range(3):
-            await until(lambda before=len(acknowledged): len(acknowledged) > before + 50)
+            await more(acknowledged, 50)
             proxy.refuses = True
             proxy.cut()
             await asyncio.sleep(0.1)
             proxy.refuses = False
-        await until(lambda before=len(acknowledged): len(acknowledged) > before + 50)
+        await more(acknowledged, 50)
         stop.set()
         await asyncio.gather(*clients)
         found = [n for (n,) in admin.execute("SELECT n FROM ledger")]

@@ -16,6 +16,7 @@ from tests.database.ground import (
     SLOW,
     SLOW_WRITE,
     WRITE,
+    more,
     opened,
     ready,
     statement,
@@ -139,7 +140,7 @@ async def test_a_write_that_was_sent_is_not_repeated(url: str, admin: psycopg.Co
         await ready(database)
         passed = proxy.edit = lambda message: b"" if message[:1] in b"2TDC" else message
         call = asyncio.ensure_future(database.one(WRITE, 1))
-        while not admin.execute("SELECT count(*) FROM ledger").fetchone() == (1,):
+        while admin.execute("SELECT count(*) FROM ledger").fetchone() != (1,):
             await asyncio.sleep(0.002)
         proxy.cut()
         proxy.edit = None
@@ -170,9 +171,9 @@ async def test_all_backends_terminated_under_load(url: str, admin: psycopg.Conne
 
         writers = [asyncio.create_task(writer()) for _ in range(16)]
         for _ in range(5):
-            await until(lambda before=len(acknowledged): len(acknowledged) > before + 100)
+            await more(acknowledged, 100)
             terminate(admin)
-        await until(lambda before=len(acknowledged): len(acknowledged) > before + 100)
+        await more(acknowledged, 100)
         stop.set()
         await asyncio.gather(*writers)
         found = [n for (n,) in admin.execute("SELECT n FROM ledger")]
@@ -203,7 +204,8 @@ async def test_what_was_answered_before_the_end_counts(url: str, admin: psycopg.
 READY = b"Z\0\0\0\x05I"
 EXTRA = {
     "ready": READY,
-    "rows": b"T\0\0\0\x19\0\x01n\0\0\0\0\0\0\0\0\0\0\x17\0\x04\xff\xff\xff\xff\0\x01D\0\0\0\x0e\0\x01\0\0\0\x04\0\0\0\x63C\0\0\0\x0dSELECT 1\0",
+    "rows": b"T\0\0\0\x19\0\x01n\0\0\0\0\0\0\0\0\0\0\x17\0\x04\xff\xff\xff\xff\0\x01"
+    b"D\0\0\0\x0e\0\x01\0\0\0\x04\0\0\0\x63C\0\0\0\x0dSELECT 1\0",
     "data": b"D\0\0\0\x0e\0\x01\0\0\0\x04\0\0\0\x63",
     "complete": b"C\0\0\0\x0dSELECT 1\0",
     "nonsense": b"?\0\0\0\x04",
@@ -338,7 +340,8 @@ async def test_a_real_deadlock_is_got_over(url: str, admin: psycopg.Connection) 
 
 async def test_a_statement_that_always_gives_way_is_unavailable(database: Database, admin: psycopg.Connection) -> None:
     admin.execute(
-        "CREATE FUNCTION never() RETURNS integer LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '40001'; END $$"
+        "CREATE FUNCTION never() RETURNS integer LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '40001'; END $$"
     )
     with pytest.raises(Unavailable) as caught:
         await database.one(statement("SELECT never()"))

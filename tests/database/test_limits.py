@@ -6,7 +6,8 @@ import time
 import psycopg
 import pytest
 
-from service.database import Database, TimedOut, Unavailable, database as scheduler
+from service.database import Database, TimedOut, Unavailable
+from service.database import database as scheduler
 from tests.database.ground import COUNT_UP, ECHO, SLOW, SLOW_WRITE, WRITE, opened, ready, statement, until
 from tests.database.proxy import Proxy
 
@@ -49,7 +50,10 @@ async def test_a_cancel_that_comes_late_hits_nobody(database: Database, admin: p
 async def test_what_an_administrator_cancels_stays_cancelled(database: Database, admin: psycopg.Connection) -> None:
     await ready(database)
     call = asyncio.ensure_future(database.one(SLOW, 1, 5000))
-    running = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(%' AND state = 'active' AND pid <> pg_backend_pid()"
+    running = (
+        "SELECT pg_cancel_backend(pid) FROM pg_stat_activity"
+        " WHERE query LIKE '%pg_sleep(%' AND state = 'active' AND pid <> pg_backend_pid()"
+    )
     await until(lambda: admin.execute(running).fetchall())
     with pytest.raises(TimedOut):
         await call

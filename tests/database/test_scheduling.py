@@ -6,7 +6,8 @@ import time
 import psycopg
 import pytest
 
-from service.database import Database, TimedOut, database as scheduler
+from service.database import Database, TimedOut
+from service.database import database as scheduler
 from tests.database.ground import COUNT_UP, ECHO, SLOW, SLOW_WRITE, WRITE, opened, ready, statement, until
 
 
@@ -28,7 +29,8 @@ async def timed(call: asyncio.Future[object]) -> float:
 async def test_reads_share_a_connection_and_writes_spread(url: str, admin: psycopg.Connection) -> None:
     """A commit of some ms on one connection holds up the next; so writes ask for more connections, reads do not."""
     admin.execute("""
-        CREATE FUNCTION slow_commit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.003); RETURN NULL; END $$;
+        CREATE FUNCTION slow_commit() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN PERFORM pg_sleep(0.003); RETURN NULL; END $$;
         CREATE CONSTRAINT TRIGGER slow_commit AFTER INSERT ON ledger DEFERRABLE INITIALLY DEFERRED
             FOR EACH ROW EXECUTE FUNCTION slow_commit();
     """)

@@ -1,0 +1,219 @@
+"""Through PgBouncer in transaction mode, Debian's: it hands each transaction to whichever backend is free."""
+
+import asyncio
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import psycopg
+import pytest
+
+from service import embedded
+from service.database import Defect, TimedOut, Unavailable
+from tests.database.ground import (
+    BACK,
+    BACKEND,
+    BIG,
+    COUNT_UP,
+    ECHO,
+    FAILS,
+    SLOW,
+    WRITE,
+    more,
+    opened,
+    ready,
+    statement,
+    until,
+)
+
+pytestmark = pytest.mark.debian
+
+BACKENDS = 3
+
+
+class PgBouncer:
+    """Debian's PgBouncer before the database at `upstream`, with BACKENDS connections to it."""
+
+    def __init__(self, folder: Path, upstream: str) -> None:
+        parts = psycopg.conninfo.conninfo_to_dict(upstream)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        (folder / "users").write_text(f'"{parts["user"]}" ""\n')
+        self._config = folder / "pgbouncer.ini"
+        self._config.write_text(f"""
+            [databases]
+            * = host={parts["host"]}
+            [pgbouncer]
+            listen_addr = 127.0.0.1
+            listen_port = {port}
+            unix_socket_dir =
+            auth_type = trust
+            auth_file = {folder / "users"}
+            pool_mode = transaction
+            default_pool_size = {BACKENDS}
+        """)
+        self._log = folder / "log"
+        self.url = psycopg.conninfo.make_conninfo(upstream, host="127.0.0.1", port=port)
+
+    def start(self) -> None:
+        # It refuses to run as root, and the cluster's socket is for the account that runs the cluster alone.
+        account = pwd.getpwnam(embedded.ACCOUNT) if os.getuid() == 0 else None
+        program = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [program, self._config],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                user=account and account.pw_uid,
+                group=account and account.pw_gid,
+                extra_groups=account and [],
+            )
+        end = time.monotonic() + 10
+        while True:
+            with suppress(psycopg.OperationalError):
+                psycopg.connect(self.url, connect_timeout=2).close()
+                return
+            assert self._process.poll() is None, self._log.read_text()
+            assert time.monotonic() < end, self._log.read_text()
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """At once, like a crash: SIGTERM is an immediate shutdown."""
+        self._process.terminate()
+        self._process.wait(10)
+
+
+@pytest.fixture
+def bouncer(url: str) -> Iterator[PgBouncer]:
+    with TemporaryDirectory(prefix="bouncer-") as folder:
+        Path(folder).chmod(0o755)
+        bouncer = PgBouncer(Path(folder), url)
+        bouncer.start()
+        yield bouncer
+        bouncer.stop()
+
+
+async def test_everybody_gets_their_own_answer(bouncer: PgBouncer, admin: psycopg.Connection) -> None:
+    """More connections than backends, many callers, some of whose statements fail or are large."""
+    async with opened(bouncer.url, prepare=False, connections=8) as database:
+        await ready(database)
+        for _ in range(5):
+            reads = [database.one(FAILS if n % 7 == 3 else ECHO, n) for n in range(300)]
+            writes = [database.one(WRITE, n) for n in range(100)]
+            counts = [database.one(COUNT_UP, n % 5 + 1) for n in range(100)]
+            texts = [database.one(BACK, chr(97 + n) * 300_000) for n in range(10)]
+            ends = await asyncio.gather(*reads, *writes, *counts, *texts, return_exceptions=True)
+            for n, end in enumerate(ends[:300]):
+                assert (isinstance(end, Defect) and end.sqlstate == "22012") if n % 7 == 3 else end == n
+            assert ends[300:400] == list(range(100))
+            assert ends[500:] == [chr(97 + n) * 300_000 for n in range(10)]
+        assert database.stats.lost == 0
+    assert admin.execute("SELECT count(*), count(DISTINCT n) FROM ledger").fetchone() == (500, 100)
+    assert admin.execute("SELECT sum(value) FROM counters WHERE id <= 5").fetchone() == (500,)
+
+
+async def test_a_lane_is_one_statement_deep(bouncer: PgBouncer) -> None:
+    """Deeper, this PgBouncer gives the backend away while a statement is half passed on: connections break."""
+    async with opened(bouncer.url, prepare=False, connections=3) as database:
+        await ready(database)
+        calls = [asyncio.ensure_future(database.one(SLOW, n, 5)) for n in range(20)]
+        while not all(call.done() for call in calls):
+            assert max(len(lane.calls) for lane in database._reads.lanes) <= 1
+            await asyncio.sleep(0.001)
+        assert await asyncio.gather(*calls) == list(range(20))
+
+
+async def test_a_statement_over_its_limit_is_cancelled(bouncer: PgBouncer) -> None:
+    async with opened(bouncer.url, prepare=False, statement_timeout_s=0.2) as database:
+        await ready(database)
+        begin = time.monotonic()
+        slow = asyncio.ensure_future(database.one(SLOW, 0, 5000))
+        behind = [asyncio.ensure_future(database.one(ECHO, n)) for n in range(20)]
+        with pytest.raises(TimedOut) as caught:
+            await slow
+        assert time.monotonic() - begin < 1
+        assert caught.value.sqlstate == "57014"
+        assert await asyncio.gather(*behind) == list(range(20))
+        assert database.stats.lost == 0
+
+
+async def test_writers_stuck_on_one_row_hold_up_only_that_row(bouncer: PgBouncer, admin: psycopg.Connection) -> None:
+    async with opened(bouncer.url, prepare=False, connections=3) as database:
+        await ready(database)
+        with admin.transaction():
+            admin.execute("SELECT FROM counters WHERE id = 1 FOR UPDATE")
+            stuck = [asyncio.ensure_future(database.one(COUNT_UP, 1)) for _ in range(5)]
+            async with asyncio.timeout(2):
+                await asyncio.gather(*(database.one(WRITE, n) for n in range(20)))
+            assert not any(call.done() for call in stuck)
+        assert sorted(await asyncio.gather(*stuck)) == [1, 2, 3, 4, 5]
+
+
+async def test_its_restart_under_load(bouncer: PgBouncer, admin: psycopg.Connection) -> None:
+    async with opened(bouncer.url, prepare=False) as database:
+        await ready(database)
+        acknowledged: list[int] = []
+        numbers = iter(range(1_000_000))
+        stop = asyncio.Event()
+
+        async def client() -> None:
+            while not stop.is_set():
+                n = next(numbers)
+                with suppress(Unavailable):
+                    acknowledged.append(await database.one(WRITE, n))
+                assert await database.one(ECHO, n) == n
+
+        clients = [asyncio.create_task(client()) for _ in range(16)]
+        for _ in range(3):
+            await more(acknowledged, 100)
+            bouncer.stop()
+            await until(lambda: not database.reachable)
+            await asyncio.to_thread(bouncer.start)
+            await until(lambda: database.reachable)
+        await more(acknowledged, 100)
+        stop.set()
+        await asyncio.gather(*clients)
+        found = [n for (n,) in admin.execute("SELECT n FROM ledger")]
+        assert len(found) == len(set(found))
+        assert set(acknowledged) <= set(found)
+
+
+async def test_a_backend_that_dies_behind_it(bouncer: PgBouncer, admin: psycopg.Connection) -> None:
+    async with opened(bouncer.url, prepare=False) as database:
+        await ready(database)
+        slow = asyncio.ensure_future(database.one(SLOW, 1, 200))
+        with suppress(Unavailable):
+            for _ in range(3):
+                admin.execute("SELECT pg_terminate_backend(%s)", (await database.one(BACKEND),))
+        assert await slow == 1
+        assert await database.one(BIG, 10) == "x" * 10
+        assert await database.one(WRITE, 10) == 10
+
+
+async def test_prepared_statements_fail_in_the_open(bouncer: PgBouncer) -> None:
+    """With DB_PREPARE left on: a right answer or a failure that names the cause, never another's answer."""
+    async with opened(bouncer.url, prepare=True, connections=8) as database:
+        statements = [statement(f"SELECT %(n)s::integer + {m}", n=int, name=f"plus_{m}") for m in range(5)]
+        failures = list[Defect]()
+        for _ in range(10):
+            calls = [database.one(statements[n % 5], n) for n in range(200)] + [
+                database.one(WRITE, n) for n in range(50)
+            ]
+            for n, end in enumerate(await asyncio.gather(*calls, return_exceptions=True)):
+                if isinstance(end, BaseException):
+                    assert isinstance(end, Defect)
+                    failures.append(end)
+                else:
+                    assert end == (n + n % 5 if n < 200 else n - 200)
+        assert failures
+        assert {failure.sqlstate for failure in failures} <= {"26000", "42P05"}
+        assert all("prepared statement" in str(failure) for failure in failures)
