@@ -13,9 +13,11 @@ import psycopg
 import pytest
 
 from service import embedded, migrate
+from tests.migrations.partitioned import partition
 from tests.running import RunningService
 
 SERVER = os.environ.get("TASKS_TEST_SERVER", "uvicorn")  # granian: the API tests run on that
+PARTITIONED = "TASKS_TEST_PARTITIONED" in os.environ  # the API tests run with tasks partitioned by hash
 
 _numbers = count(1)
 
@@ -33,6 +35,8 @@ def template(cluster: embedded.Embedded) -> str:
     with psycopg.connect(cluster.url, autocommit=True) as connection:
         connection.execute("CREATE DATABASE template_tasks")
     migrate.apply(named(cluster.url, "template_tasks"))
+    if PARTITIONED:
+        partition(named(cluster.url, "template_tasks"))
     return "template_tasks"
 
 

@@ -1,0 +1,89 @@
+"""With `tasks` partitioned by hash of its user, schema and statements stay as they are, and each touches one partition.
+
+The API's tests run on such a database with TASKS_TEST_PARTITIONED=1.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from service import schema
+from service.database import Statement
+from service.queries import STATEMENTS
+from tests.migrations.partitioned import PARTS, partition
+from tests.migrations.test_role import VALUES
+
+USERS = [f"user-{n}" for n in range(20)]
+
+
+@pytest.fixture(scope="module")
+def url(clone: Callable[[], str]) -> str:
+    """A partitioned database with a few tasks of some users, who are spread over all partitions."""
+    url = clone()
+    partition(url)
+    with psycopg.connect(url) as connection:
+        connection.execute("INSERT INTO users (id) SELECT unnest(%s::text [])", (USERS,))
+        connection.execute(
+            "INSERT INTO tasks (user_id, title, completed) "
+            "SELECT 'user-' || n %% %s, 'Task ' || n, n %% 3 = 0 FROM generate_series(1, 400) AS n",
+            (len(USERS),),
+        )
+        parts = connection.execute("SELECT count(DISTINCT tableoid) FROM tasks").fetchone()
+        assert parts == (PARTS,)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("ANALYZE")
+    return url
+
+
+@pytest.fixture
+def connection(url: str) -> Iterator[psycopg.Connection[Any]]:
+    """A connection on which nothing lasts."""
+    with psycopg.connect(url) as connection:
+        yield connection
+        connection.rollback()
+
+
+def test_the_schema_is_the_same(connection: psycopg.Connection[Any]) -> None:
+    assert schema.drift(schema.facts(connection), schema.expected()[0]) == []
+    assert schema.missing(schema.privileges(connection, schema.ROLE), schema.expected()[1]) == []
+
+
+@pytest.mark.parametrize("plan", ["force_custom_plan", "force_generic_plan"])
+@pytest.mark.parametrize("statement", STATEMENTS, ids=[statement.name for statement in STATEMENTS])
+def test_each_statement_touches_one_partition(
+    connection: psycopg.Connection[Any], statement: Statement[Any], plan: str
+) -> None:
+    connection.execute(f"SET plan_cache_mode = {plan}".encode())
+    connection.execute(f"PREPARE asked AS {statement.sql}".encode())
+    for user in USERS:
+        (home,) = partitions(connection, user)
+        (task,) = connection.execute("SELECT max(id) FROM tasks WHERE user_id = %s", (user,)).fetchone() or (None,)
+        values = VALUES | {"user_id": user, "task_id": task, "newest": task, "key": f"key of {user}"}
+        literals = ", ".join(literal(values[name]) for name in statement.parameters)
+        row = connection.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE asked ({literals})".encode()).fetchone()
+        assert row
+        assert touched(row[0][0]["Plan"]) <= {home}
+        if "INSERT INTO tasks" not in statement.sql:
+            assert touched(row[0][0]["Plan"]) == {home}
+        assert partitions(connection, user) <= {home}  # where what it wrote is
+
+
+def partitions(connection: psycopg.Connection[Any], user: str) -> set[str]:
+    rows = connection.execute("SELECT DISTINCT tableoid::regclass::text FROM tasks WHERE user_id = %s", (user,))
+    return {row[0] for row in rows.fetchall()}
+
+
+def touched(node: dict[str, Any]) -> set[str]:
+    """The partitions that the plan's nodes really read or wrote."""
+    found = {node["Relation Name"]} if node.get("Actual Loops") and "Relation Name" in node else set()
+    below = [touched(child) for child in node.get("Plans", [])]
+    return {name for name in found.union(*below) if name.startswith("tasks_")}
+
+
+def literal(value: object) -> str:
+    if value is None:
+        return "NULL"
+    text = "\\x" + value.hex() if isinstance(value, bytes) else str(value)
+    return "'" + text.replace("'", "''") + "'"
