@@ -53,6 +53,8 @@ def test_two_runs_side_by_side_tell_change_from_noise() -> None:
     assert shown[0][:4] == ["get", "service", "110 → 125", "≈ +14 %"]
     shown = results.beside(run(100, 110, 120), run(200, 220, 240)).rows
     assert shown[0][:4] == ["get", "service", "110 → 220", "+100 %"]
+    shown = results.beside(run(200, 220, 240), run(100, 110, 120)).rows
+    assert shown[0][:4] == ["get", "service", "220 → 110", "-50 %"]
 
 
 def test_the_report_command_puts_another_run_beside(tmp_path: Path) -> None:
