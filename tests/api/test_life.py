@@ -1,0 +1,203 @@
+"""How the service starts, says how it is, and ends: one process each, as an operator runs it."""
+
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+
+from tests.conftest import SERVER, named, wait_ready
+from tests.raw import Reply, connect, read_reply, request
+from tests.running import ROOT, RunningService
+
+AWAY = "postgresql://nobody:secret@127.0.0.1:1/nowhere"
+
+
+def running(folder: Path, url: str, **settings: str) -> RunningService:
+    return RunningService(folder, **{"DATABASE_URL": url, "AUTH_MODE": "none", "SERVER": SERVER} | settings)
+
+
+@contextmanager
+def slow_update(service: RunningService, url: str) -> Iterator[Callable[[], httpx.Response]]:
+    """A request in flight: an update that waits for a row which another session holds until the end of this context.
+    Gives a function that waits for its answer.
+    """
+    path = service.url + httpx.post(service.url + "/api/u/tasks", json={"title": "x"}).headers["location"]
+    answers: list[Any] = []
+
+    def update() -> None:
+        try:
+            answers.append(httpx.put(path, json={"title": "y"}, timeout=30))
+        except httpx.TransportError as error:
+            answers.append(error)
+
+    thread = threading.Thread(target=update)
+
+    def answer() -> httpx.Response:
+        thread.join(30)
+        return answers[0]
+
+    with psycopg.connect(url) as other, psycopg.connect(url, autocommit=True) as watcher:
+        other.execute("SELECT FROM tasks FOR UPDATE")
+        thread.start()
+        query = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        while not watcher.execute(query).rowcount:
+            pass
+        yield answer
+
+
+def ready(connection: socket.socket) -> Reply:
+    connection.sendall(request("GET", "/readyz"))
+    return read_reply(connection)
+
+
+def test_it_says_where_everything_is(service: RunningService, client: httpx.Client) -> None:
+    text = "\n".join(service.lines[:4])
+    for name in ("API", "Docs", "Database", "AUTH_MODE=none"):
+        assert name in text
+    assert client.get("/livez").json() == {"status": "ok"}
+    assert client.get("/readyz").json() == {"status": "ready"}
+    for path in ("/livez", "/readyz"):
+        assert (client.head(path).status_code, client.head(path).content) == (200, b"")
+
+
+def test_without_its_database_it_lives_but_is_not_ready(tmp_path: Path) -> None:
+    with running(tmp_path, AWAY, REQUEST_DEADLINE_MS="300", STATEMENT_TIMEOUT_MS="300") as service:
+        assert httpx.get(service.url + "/livez").status_code == 200
+        answer = httpx.get(service.url + "/api/u/tasks")
+        assert (answer.status_code, answer.json()) == (503, {"error": "Service is temporarily unavailable"})
+        assert answer.headers["retry-after"]
+        answer = httpx.get(service.url + "/readyz")
+        assert (answer.status_code, answer.json()) == (503, {"error": "The database cannot be reached"})
+        assert answer.headers["retry-after"]
+        assert service.stop() == 0
+    output = "\n".join(service.lines)
+    assert "cannot be reached" in output
+    assert "Traceback" not in output
+    assert "secret" not in output
+
+
+def test_it_is_ready_once_its_database_is(cluster: Any, template: str, tmp_path: Path) -> None:
+    url = named(cluster.url, "comes_late")
+    with running(tmp_path, url) as service:
+        assert httpx.get(service.url + "/livez").status_code == 200
+        with psycopg.connect(cluster.url, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE comes_late TEMPLATE {template}")
+        wait_ready(service.url)
+        assert httpx.get(service.url + "/api/u/tasks").json() == []
+
+
+def test_on_sigterm_what_is_in_flight_is_finished(database_url: str, tmp_path: Path) -> None:
+    with running(tmp_path, database_url) as service:
+        wait_ready(service.url)
+        with slow_update(service, database_url) as answer:
+            service.process.send_signal(signal.SIGTERM)
+            with pytest.raises(httpx.TransportError):
+                while True:
+                    httpx.get(service.url + "/livez")  # until no new connection is taken
+        assert (answer().status_code, answer().json()["title"]) == (200, "y")
+        assert service.process.wait(10) == 0
+        assert "Traceback" not in "\n".join(service.lines)
+
+
+def test_ready_says_no_while_it_stops(database_url: str, tmp_path: Path) -> None:
+    """On a connection that is open already: new ones are refused."""
+    with running(tmp_path, database_url) as service:
+        wait_ready(service.url)
+        with slow_update(service, database_url) as answer, connect(service.url) as probe:
+            reply = ready(probe)
+            assert reply.status == 200
+            service.process.send_signal(signal.SIGTERM)
+            while reply.status == 200:
+                reply = ready(probe)
+            assert (reply.status, reply.json()) == (503, {"error": "The service is shutting down"})
+        assert answer().status_code == 200
+        assert service.process.wait(10) == 0
+
+
+def test_a_second_signal_stops_at_once(database_url: str, tmp_path: Path) -> None:
+    with running(tmp_path, database_url) as service:
+        wait_ready(service.url)
+        with slow_update(service, database_url) as answer:
+            service.process.send_signal(signal.SIGTERM)
+            with pytest.raises(httpx.TransportError):
+                while True:
+                    httpx.get(service.url + "/livez")
+            service.process.send_signal(signal.SIGTERM)
+            service.process.wait(3)  # the statement would have another 5 s
+            assert isinstance(answer(), httpx.TransportError)
+        assert "Traceback" not in "\n".join(service.lines)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_as_soon_as_it_says_where_it_is_ends_it_well(database_url: str, tmp_path: Path, number: int) -> None:
+    with running(tmp_path, database_url) as service:
+        assert service.stop(number) == 0
+        assert "Traceback" not in "\n".join(service.lines)
+
+
+def test_two_workers_share_the_port_and_stop_together(database_url: str, tmp_path: Path) -> None:
+    with running(tmp_path, database_url, WORKERS="2") as service:
+        wait_ready(service.url)
+        assert httpx.post(service.url + "/api/u/tasks", json={"title": "x"}).status_code == 201
+        assert service.stop() == 0
+
+
+def test_above_the_limit_it_sheds_at_once_and_probes_still_answer(database_url: str, tmp_path: Path) -> None:
+    with running(tmp_path, database_url, MAX_IN_FLIGHT="1") as service:
+        wait_ready(service.url)
+        with slow_update(service, database_url) as answer:
+            shed = httpx.get(service.url + "/api/u/tasks")
+            assert (shed.status_code, shed.json()) == (503, {"error": "Service is temporarily unavailable"})
+            assert shed.headers["retry-after"]
+            assert shed.headers["x-request-id"]
+            assert [httpx.get(service.url + path).status_code for path in ("/livez", "/readyz", "/metrics")] == [
+                200
+            ] * 3
+        assert answer().status_code == 200
+        assert httpx.get(service.url + "/api/u/tasks").status_code == 200
+
+
+# What cannot start
+
+
+def refused(folder: Path, *arguments: str, **settings: str) -> tuple[int, str]:
+    """The exit status and all output of `serve`, which is not expected to serve."""
+    done = subprocess.run(
+        [sys.executable, "-m", "service", "serve", *arguments],
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "PORT": "0"} | settings,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert "Traceback" not in done.stdout + done.stderr
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_port_in_use_is_said_in_a_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        status, output = refused(tmp_path, "--port", str(port), DATABASE_URL=AWAY, AUTH_MODE="none")
+    assert (status, output) == (1, f"failed: cannot listen on 127.0.0.1:{port}: Address already in use\n")
+
+
+def test_an_address_that_is_none_is_said_in_a_line(tmp_path: Path) -> None:
+    status, output = refused(tmp_path, "--host", "no.such.host.invalid", DATABASE_URL=AWAY, AUTH_MODE="none")
+    assert (status, output.count("\n")) == (1, 1)
+    assert output.startswith("failed: cannot listen on no.such.host.invalid:")
+
+
+@pytest.mark.parametrize("url", ["nonsense", "mysql://x/y"])
+def test_a_database_url_that_is_none_is_said_in_a_line(tmp_path: Path, url: str) -> None:
+    status, output = refused(tmp_path, DATABASE_URL=url, AUTH_MODE="none")
+    assert status == 1
+    assert output == "failed: The database's URL is not one that libpq can read\n"
