@@ -440,8 +440,15 @@ class HttpProtocol(asyncio.Protocol):
         """Answers what never became a request, and ends the connection; with answers still due, after those."""
         if self.lost:
             return
-        if self._exchange is not None:
-            (self._next[-1] if self._next else self._exchange).keep_alive = False
+        reading = self._reading
+        if reading is not None and reading is self._exchange and not reading.started and reading.task is not None:
+            reading.task.cancel()  # it is its body that makes no sense: this is the answer
+            self._exchange = None
+        elif self._exchange is not None:
+            if reading in self._next:
+                self._next.remove(reading)
+            last = self._next[-1] if self._next else self._exchange
+            last.keep_alive = False
             self.pause_reading()
             return
         body = encode({"error": message})

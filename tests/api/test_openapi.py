@@ -246,23 +246,8 @@ async def test_the_other_errors_have_the_sentences_described() -> None:
 
 
 def test_a_success_brings_the_headers_described(client: httpx.Client, tasks: str) -> None:
-    client.headers["X-Request-ID"] = "seen"
-    keyed = {"Idempotency-Key": "1"}
-    body, batch = {"title": "x"}, [{"title": "x"}]
-    client.post(tasks, json=body, headers=keyed)
-    client.post(f"{tasks}/batch", json=batch, headers=keyed)
-    created = client.post(tasks, json=body, headers=keyed)
-    one = created.headers["location"]
-    answers = {
-        ("create_task", 201): created,
-        ("batch_tasks", 201): client.post(f"{tasks}/batch", json=batch, headers=keyed),
-        ("list_tasks", 200): client.get(tasks, params={"limit": 1}),
-        ("get_task", 200): client.get(one),
-        ("get_task", 304): client.get(one, headers={"If-None-Match": '"1"'}),
-        ("update_task", 200): client.put(one, json={"title": "y"}),
-        ("toggle_task", 200): client.patch(f"{one}/complete"),
-        ("delete_task", 204): client.delete(one),
-    } | {(name, 200): client.get(path) for name, (_, path, _) in OPERATIONS.items() if not path.startswith("/api/")}
+    with httpx.Client(base_url=client.base_url, headers={"X-Request-ID": "seen"}) as own:
+        answers = _successes(own, tasks)
     described = {
         (name, int(status)): answer
         for name, (_, _, operation) in OPERATIONS.items()
@@ -275,3 +260,22 @@ def test_a_success_brings_the_headers_described(client: httpx.Client, tasks: str
         assert {header.lower() for header in described[name, status]["headers"]} <= set(answer.headers), name
         content = described[name, status].get("content", {"": None})
         assert answer.headers.get("content-type", "").partition(";")[0] in content, name
+
+
+def _successes(client: httpx.Client, tasks: str) -> dict[tuple[str, int], httpx.Response]:
+    keyed = {"Idempotency-Key": "1"}
+    body, batch = {"title": "x"}, [{"title": "x"}]
+    client.post(tasks, json=body, headers=keyed)
+    client.post(f"{tasks}/batch", json=batch, headers=keyed)
+    created = client.post(tasks, json=body, headers=keyed)
+    one = created.headers["location"]
+    return {
+        ("create_task", 201): created,
+        ("batch_tasks", 201): client.post(f"{tasks}/batch", json=batch, headers=keyed),
+        ("list_tasks", 200): client.get(tasks, params={"limit": 1}),
+        ("get_task", 200): client.get(one),
+        ("get_task", 304): client.get(one, headers={"If-None-Match": '"1"'}),
+        ("update_task", 200): client.put(one, json={"title": "y"}),
+        ("toggle_task", 200): client.patch(f"{one}/complete"),
+        ("delete_task", 204): client.delete(one),
+    } | {(name, 200): client.get(path) for name, (_, path, _) in OPERATIONS.items() if not path.startswith("/api/")}
