@@ -17,8 +17,7 @@ class Proxy:
         self._upstream = upstream
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self.flows = asyncio.Event()  # cleared: nothing passes, and nobody is told
-        self.flows.set()
+        self.flows = _open()  # cleared: nothing passes, and nobody is told
         self.refuses = False  # new connections are closed at once
         self.accepted = 0
         self.left: int | None = None  # bytes still to be passed to clients before every connection is cut
@@ -44,6 +43,11 @@ class Proxy:
         for writer in self._writers:
             writer.transport.abort()
 
+    def strand(self) -> None:
+        """Nothing passes any more on the connections that there are, and nobody is told; new ones are well."""
+        self.flows.clear()
+        self.flows = _open()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
         task = asyncio.current_task()
@@ -55,8 +59,9 @@ class Proxy:
                 return
             server_reader, server_writer = await asyncio.open_unix_connection(self._socket)
             self._writers.add(server_writer)
-            up = asyncio.create_task(self._pass_up(reader, server_writer))
-            down = asyncio.create_task(self._pass_down(server_reader, writer))
+            flows = self.flows
+            up = asyncio.create_task(self._pass_up(reader, server_writer, flows))
+            down = asyncio.create_task(self._pass_down(server_reader, writer, flows))
             await asyncio.wait((up, down), return_when=asyncio.FIRST_COMPLETED)
             up.cancel()
             down.cancel()
@@ -68,19 +73,21 @@ class Proxy:
             self._writers.discard(writer)
             self._tasks.discard(task)
 
-    async def _pass_up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pass_up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flows: asyncio.Event) -> None:
         with suppress(ConnectionError):
             while data := await reader.read(65536):
-                await self.flows.wait()
+                await flows.wait()
                 writer.write(data)
                 await writer.drain()
 
-    async def _pass_down(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pass_down(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flows: asyncio.Event
+    ) -> None:
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             while True:
                 head = await reader.readexactly(5)
                 message = head + await reader.readexactly(int.from_bytes(head[1:]) - 4)
-                await self.flows.wait()
+                await flows.wait()
                 if self.edit is not None:
                     message = self.edit(message)
                 if self.left is not None:
@@ -91,3 +98,9 @@ class Proxy:
                     self.left = None
                     self.cut()
                 await writer.drain()
+
+
+def _open() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
