@@ -100,10 +100,15 @@ async def loaded(base: str, act: Callable[[], list[str]]) -> tuple[Load, list[st
 
 
 async def under_load(base: str, act: Callable[[], list[str]]) -> list[str]:
+    """Compared with the same load a moment before, since a busy machine holds requests up, too."""
+    idle, _ = await loaded(base, list)
     load, done = await loaded(base, act)
-    print(f"{done}: {load.statuses.total()} requests, the longest {load.longest_s * 1000:.0f} ms")
+    print(
+        f"{done}: {load.statuses.total()} requests, the longest {load.longest_s * 1000:.0f} ms "
+        f"({idle.longest_s * 1000:.0f} ms without)"
+    )
     assert set(load.statuses) == {"GET 200", "PATCH 200", "POST 201", "PUT 200"}
-    assert load.longest_s < LONGEST_S
+    assert load.longest_s < LONGEST_S + idle.longest_s
     return done
 
 
@@ -125,5 +130,5 @@ async def test_a_migration_that_holds_requests_up_is_noticed(service: RunningSer
             connection.rollback()
         return []
 
-    with pytest.raises(AssertionError, match="504|longest_s < LONGEST_S"):
+    with pytest.raises(AssertionError, match=r"504|longest_s < LONGEST_S"):
         await under_load(service.url, rewrite)
