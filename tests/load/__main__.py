@@ -135,9 +135,11 @@ class Bench:
             waits = f"gets p99 {sample.p99:8.1f} ms  creates {sample.creates:8,.0f}/s"
             self.say(f"{sample.target:24} {sample.disturbance:6} {waits}")
             return
+        cost = "" if sample.service_us is None else f"  CPU {sample.service_us:5.0f} µs"
+        cost += "" if sample.postgres_us is None else f"  PG {sample.postgres_us:4.0f} µs"
         self.say(
             f"{sample.target:24} {sample.operation:6} {sample.connections:4} clients {sample.rps:9,.0f}/s"
-            f"  p99 {sample.p99:7.1f} ms  CPU {sample.service_us or 0:5.0f} µs  PG {sample.postgres_us or 0:4.0f} µs"
+            f"  p99 {sample.p99:7.1f} ms{cost}"
         )
         if sample.failed:
             raise RuntimeError(f"{sample.target} answered {sample.operation} with errors: {sample.errors}")
