@@ -6,7 +6,7 @@ Knows names, types, defaults, units and which combinations are unsafe. Must not 
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
 import msgspec
@@ -74,7 +74,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     )
     workers: Annotated[int, Meta(ge=1, le=64, description="Processes that serve.")] = 1
     server: Annotated[
-        Literal["uvicorn", "granian"], Meta(description="The HTTP server; granian needs the extra `granian`.")
+        Literal["uvicorn", "granian"],
+        Meta(description="The HTTP server: `uvicorn`, or `granian`, which needs the extra of that name."),
     ] = "uvicorn"
 
     auth_mode: Annotated[
@@ -140,10 +141,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 20
 
     log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], Meta(description="The least level that is logged.")
+        Literal["debug", "info", "warning", "error"],
+        Meta(description="The least level that is logged: `debug`, `info`, `warning` or `error`."),
     ] = "info"
     log_format: Annotated[
-        Literal["console", "json"] | None, Meta(description="Default: console on a terminal, else json.")
+        Literal["console", "json"] | None,
+        Meta(description="How a log line looks: `console` or `json`. Default: console on a terminal, else json."),
     ] = None
 
     @property
@@ -177,7 +180,11 @@ def load(
     """
     texts: dict[str, str] = {}
     if dotenv is not None and dotenv.is_file():
-        texts |= {name: value for name, value in dotenv_values(dotenv).items() if value is not None}
+        try:
+            given = dotenv_values(dotenv, interpolate=False)  # a password may hold a $
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError([f"{dotenv} cannot be read: {error}"]) from None
+        texts |= {name: value for name, value in given.items() if value is not None}
     texts |= environ
     texts = {name: text for name, text in texts.items() if text.strip()}
     for alias, name in ALIASES.items():
@@ -193,8 +200,10 @@ def load(
             continue
         try:
             values[field.name] = _convert(texts[name] if given is None else given, field.type)
-        except msgspec.ValidationError as error:
-            problems.append(f"{name}: {error}")
+        except msgspec.ValidationError:
+            problems.append(
+                f"{name} must be {_expected(field.type)}, not {texts.get(name) if given is None else given!r}"
+            )
     settings = Settings(**values)
     problems += _unsafe(settings, environ=texts)
     if problems:
@@ -242,20 +251,30 @@ def _convert(given: object, kind: Any) -> object:
         return tuple(part.strip() for part in text.split(",") if part.strip())
     if expected in (bool, bool | None):
         if text.lower() not in _BOOLEANS:
-            raise msgspec.ValidationError(f"expected true or false, got {text!r}")
+            raise msgspec.ValidationError
         return _BOOLEANS[text.lower()]
     return msgspec.convert(text, kind, strict=False)
+
+
+def _expected(kind: Any) -> str:
+    """What a setting may be, in words."""
+    for alternative in (kind.__origin__, *get_args(kind.__origin__)):
+        if get_origin(alternative) is Literal:
+            return "one of " + ", ".join(get_args(alternative))
+    (meta,) = kind.__metadata__
+    return "true or false" if meta.ge is None else f"a whole number from {meta.ge} to {meta.le}"
 
 
 def _unsafe(settings: Settings, environ: Mapping[str, str]) -> list[str]:
     problems: list[str] = []
     loopback = settings.host in LOOPBACK
-    if settings.auth_mode is None and not (settings.embedded and loopback):
-        problems.append(
-            "AUTH_MODE must be set when DATABASE_URL is set or HOST is not loopback: jwt, or none if a gateway in "
-            "front checks who is calling"
-        )
     secret, jwks = settings.auth_jwt_secret, settings.auth_jwks_url
+    at_home = settings.embedded and loopback and secret is None and jwks is None
+    if settings.auth_mode is None and "AUTH_MODE" not in environ and not at_home:
+        problems.append(
+            "AUTH_MODE must be set when DATABASE_URL, AUTH_JWT_SECRET or AUTH_JWKS_URL is set or HOST is not loopback: "
+            "jwt, or none if a gateway in front checks who is calling"
+        )
     if settings.auth_mode == "jwt":
         if secret is None and jwks is None:
             problems.append("AUTH_MODE=jwt needs AUTH_JWT_SECRET or AUTH_JWKS_URL")
