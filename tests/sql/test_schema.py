@@ -110,3 +110,18 @@ def test_no_statement_selects_whatever_there_is(statement: Statement[Any]) -> No
 def test_a_keyed_answer_names_what_it_made() -> None:
     """Once is the one row that is no task: its columns are looked at by name above, so they are pinned here."""
     assert list(get_type_hints(Once)) == ["matched", "replayed", "task_ids", "created_at"]
+
+
+def test_the_schema_trims_what_strip_trims(url: str) -> None:
+    """Every character by which the CHECK refuses a title that is nothing else."""
+    with psycopg.connect(url) as connection:
+        row = connection.execute(
+            "SELECT pg_get_expr(conbin, conrelid) FROM pg_constraint WHERE conname = 'tasks_title_trimmed'"
+        ).fetchone()
+        assert row is not None
+        rows = connection.execute(
+            f"""SELECT n FROM (
+                SELECT n, chr(n) AS title FROM generate_series(1, 1114111) AS n WHERE n NOT BETWEEN 55296 AND 57343
+            ) AS every WHERE NOT ({row[0]})"""
+        ).fetchall()
+    assert {n for (n,) in rows} == {n for n in range(1, 0x110000) if not chr(n).strip()}

@@ -1,0 +1,162 @@
+"""Reading a request: entity tags, path segments, the list's query, the body."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.errors import Problem
+from service.requests import (
+    check_user_id,
+    decode_segment,
+    entity_tags,
+    parse_list_query,
+    parse_task_id,
+    read_body,
+    request_id,
+)
+
+TAG_PARTS = st.sampled_from(['"', "W/", "*", ",", " ", "\t", "1", "2147483647", "2147483648", "x", "é", "\\"])
+
+
+@given(st.lists(TAG_PARTS, max_size=12).map("".join))
+def test_a_conditional_header_is_understood_or_a_400(text: str) -> None:
+    """The shape by the grammar of RFC 9110, sections 8.8.3 and 5.6.1, another way round."""
+    members = [member.strip(" \t") for member in split(text)]
+    wellformed = text.strip() == "*" or (any(members) and all(is_tag(member) for member in members if member))
+    try:
+        tags = entity_tags([(b"if-match", text.encode("latin-1"))], b"if-match", "If-Match")
+    except Problem as problem:
+        assert problem.status == 400
+        assert not wellformed
+    else:
+        assert wellformed
+        assert tags is None or [weak for _, weak in tags] == [member.startswith("W/") for member in members if member]
+
+
+def split(text: str) -> list[str]:
+    """At commas that stand in no quotes."""
+    members, quoted = [""], False
+    for character in text:
+        quoted ^= character == '"'
+        if character == "," and not quoted:
+            members.append("")
+        else:
+            members[-1] += character
+    return members
+
+
+def is_tag(member: str) -> bool:
+    opaque = member.removeprefix("W/")
+    inner = opaque[1:-1]
+    return len(opaque) > 1 and opaque[0] == opaque[-1] == '"' and not set(inner) & set('" \t')
+
+
+@pytest.mark.parametrize(
+    ("lines", "tags"),
+    [
+        ([], None),
+        ([b"*"], None),
+        ([b'"1"'], [(1, False)]),
+        ([b'W/"1"', b'"2"'], [(1, True), (2, False)]),
+        ([b'"2147483647"', b'"2147483648"'], [(2147483647, False), (None, False)]),
+        ([b'"01"', b'""', b'"a,b"'], [(None, False)] * 3),
+    ],
+)
+def test_tags_are_versions(lines: list[bytes], tags: object) -> None:
+    assert entity_tags([(b"if-match", line) for line in lines], b"if-match", "If-Match") == tags
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=20))
+def test_a_segment_is_decoded_as_it_was_encoded(text: str) -> None:
+    encoded = "".join(f"%{byte:02x}" for byte in text.encode())
+    assert decode_segment(encoded) == text
+
+
+@given(st.text(st.sampled_from("%0129afAFgx-"), max_size=12))
+def test_any_segment_is_a_user_or_a_400(segment: str) -> None:
+    user_id = decode_segment(segment)
+    try:
+        check_user_id(user_id)
+    except Problem as problem:
+        assert (problem.status, problem.field) == (400, "user_id")
+    else:
+        assert user_id.encode()
+        assert "\0" not in user_id
+
+
+@given(st.integers(-(2**70), 2**70))
+def test_a_task_id_is_a_positive_bigint(number: int) -> None:
+    try:
+        assert parse_task_id(str(number)) == number
+        assert 1 <= number < 2**63
+    except Problem as problem:
+        assert (problem.status, problem.message) == (400, "Invalid task ID")
+        assert not 1 <= number < 2**63
+
+
+@given(st.binary(max_size=30) | st.text(st.sampled_from("limitafercompd=&%+0159-"), max_size=40).map(str.encode))
+def test_any_query_is_understood_or_a_400(query: bytes) -> None:
+    try:
+        _, limit, after, rest = parse_list_query(query)
+    except Problem as problem:
+        assert problem.status == 400
+    else:
+        assert limit is None or 1 <= limit <= 1000
+        assert after is None or 1 <= after < 2**63
+        assert not any(name == "after" for name, _ in rest)
+
+
+@pytest.mark.parametrize(
+    ("value", "taken"), [(b"a", True), (b"x" * 128, True), (b"x" * 129, False), (b"a b", False), (b"", False)]
+)
+def test_a_request_id_is_one_visible_word(value: bytes, taken: bool) -> None:
+    assert request_id([(b"x-request-id", value)]) == (value if taken else None)
+
+
+def receiving(*messages: dict[str, Any]) -> Callable[[], Awaitable[dict[str, Any]]]:
+    """ASGI's receive, which gives these messages and then waits."""
+    left = list(messages)
+
+    async def receive() -> dict[str, Any]:
+        if not left:
+            await asyncio.get_running_loop().create_future()
+        return left.pop(0)
+
+    return receive
+
+
+def part(body: bytes, more: bool) -> dict[str, Any]:
+    return {"type": "http.request", "body": body, "more_body": more}
+
+
+async def test_a_body_in_pieces_is_put_together() -> None:
+    receive = receiving(part(b'{"a', True), part(b"", True), part(b'":1}', False))
+    assert await read_body([], receive, 100) == b'{"a":1}'
+
+
+@pytest.mark.parametrize(
+    ("messages", "status"),
+    [
+        ([part(b"x" * 60, True), part(b"x" * 60, True)], 413),
+        ([part(b"x" * 101, False)], 413),
+        ([part(b"x", True), {"type": "http.disconnect"}], 400),
+        ([{"type": "http.disconnect"}], 400),
+        ([part(b"x", True)], 408),
+    ],
+)
+async def test_a_body_that_is_too_long_cut_off_or_endless_is_refused(
+    messages: list[dict[str, Any]], status: int
+) -> None:
+    with pytest.raises(Problem) as caught:
+        await read_body([], receiving(*messages), 100, timeout_s=0.02)
+    assert caught.value.status == status
+
+
+async def test_a_body_announced_as_too_long_is_not_even_read() -> None:
+    with pytest.raises(Problem) as caught:
+        await read_body([(b"content-length", b"101")], receiving(), 100)
+    assert caught.value.status == 413
