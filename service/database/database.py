@@ -107,7 +107,7 @@ class Stats:
         self.unreachable = 0
         self.repeated = 0
         self.rescued = 0
-        self.failures: Counter[str] = Counter()  # by SQLSTATE class, "lost" and "timeout"
+        self.failures: Counter[str] = Counter()  # by SQLSTATE class; "lost": a connection's end without one
         self.statements: Counter[str] = Counter()  # by statement name
         self.seconds: defaultdict[str, float] = defaultdict(float)  # by statement name, waiting included
 
@@ -117,7 +117,7 @@ class Database:
 
     `prepare=False` uses unnamed statements, one at a time a connection, for poolers that know no prepared ones:
     PgBouncer before 1.21 also takes a backend away between two pipelined statements when it has passed on only part of
-    the second. The statements of `verify` are parsed by PostgreSQL on the first connection, and then until all of them
+    the second. The statements of `verify` are planned by PostgreSQL on the first connection, and then until all of them
     fit the schema: `mismatch` says which one does not, and why.
     """
 
@@ -140,7 +140,7 @@ class Database:
         self._statement_timeout_s = statement_timeout_s
         self._deadline_s = deadline_s
         self._most_waiting = most_waiting
-        self._unverified = verify
+        self._unverified = [statement.explained() for statement in verify]
         self.mismatch: str | None = "no statement was compared with the schema yet" if verify else None
         # Reads gain from depth; commits on one connection are serial, so writes spread sooner, and few are put at the
         # mercy of what is ahead of them.
@@ -451,7 +451,7 @@ class Database:
         group.retire(now)
         group.lanes.append(lane)
         if self._unverified:
-            self._spawn(self._verify(lane))
+            self._spawn(self._verify())
         self._serve_waiting(group, now)
 
     def _unreachable(self, group: _Group, reason: str) -> None:
@@ -473,26 +473,19 @@ class Database:
             _fail(call, Unavailable(reason))
             self._release(call, self._loop.time(), self._wait)
 
-    async def _verify(self, lane: Lane) -> None:
-        """Has PostgreSQL parse each statement, and so finds out whether the schema is the one they were written for."""
-        if lane.closed:
-            return
-        now, calls = self._loop.time(), list[Call]()
+    async def _verify(self) -> None:
+        """Has PostgreSQL plan each statement, and so finds out whether the schema is the one they were written for."""
         for statement in self._unverified:
-            call = Call(statement, [], self._loop.create_future(), now, now + self._deadline_s, None)
-            call.tries = MOST_TRIES  # its failure is the finding
-            calls.append(call)
-        lane.check(calls)
-        ends = await asyncio.gather(*(call.future for call in calls), return_exceptions=True)
-        for call, end in zip(calls, ends, strict=True):
-            if isinstance(end, Failure):
-                if end.sqlstate is not None and end.sqlstate.startswith("42"):
-                    reason = f"{call.statement.name}: {str(end).partition(chr(10))[0]}"
+            try:
+                await self.execute(statement, *[None] * len(statement.parameters))
+            except Failure as error:
+                if error.sqlstate is not None and error.sqlstate.startswith("42"):
+                    reason = f"{statement.name}: {str(error).partition(chr(10))[0]}"
                     if reason != self.mismatch:
                         log.error("a statement does not fit the database's schema: %s", reason)
                     self.mismatch = reason
                 return
-        self.mismatch, self._unverified = None, ()
+        self.mismatch, self._unverified = None, []
 
     def _give_back_retired(self, group: _Group) -> None:
         for lane in tuple(group.retiring):
@@ -609,12 +602,8 @@ class Database:
             if group.opening is None:
                 group.retire(now)
             self._give_back_retired(group)
-        if self._unverified:
-            lane = next((lane for group in self._groups for lane in group.lanes), None)
-            if lane is None:
-                self._grow(self._reads)
-            else:
-                self._spawn(self._verify(lane))
+        if self._unverified and self.reachable:
+            self._spawn(self._verify())
         self._housekeeper = self._loop.call_later(HOUSEKEEP_S, self._housekeep)
 
 

@@ -180,19 +180,6 @@ class Lane:
         except psycopg.Error as error:
             self.lose(str(error))
 
-    def check(self, calls: list[Call]) -> None:
-        """Has PostgreSQL only parse the calls' statements. Their ends are told like those of calls sent."""
-        if not self.calls:
-            self.head_since = self._loop.time()
-        self.calls.extend(calls)
-        try:
-            for call in calls:
-                call.replies, call.name = 1, b""
-                self._pgconn.send_prepare(b"", call.statement.sql.encode())
-                self._sync()
-        except psycopg.Error as error:
-            self.lose(str(error))
-
     def forget(self, call: Call) -> None:
         """The statement will be prepared anew, under another name, unless it already was since the call was sent."""
         if self._prepare and self._prepared.get(call.statement) == call.name:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -85,6 +86,12 @@ class Statement(Generic[Row]):
     def encode(self, values: tuple[object, ...]) -> list[Value]:
         """The values as they are sent. Raises Defect for a text that PostgreSQL cannot hold."""
         return [None if value is None else encode(value) for encode, value in zip(self.encoders, values, strict=True)]
+
+    def explained(self) -> "Statement[Any]":
+        """The statement that plans this one and checks its privileges, and does nothing."""
+        twin = copy(self)
+        twin.sql, twin.key = f"EXPLAIN {self.sql}", ()
+        return twin
 
     def __repr__(self) -> str:
         return f"Statement({self.name!r})"

@@ -6,6 +6,7 @@ import psycopg
 import pytest
 
 from service.database import Database, Defect, Rejected, Unavailable
+from service.database import database as scheduler
 from tests.database.ground import (
     BACK,
     BACKEND,
@@ -38,8 +39,11 @@ async def test_everybody_gets_their_own_answer(url: str, prepare: bool) -> None:
         assert await asyncio.gather(*(database.one(ECHO, n) for n in range(500))) == list(range(500))
 
 
-async def test_huge_statements_and_huge_answers_cross_on_one_connection(url: str, prepare: bool) -> None:
+async def test_huge_statements_and_huge_answers_cross_on_one_connection(
+    url: str, prepare: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Both directions are full at once: 40 MB each way through socket buffers of some hundred kB."""
+    monkeypatch.setattr(scheduler, "STALE_S", 60)  # nothing but the socket's own events moves it on
     async with opened(url, connections=2, prepare=prepare, statement_timeout_s=30, deadline_s=30) as database:
         texts = [chr(ord("a") + n) * (4 * MEGABYTE + n) for n in range(10)]
         async with asyncio.timeout(30):
