@@ -22,6 +22,7 @@ import msgspec
 import psycopg
 
 from service import __version__, embedded, logs, migrate, server
+from service.check import check
 from service.database import Database, Failure
 from service.database.conninfo import libpq_environment
 from service.migrate.cli import migrate as migrate_commands
@@ -56,6 +57,7 @@ def cli() -> None:
 
 
 cli.add_command(migrate_commands)
+cli.add_command(check)
 
 
 @cli.command()
