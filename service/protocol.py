@@ -41,6 +41,7 @@ class Exchange:
     """One request and its answer: what ASGI calls `receive` and `send`."""
 
     __slots__ = (
+        "_asked",
         "_chunked",
         "_chunks",
         "_expects_continue",
@@ -69,6 +70,7 @@ class Exchange:
         self.ended = False
         self._chunks: list[bytes] = []
         self._held = 0
+        self._asked = False  # the application wants the body
         self._whole = False  # the last piece of the body was given to the application
         self._waiter: asyncio.Future[None] | None = None
         self._expects_continue = expects_continue
@@ -106,6 +108,11 @@ class Exchange:
                 self._expects_continue = False
                 protocol.transport.write(CONTINUE)
             protocol.resume_reading()
+            if not self._asked:
+                # Nothing yet, at once: whoever reads bodies bounds the wait for the rest, and a body that came with its
+                # head, as most do, needs no timer.
+                self._asked = True
+                return {"type": "http.request", "body": b"", "more_body": True}
             await self._wait()
         if protocol.lost:
             return DISCONNECT
@@ -181,7 +188,7 @@ class Exchange:
             parts += (name, b": ", value, b"\r\n")
             if name == b"connection" and value == b"close":
                 self.keep_alive = False
-        if not self.received or self._protocol.stopping:
+        if not self.received or (self._protocol.stopping and not self._protocol.more):
             self.keep_alive = False
         if not self.keep_alive and (b"connection", b"close") not in headers:
             parts.append(b"connection: close\r\n")
@@ -225,7 +232,7 @@ class HttpProtocol(asyncio.Protocol):
         # Loop times at which `expire` ends the connection; 0: none.
         self._deadline = 0.0  # for what the client has to send
         self._write_deadline = 0.0  # for what it has to take
-        self._head_bytes = 0
+        self._head_bytes = 0  # of a head, or of trailers or a chunk's extensions, as far as they have come
         self._too_large = False
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
@@ -256,8 +263,9 @@ class HttpProtocol(asyncio.Protocol):
         """A client may close its side once its request is sent, and still wants the answer."""
         if self._exchange is None or not self._exchange.received:
             return False
-        self._exchange.keep_alive = False
-        self._next.clear()
+        if self._next and not self._next[-1].received:
+            self._next.pop()
+        (self._next[-1] if self._next else self._exchange).keep_alive = False
         return True
 
     def pause_writing(self) -> None:
@@ -270,6 +278,13 @@ class HttpProtocol(asyncio.Protocol):
                 self.writable.set_result(None)
             self.writable = None
             self._write_deadline = 0.0
+            if self._exchange is None and (self._next or self._reading is None):
+                self._go_on()
+
+    @property
+    def more(self) -> bool:
+        """Whether requests wait behind the one that is being answered."""
+        return bool(self._next)
 
     def pause_reading(self) -> None:
         if not self._paused and not self.lost:
@@ -297,7 +312,9 @@ class HttpProtocol(asyncio.Protocol):
         if 0 < self._write_deadline < now:
             self.transport.abort()
         elif 0 < self._deadline < now:
-            if self._exchange is None and self._head_bytes:
+            if self.transport.is_closing():
+                self.transport.abort()  # nobody takes what is left to be sent
+            elif self._head_bytes and self._exchange is None and self._reading is None:
                 self._refuse(http.HTTPStatus.REQUEST_TIMEOUT, "Request did not arrive in time")
             else:
                 self.transport.close()
@@ -305,10 +322,9 @@ class HttpProtocol(asyncio.Protocol):
     # The request ------------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        if self._reading is None:  # in a head, or between requests
-            if not self._head_bytes and self._exchange is None:
-                self._deadline = self.loop.time() + HEAD_S
-            self._head_bytes += len(data)
+        if not self._head_bytes and self._exchange is None and self._reading is None:
+            self._deadline = self.loop.time() + HEAD_S
+        self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -323,7 +339,7 @@ class HttpProtocol(asyncio.Protocol):
             if not self._too_large:
                 self._refuse(http.HTTPStatus.BAD_REQUEST, "Malformed HTTP request")
         else:
-            self._too_large = self._reading is None and self._head_bytes > HEAD_BYTES
+            self._too_large = self._head_bytes > HEAD_BYTES
         if self._too_large:
             self._refuse(http.HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "Request headers are too large")
 
@@ -387,10 +403,12 @@ class HttpProtocol(asyncio.Protocol):
             self.pause_reading()
 
     def on_body(self, body: bytes) -> None:
+        self._head_bytes = 0
         if self._reading is not None:
             self._reading.feed(body)
 
     def on_message_complete(self) -> None:
+        self._head_bytes = 0
         exchange, self._reading = self._reading, None
         if exchange is None:
             return
@@ -429,7 +447,17 @@ class HttpProtocol(asyncio.Protocol):
             self._deadline = self.loop.time() + DRAIN_S
             self.resume_reading()
         elif not exchange.keep_alive:
+            self._deadline = self.loop.time() + WRITE_S
             self.transport.close()
+        else:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """To the next request, unless the client does not take the answers that it has."""
+        if self.lost or self.transport.is_closing():
+            return
+        if self.writable is not None:
+            self.pause_reading()
         elif self._next:
             self._answer(self._next.popleft())
         else:
@@ -441,6 +469,9 @@ class HttpProtocol(asyncio.Protocol):
         if self.lost:
             return
         reading = self._reading
+        if reading is not None and reading.ended:
+            self.transport.close()  # the answer is out already
+            return
         if reading is not None and reading is self._exchange and not reading.started and reading.task is not None:
             reading.task.cancel()  # it is its body that makes no sense: this is the answer
             self._exchange = None

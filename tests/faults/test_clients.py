@@ -1,0 +1,219 @@
+"""Clients that are slow, endless, many, or gone: others are served, and memory does not grow."""
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from typing import BinaryIO
+from urllib.parse import urlsplit
+
+import psutil
+import psycopg
+import pytest
+
+from tests.faults.clients import asking
+from tests.faults.conftest import Serve
+from tests.raw import Reply, connect, read_reply, request
+from tests.running import RunningService
+
+pytestmark = pytest.mark.faults
+
+GROWTH_MB = 40
+
+
+def memory_mb(service: RunningService) -> float:
+    return psutil.Process(service.process.pid).memory_info().rss / 2**20
+
+
+def _next(stream: BinaryIO) -> Reply:
+    """The next of several answers on a connection."""
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        line = stream.readline()
+        assert line, "the connection ended"
+        head += line
+    first, *lines = head.decode("latin-1").strip().split("\r\n")
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+    return Reply(int(first.split(" ")[1]), headers, stream.read(int(headers["content-length"])))
+
+
+@asynccontextmanager
+async def served_on(service: RunningService, within_s: float = 1.0) -> AsyncGenerator[None]:
+    """All the while, another client is served."""
+    over = asyncio.Event()
+
+    async def others() -> None:
+        async with asking(service.url) as client:
+            while not over.is_set():
+                answer = await client.ask("POST", "/api/other/tasks", {"title": "x"}, within_s=within_s)
+                assert answer.status == 201, answer
+                await asyncio.sleep(0.05)
+
+    task = asyncio.create_task(others())
+    try:
+        yield
+    finally:
+        over.set()
+        await task
+
+
+async def test_senders_that_never_end_give_their_places_back(url: str, serve: Serve) -> None:
+    """Heads and bodies byte by byte, and bodies that do not come at all: as many as there are places."""
+    service = serve(url, MAX_IN_FLIGHT="20")
+    create = request("POST", "/api/u/tasks", b'{"title": "x"}')
+    begun = [
+        create[:10],  # in the request line
+        create[:40],  # in a header
+        create[:-14],  # no body
+        create[:-5],  # in the body
+        request("POST", "/api/u/tasks", headers={"Transfer-Encoding": "chunked"}) + b"5\r\nab",  # in a chunk
+    ]
+    sockets = [connect(service.url, 30) for _ in range(30)]
+    try:
+        for index, one in enumerate(sockets):
+            one.sendall(begun[index % len(begun)])
+        begin = time.monotonic()
+        replies = await asyncio.gather(*(asyncio.to_thread(read_reply, one) for one in sockets))
+        assert time.monotonic() - begin < 15
+        assert {reply.status for reply in replies} == {408}
+        assert all(reply.headers["connection"] == "close" and set(reply.json()) == {"error"} for reply in replies)
+        async with asking(service.url) as client:
+            assert (await client.ask("GET", "/api/u/tasks")).status == 200
+    finally:
+        for one in sockets:
+            one.close()
+
+
+ENDLESS = {
+    "body": request("POST", "/api/u/tasks", headers={"Transfer-Encoding": "chunked"}),
+    "trailer": request("POST", "/api/u/tasks", headers={"Transfer-Encoding": "chunked"}) + b"0\r\nX-Trailer: ",
+    "header": b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Header: ",
+    "path": b"GET /",
+    "headers": b"GET /livez HTTP/1.1\r\nHost: x\r\n",
+    "body of a GET": request("GET", "/livez", headers={"Transfer-Encoding": "chunked"}),
+    "body to nowhere": request("PUT", "/nowhere", headers={"Transfer-Encoding": "chunked"}),
+    "chunk extension": request("POST", "/api/u/tasks", headers={"Transfer-Encoding": "chunked"}) + b"5;x=",
+}
+PIECE = b"a" * 65536
+CHUNK = b"10000\r\n" + PIECE + b"\r\n"
+PIECES = {"headers": b"a: b\r\n" * 10_000, "body": CHUNK, "body of a GET": CHUNK, "body to nowhere": CHUNK}
+
+
+@pytest.mark.parametrize("what", ENDLESS)
+async def test_what_never_ends_is_ended(url: str, serve: Serve, what: str) -> None:
+    """A sender that goes on as fast as it can, and reads nothing."""
+    service = serve(url)
+    async with served_on(service):
+        await asyncio.sleep(0.2)
+        before, most = memory_mb(service), 0.0
+        sent, begin = 0, time.monotonic()
+        with connect(service.url, 30) as endless:
+            endless.setblocking(False)
+            loop = asyncio.get_running_loop()
+            with suppress(ConnectionError):
+                await loop.sock_sendall(endless, ENDLESS[what])
+                while time.monotonic() - begin < 15:
+                    await asyncio.wait_for(loop.sock_sendall(endless, PIECES.get(what, PIECE)), 15)
+                    sent += len(PIECE)
+                    most = max(most, memory_mb(service))
+        assert time.monotonic() - begin < 14, f"{sent} bytes were taken"
+        assert most - before < GROWTH_MB
+
+
+@pytest.mark.parametrize("query", ["", "?limit=1000"], ids=["streamed", "whole"])
+async def test_readers_that_never_read_hold_bounded_memory(url: str, serve: Serve, query: str) -> None:
+    """Pipelined requests for long answers, none of which is ever read."""
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute("INSERT INTO users (id) VALUES ('u')")
+        admin.execute(
+            "INSERT INTO tasks (user_id, title, description)"
+            " SELECT 'u', 'x', repeat('y', 500) FROM generate_series(1, 1000)"
+        )
+    service = serve(url)
+    many = 10
+    sockets = []
+    async with served_on(service, within_s=3):
+        await asyncio.sleep(0.2)
+        before = memory_mb(service)
+        for _ in range(many):
+            one = socket.socket()
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            parts = urlsplit(service.url)
+            one.connect((parts.hostname, parts.port))
+            one.setblocking(False)
+            sockets.append(one)
+        sent = request("GET", f"/api/u/tasks{query}") * 100
+        most = 0.0
+        for _ in range(30):
+            for one in sockets:
+                with suppress(BlockingIOError, ConnectionError):
+                    one.send(sent)
+            await asyncio.sleep(0.1)
+            most = max(most, memory_mb(service))
+        assert most - before < GROWTH_MB
+    for one in sockets:
+        one.close()
+
+
+async def test_5000_idle_connections(url: str, serve: Serve) -> None:
+    service = serve(url)
+    parts = urlsplit(service.url)
+    writers = []
+    async with served_on(service):
+        await asyncio.sleep(0.2)
+        before = memory_mb(service)
+
+        async def idle() -> None:
+            reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+            writers.append(writer)
+            writer.write(request("GET", "/livez"))
+            await reader.readuntil(b"}")
+
+        for _ in range(50):
+            await asyncio.gather(*(idle() for _ in range(100)))
+        assert len(psutil.Process(service.process.pid).net_connections()) > 5000
+        assert (memory_mb(service) - before) * 1024 / 5000 < 16  # KiB each; 4 were seen
+        async with asking(service.url) as client:
+            begin = time.monotonic()
+            assert (await client.ask("GET", "/api/u/tasks")).status == 200
+            assert time.monotonic() - begin < 0.5
+    for writer in writers:
+        writer.transport.abort()
+
+
+async def test_a_client_that_has_closed_its_side_gets_every_answer(url: str, serve: Serve) -> None:
+    service = serve(url)
+
+    def half_closed(sent: bytes) -> list[int]:
+        with connect(service.url) as one:
+            one.sendall(sent)
+            one.shutdown(socket.SHUT_WR)
+            data = b""
+            while piece := one.recv(65536):
+                data += piece
+        return [int(part[:3]) for part in data.split(b"HTTP/1.1 ")[1:]]
+
+    create, read = request("POST", "/api/u/tasks", b'{"title": "x"}'), request("GET", "/api/u/tasks")
+    assert await asyncio.to_thread(half_closed, create) == [201]
+    assert await asyncio.to_thread(half_closed, create + read + create) == [201, 200, 201]
+    assert await asyncio.to_thread(half_closed, create + read + create[:-1]) == [201, 200]
+    assert await asyncio.to_thread(half_closed, b"") == []
+
+
+async def test_pipelined_requests_are_answered_in_order(url: str, serve: Serve) -> None:
+    service = serve(url)
+    sent = b"".join(
+        request("POST", "/api/u/tasks", b'{"title": "%d"}' % n) + request("GET", "/livez") + request("GET", "/nowhere")
+        for n in range(100)
+    )
+
+    def exchange() -> list[Reply]:
+        with connect(service.url) as one:
+            one.sendall(sent)
+            stream = one.makefile("rb")
+            return [_next(stream) for _ in range(300)]
+
+    replies = await asyncio.to_thread(exchange)
+    assert [reply.status for reply in replies] == [201, 200, 404] * 100
+    assert [reply.json()["title"] for reply in replies[::3]] == [str(n) for n in range(100)]
