@@ -193,12 +193,17 @@ class Embedded:
         while _status(self._pgdata) != (postmaster.pid, "ready"):
             if postmaster.poll() is not None:
                 self._postmaster = None
-                raise EmbeddedError(
-                    f"The embedded PostgreSQL did not start: {_reason(self._log.read_text('utf-8', 'replace'))}"
-                )
+                raise EmbeddedError(f"The embedded PostgreSQL did not start: {self._last_words()}")
             if time.monotonic() > deadline:
                 raise EmbeddedError(f"The embedded PostgreSQL was not up after {START_TIMEOUT_S} s: see {self._log}")
             time.sleep(POLL_S)
+
+    def _last_words(self) -> str:
+        said = self._log.read_text("utf-8", "replace")
+        # A full disk has no room for the log, either.
+        if not said and not shutil.disk_usage(self._folder).free:
+            return f"no space is left for {self._folder}"
+        return _reason(said)
 
     def _choose_socket_dir(self) -> Path:
         # A comma separates hosts in a conninfo.
