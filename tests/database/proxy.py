@@ -18,6 +18,7 @@ class Proxy:
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.flows = _open()  # cleared: nothing passes, and nobody is told
+        self.takes = _open()  # cleared: nothing more is taken from clients
         self.refuses = False  # new connections are closed at once
         self.accepted = 0
         self.left: int | None = None  # bytes still to be passed to clients before every connection is cut
@@ -77,6 +78,7 @@ class Proxy:
         with suppress(ConnectionError):
             while data := await reader.read(65536):
                 await flows.wait()
+                await self.takes.wait()
                 writer.write(data)
                 await writer.drain()
 

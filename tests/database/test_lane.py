@@ -203,6 +203,40 @@ async def test_what_was_answered_before_the_end_counts(url: str, admin: psycopg.
         assert caught.value.sqlstate == "57P01"
 
 
+async def test_answers_that_come_with_a_reset_count(
+    url: str, admin: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unsent bytes, an unread answer and the end of the connection, all found in one turn of the loop."""
+    monkeypatch.setattr(scheduler, "STALE_S", 60)  # nobody helps the second past the first
+    huge = statement("INSERT INTO ledger SELECT length(%(text)s::text) RETURNING n", text=str, name="huge")
+    async with Proxy(url) as proxy, opened(proxy.url, connections=2) as database:
+        await ready(database)
+
+        def cut_after_sync(message: bytes) -> bytes:
+            if message[:1] == b"Z":
+                proxy.left = len(message)
+            return message
+
+        with admin.transaction():
+            admin.execute("SELECT FROM counters WHERE id = 1 FOR UPDATE")
+            first = asyncio.ensure_future(database.one(COUNT_UP, 1))
+            await asyncio.sleep(0.02)
+            proxy.takes.clear()
+            second = asyncio.ensure_future(database.one(huge, "x" * 20 * MEGABYTE))
+            (lane,) = database._writes.lanes
+            await until(lambda: lane._writing)
+            proxy.edit = cut_after_sync
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(lane._socket)  # it looks away until all of it has come
+            loop.remove_writer(lane._socket)
+        await until(lambda: not proxy._writers)
+        lane.read()
+        assert await first == 1
+        with pytest.raises(Unavailable):
+            await second
+        assert database.stats.lost >= 1
+
+
 # Desynchronisation ------------------------------------------------------------------------------------------------
 
 READY = b"Z\0\0\0\x05I"

@@ -11,6 +11,11 @@ from service.database import database as scheduler
 from tests.database.ground import COUNT_UP, ECHO, SLOW, SLOW_WRITE, WRITE, opened, ready, statement, until
 from tests.database.proxy import Proxy
 
+RUNNING = (
+    "SELECT {} FROM pg_stat_activity WHERE query LIKE '%pg_sleep(%' AND state = 'active' AND pid <> pg_backend_pid()"
+    " AND datname = current_database()"
+)
+
 
 async def test_a_statement_over_its_limit_is_cancelled_and_those_behind_it_are_not(url: str) -> None:
     async with opened(url, connections=2, statement_timeout_s=0.2) as database:
@@ -39,7 +44,7 @@ async def test_a_cancel_that_comes_late_hits_nobody(database: Database, admin: p
     """The statement it hits, meant for the one before, is sent again."""
     await ready(database)
     call = asyncio.ensure_future(database.one(SLOW_WRITE, 1, 100))
-    await asyncio.sleep(0)
+    await until(lambda: admin.execute(RUNNING.format("pid")).fetchall())
     (lane,) = (lane for lane in database._writes.lanes if lane.calls)
     database._cancel(lane)
     assert await call == 1
@@ -50,11 +55,7 @@ async def test_a_cancel_that_comes_late_hits_nobody(database: Database, admin: p
 async def test_what_an_administrator_cancels_stays_cancelled(database: Database, admin: psycopg.Connection) -> None:
     await ready(database)
     call = asyncio.ensure_future(database.one(SLOW, 1, 5000))
-    running = (
-        "SELECT pg_cancel_backend(pid) FROM pg_stat_activity"
-        " WHERE query LIKE '%pg_sleep(%' AND state = 'active' AND pid <> pg_backend_pid()"
-    )
-    await until(lambda: admin.execute(running).fetchall())
+    await until(lambda: admin.execute(RUNNING.format("pg_cancel_backend(pid)")).fetchall())
     with pytest.raises(TimedOut):
         await call
     assert database.stats.repeated == 0
