@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import click
 import httpx
 import msgspec
+import psutil
 import psycopg
 from hdrh.histogram import HdrHistogram
 from rich.console import Console
@@ -29,6 +30,7 @@ ROWS = (10_000, 1_000_000)
 MANY_ROWS = 10_000_000
 SHARES = (0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 1.2)  # of the closed loop's peak
 TURNS = 2  # of each rate, put together
+BUSY_PERCENT = 10
 
 
 class Options(msgspec.Struct):
@@ -47,8 +49,8 @@ class Options(msgspec.Struct):
 OPTIONS = [
     click.option("--users", type=click.IntRange(1), default=1000, show_default=True, help="Users in the data."),
     click.option("--tasks", type=click.IntRange(1), default=100_000, show_default=True, help="Tasks in the data."),
-    click.option("--seconds", type=click.FloatRange(1), default=3.0, show_default=True, help="Of each measurement."),
-    click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="Of each, interleaved."),
+    click.option("--seconds", type=click.FloatRange(1), default=2.0, show_default=True, help="Of each measurement."),
+    click.option("--repeats", type=click.IntRange(1), default=4, show_default=True, help="Of each, interleaved."),
     click.option("--connections", type=click.IntRange(1), default=32, show_default=True, help="Of the closed loop."),
     click.option(
         *("--db-connections",),
@@ -96,6 +98,13 @@ class Bench:
     def __enter__(self) -> "Bench":
         self.progress = self._stack.enter_context(Progress(console=self.console, transient=True))
         self.folder = Path(self._stack.enter_context(TemporaryDirectory()))
+        busy = psutil.cpu_percent(1)
+        self.run.machine["busy before"] = f"{busy:.0f} %"
+        if busy > BUSY_PERCENT:
+            self.say(
+                f"The machine is {busy:.0f} % busy with other things: CPU a request will tell something, requests a "
+                "second will not, since more processes get a greater share"
+            )
         return self
 
     def __exit__(self, *details: object) -> None:
@@ -158,9 +167,9 @@ class Bench:
 
 def closed_loop(bench: Bench, up: list[Target], operations: tuple[str, ...], aim: Aim, postgres: int | None) -> None:
     options = bench.options
+    for target in up:  # warm: connections, prepared statements, caches
+        closed.measure(target, "mixed", aim, None, connections=options.connections, seconds=1)
     for operation in operations:
-        for target in up:  # warm: prepared statements, caches, connections
-            closed.measure(target, operation, aim, None, connections=options.connections, seconds=1)
         for turn in range(options.repeats):
             for target in up:
                 sample = closed.measure(
@@ -293,8 +302,7 @@ def measure_everything(bench: Bench) -> None:
     with targets.running(bench.plans(SERVICE, GO, LITESTAR, FASTAPI), cluster.url) as up:
         closed_loop(bench, up, OPERATIONS, bench.aim, cluster.pid)
         measure_curve(bench, [target for target in up if target.name in (SERVICE, GO)], bench.aim, "mixed")
-    # What is told by CPU rather than by time needs less of it.
-    options.seconds, options.repeats = min(options.seconds, 2), min(options.repeats, 2)
+    options.repeats = min(options.repeats, 2)  # what is told by CPU rather than by time needs less of it
     measure_ceiling(bench, cluster)
     measure_stages(bench, cluster)
     measure_scale(bench, cluster, ROWS, ("uvicorn", "granian"))
