@@ -14,7 +14,7 @@ import pytest
 
 from service import embedded, migrate
 from tests.migrations.partitioned import partition
-from tests.running import RunningService
+from tests.running import RunningService, plain_client
 
 SERVER = os.environ.get("TASKS_TEST_SERVER", "uvicorn")  # granian: the API tests run on that
 PARTITIONED = "TASKS_TEST_PARTITIONED" in os.environ  # the API tests run with tasks partitioned by hash
@@ -105,11 +105,12 @@ def named(url: str, database: str) -> str:
 def wait_ready(url: str, timeout_s: float = 20) -> None:
     """Returns when /readyz answers 200."""
     end = time.monotonic() + timeout_s
-    while True:
-        try:
-            if httpx.get(url + "/readyz").status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        assert time.monotonic() < end, "the service did not become ready"
-        time.sleep(0.02)
+    with plain_client(url) as client:
+        while True:
+            try:
+                if client.get("/readyz").status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            assert time.monotonic() < end, "the service did not become ready"
+            time.sleep(0.02)

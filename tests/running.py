@@ -8,20 +8,33 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
+
+import httpx
 
 ROOT = Path(__file__).parent.parent
 START_S = 30
 
 
-class RunningService:
-    """`tasks-service serve` with these settings (names as in the environment). `url` is its base URL."""
+def plain_client(url: str) -> httpx.Client:
+    """A client without certificates, which take 30 ms to load and are of no use here."""
+    return httpx.Client(base_url=url, timeout=30, verify=False)
 
-    def __init__(self, cwd: Path, **settings: str) -> None:
+
+class RunningService:
+    """`tasks-service serve` with these settings (names as in the environment). `url` is its base URL; `command` says
+    where the service is to be found, if not in this checkout.
+    """
+
+    def __init__(
+        self, cwd: Path, *, command: Sequence[str] = (sys.executable, "-m", "service"), **settings: str
+    ) -> None:
         clean = {name: text for name, text in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
         self._environment: Mapping[str, str] = clean | {"PORT": "0", "PYTHONPATH": str(ROOT)} | settings
+        self._command = command
         self._cwd = cwd
         self.lines: list[str] = []  # what it wrote, standard output and error together
         self._greeted = threading.Event()
@@ -30,7 +43,7 @@ class RunningService:
     def start(self) -> Self:
         """Returns when the port is known. Raises RuntimeError with what it wrote where it ends before."""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "service", "serve"],
+            [*self._command, "serve"],
             env=self._environment,
             cwd=self._cwd,
             stdin=subprocess.DEVNULL,
@@ -55,6 +68,11 @@ class RunningService:
                 self._greeted.set()
         self._greeted.set()
 
+    @cached_property
+    def http(self) -> httpx.Client:
+        """A client of the service, closed when it stops."""
+        return plain_client(self.url)
+
     def logged(self, within_s: float = 5, **fields: Any) -> dict[str, Any]:
         """The first JSON line of the log with these fields; waited for, since the answer goes out before."""
         end = time.monotonic() + within_s
@@ -67,6 +85,8 @@ class RunningService:
 
     def stop(self, number: int = signal.SIGTERM, timeout_s: float = 30) -> int:
         """Sends a signal and returns the exit status; kills the whole session where it does not end in time."""
+        if "http" in vars(self):
+            self.http.close()
         if self.process.poll() is None:
             self.process.send_signal(number)
         try:

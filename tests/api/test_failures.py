@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import httpx
 import psycopg
 import pytest
 
@@ -104,8 +103,8 @@ def test_the_table_is_whole() -> None:
 def test_each_sqlstate_has_its_answer(failing: RunningService, url: str, row: Row) -> None:
     before = tries(url)
     identifier = f"request-{row.raised}"
-    answer = httpx.post(
-        failing.url + "/api/u/tasks",
+    answer = failing.http.post(
+        "/api/u/tasks",
         json={"title": row.raised, "description": "tasks_secret_check"},
         headers={"X-Request-ID": identifier},
     )
@@ -121,7 +120,7 @@ def test_each_sqlstate_has_its_answer(failing: RunningService, url: str, row: Ro
 
 @pytest.mark.parametrize(("name", "said"), CONSTRAINTS.items())
 def test_each_constraint_has_its_sentence(failing: RunningService, name: str, said: tuple[str, str]) -> None:
-    answer = httpx.post(failing.url + "/api/u/tasks", json={"title": "23514", "description": name})
+    answer = failing.http.post("/api/u/tasks", json={"title": "23514", "description": name})
     assert (answer.status_code, answer.json()) == (400, {"error": said[1], "field": said[0]})
 
 
@@ -132,16 +131,16 @@ def test_each_constraint_is_one_of_the_schema(url: str) -> None:
 
 
 def test_no_title_or_description_is_logged(failing: RunningService) -> None:
-    httpx.post(failing.url + "/api/u/tasks", json={"title": "ZZ998", "description": "dear diary"})
+    failing.http.post("/api/u/tasks", json={"title": "ZZ998", "description": "dear diary"})
     failing.logged(sqlstate="ZZ998")
     assert not any("dear diary" in line for line in failing.lines)
 
 
 def test_what_failed_touches_nobody_else(failing: RunningService) -> None:
     for row in ROWS:
-        assert httpx.post(failing.url + "/api/u/tasks", json={"title": row.raised}).status_code >= 500
-        assert httpx.get(failing.url + "/api/u/tasks").json() == []
-    assert httpx.get(failing.url + "/readyz").status_code == 200
+        assert failing.http.post("/api/u/tasks", json={"title": row.raised}).status_code >= 500
+        assert failing.http.get("/api/u/tasks").json() == []
+    assert failing.http.get("/readyz").status_code == 200
 
 
 def test_a_statement_over_its_limit_is_a_504(clone: Callable[[], str], tmp_path: Path) -> None:
@@ -149,10 +148,10 @@ def test_a_statement_over_its_limit_is_a_504(clone: Callable[[], str], tmp_path:
     settings = {"DATABASE_URL": url, "AUTH_MODE": "none", "STATEMENT_TIMEOUT_MS": "200"}
     with RunningService(tmp_path, **settings) as running:
         wait_ready(running.url)
-        path = running.url + httpx.post(running.url + "/api/u/tasks", json={"title": "x"}).headers["location"]
+        path = running.http.post("/api/u/tasks", json={"title": "x"}).headers["location"]
         with psycopg.connect(url) as other:
             other.execute("SELECT FROM tasks FOR UPDATE")
-            answer = httpx.put(path, json={"title": "y"})
+            answer = running.http.put(path, json={"title": "y"})
             assert (answer.status_code, answer.json()) == (TOO_SLOW[0], {"error": TOO_SLOW[1]})
-            assert httpx.get(path).json()["title"] == "x"
-        assert httpx.put(path, json={"title": "y"}).json()["version"] == 2
+            assert running.http.get(path).json()["title"] == "x"
+        assert running.http.put(path, json={"title": "y"}).json()["version"] == 2

@@ -16,7 +16,7 @@ from tests.running import RunningService
 async def at_once(service: RunningService, method: str, path: str, count: int, **what: Any) -> list[httpx.Response]:
     """The answers to `count` requests, each on a connection of its own, all connected before the first is sent."""
     limits = httpx.Limits(max_connections=count, max_keepalive_connections=count)
-    async with httpx.AsyncClient(base_url=service.url, timeout=30, limits=limits) as client:
+    async with httpx.AsyncClient(base_url=service.url, timeout=30, limits=limits, verify=False) as client:
         await asyncio.gather(*(client.get("/livez") for _ in range(count)))
         return await asyncio.gather(*(client.request(method, path, **what) for _ in range(count)))
 
@@ -112,7 +112,7 @@ async def test_a_write_that_waited_says_what_it_did(
 ) -> None:
     """What the statement saw when it began may be over when it has its lock."""
     path = client.post(tasks, json={"title": "x"}).headers["location"]
-    async with httpx.AsyncClient(base_url=service.url, timeout=30) as slow:
+    async with httpx.AsyncClient(base_url=service.url, timeout=30, verify=False) as slow:
         with changed_but_not_committed(shared_database_url, path) as other:
             headers = {"If-Match": tag} if tag else {}
             waiting = asyncio.create_task(slow.request(method, path + suffix, json=body, headers=headers))
