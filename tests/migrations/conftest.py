@@ -3,14 +3,16 @@
 import subprocess
 from collections.abc import Callable
 from itertools import count
+from typing import LiteralString
 
 import psycopg
 import pytest
 
-from service import embedded
+from service import embedded, migrate
 from tests.conftest import named
 
 _numbers = count(1)
+_OURS: LiteralString = "relnamespace = 'public'::regnamespace"
 
 
 @pytest.fixture(scope="session")
@@ -26,10 +28,41 @@ def make_empty(cluster: embedded.Embedded) -> Callable[[], str]:
     return make
 
 
-@pytest.fixture
-def empty(make_empty: Callable[[], str]) -> str:
-    """The URL of an empty database."""
+@pytest.fixture(scope="session")
+def reused(make_empty: Callable[[], str]) -> str:
     return make_empty()
+
+
+@pytest.fixture
+def empty(reused: str) -> str:
+    """The URL of an empty database: one for all tests, since making one takes long, and emptied for each."""
+    wipe(reused)
+    return reused
+
+
+@pytest.fixture
+def migrated(empty: str) -> str:
+    """The same, migrated."""
+    migrate.apply(empty)
+    return empty
+
+
+@pytest.fixture(scope="session")
+def undisturbed(clone: Callable[[], str]) -> str:
+    """What `schema` should say of a database that is migrated all the way."""
+    return schema(clone())
+
+
+def wipe(url: str) -> None:
+    """Leaves nothing of what migrations and tests make in a database."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("SET client_min_messages = warning")
+        tables = connection.execute("SELECT relname FROM pg_class WHERE relkind = 'r' AND " + _OURS).fetchall()
+        if tables:
+            connection.execute(f"DROP TABLE {', '.join(name for (name,) in tables)} CASCADE".encode())
+        if connection.execute("SELECT FROM pg_roles WHERE rolname = 'tasks_service'").fetchone() is not None:
+            connection.execute("REVOKE ALL ON SCHEMA public FROM tasks_service")
+        connection.execute(f"ALTER DATABASE {connection.info.dbname} RESET ALL".encode())
 
 
 def schema(url: str) -> str:
@@ -51,7 +84,5 @@ def applied(url: str) -> list[str]:
 def relations(url: str) -> list[str]:
     """Every table, index and sequence in the database."""
     with psycopg.connect(url) as connection:
-        rows = connection.execute(
-            "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY relname"
-        ).fetchall()
+        rows = connection.execute("SELECT relname FROM pg_class WHERE " + _OURS + " ORDER BY relname").fetchall()
     return [row[0] for row in rows]

@@ -12,24 +12,24 @@ from service import check, migrate, queries
 from service.check import Finding
 from service.database import Statement
 from tests.conftest import named
-from tests.migrations.conftest import relations, schema
+from tests.migrations.conftest import relations, schema, wipe
 
 Run = Callable[..., Result]
 
 
 @pytest.fixture
-def run(database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    """Runs check on `database_url`, as its owner."""
+def run(migrated: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Runs check on `migrated`, as its owner."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("DATABASE_URL", migrated)
     monkeypatch.setenv("AUTH_MODE", "none")
     return lambda *arguments: CliRunner().invoke(check.check, arguments)
 
 
 @pytest.fixture
-def login(database_url: str) -> Iterator[str]:
+def login(migrated: str) -> Iterator[str]:
     """A login that has nothing yet."""
-    with psycopg.connect(database_url, autocommit=True) as connection:
+    with psycopg.connect(migrated, autocommit=True) as connection:
         connection.execute("CREATE ROLE checked LOGIN")
         yield "checked"
         connection.execute("DROP OWNED BY checked")
@@ -45,19 +45,19 @@ def faults(done: Result) -> list[str]:
 
 
 def test_a_member_of_the_services_role_is_clean(
-    run: Run, database_url: str, login: str, monkeypatch: pytest.MonkeyPatch
+    run: Run, migrated: str, login: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with psycopg.connect(database_url, autocommit=True) as connection:
+    with psycopg.connect(migrated, autocommit=True) as connection:
         connection.execute(f"GRANT tasks_service TO {login}")
-    monkeypatch.setenv("DATABASE_URL", as_role(database_url, login))
-    monkeypatch.setenv("MIGRATION_DATABASE_URL", database_url)
-    before = schema(database_url)
+    monkeypatch.setenv("DATABASE_URL", as_role(migrated, login))
+    monkeypatch.setenv("MIGRATION_DATABASE_URL", migrated)
+    before = schema(migrated)
     done = run()
     assert done.exit_code == 0
     assert [line.split(":")[0].split() for line in done.stdout.splitlines()] == [
         ["ok", what] for what in ("settings", "database", "migrations", "schema", "statements", "role", "migrations")
     ]
-    assert schema(database_url) == before
+    assert schema(migrated) == before
 
 
 def test_the_owner_is_told_that_less_would_do(run: Run) -> None:
@@ -67,14 +67,14 @@ def test_the_owner_is_told_that_less_would_do(run: Run) -> None:
 
 
 def test_what_a_role_lacks_or_has_too_much_is_named(
-    run: Run, database_url: str, login: str, monkeypatch: pytest.MonkeyPatch
+    run: Run, migrated: str, login: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with psycopg.connect(database_url, autocommit=True) as connection:
+    with psycopg.connect(migrated, autocommit=True) as connection:
         connection.execute(f"GRANT tasks_service TO {login}")
         connection.execute("REVOKE UPDATE (title), DELETE ON tasks FROM tasks_service")
         connection.execute(f"GRANT SELECT (email), TRUNCATE ON users TO {login}")
         connection.execute(f"GRANT CREATE ON SCHEMA public TO {login}")
-    monkeypatch.setenv("DATABASE_URL", as_role(database_url, login))
+    monkeypatch.setenv("DATABASE_URL", as_role(migrated, login))
     done = run()
     assert done.exit_code == 1
     assert faults(done) == ["role: checked lacks DELETE on tasks", "role: checked lacks UPDATE of tasks.title"]
@@ -86,9 +86,9 @@ def test_what_a_role_lacks_or_has_too_much_is_named(
 
 
 def test_a_role_with_nothing_is_told_in_a_line(
-    run: Run, database_url: str, login: str, monkeypatch: pytest.MonkeyPatch
+    run: Run, migrated: str, login: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("DATABASE_URL", as_role(database_url, login))
+    monkeypatch.setenv("DATABASE_URL", as_role(migrated, login))
     done = run()
     assert done.exit_code == 1
     assert faults(done) == [
@@ -97,35 +97,33 @@ def test_a_role_with_nothing_is_told_in_a_line(
     ]
 
 
-def test_a_database_that_nobody_migrated_is_left_as_it_is(
-    run: Run, empty: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DATABASE_URL", empty)
+def test_a_database_that_nobody_migrated_is_left_as_it_is(run: Run, empty: str) -> None:
+    wipe(empty)
     done = run()
     assert done.exit_code == 1
     assert faults(done) == [f"migration {name} is pending: run `tasks-service migrate apply`" for name in migrate.ids()]
     assert relations(empty) == []
 
 
-def test_a_schema_behind_or_ahead_or_changed_is_told(run: Run, database_url: str) -> None:
-    with psycopg.connect(database_url, autocommit=True) as connection:
+def test_a_schema_behind_or_ahead_or_changed_is_told(run: Run, migrated: str) -> None:
+    with psycopg.connect(migrated, autocommit=True) as connection:
         connection.execute("UPDATE _yoyo_migration SET checksum = 'other' WHERE migration_id = '0002.create-tasks'")
         connection.execute("INSERT INTO _yoyo_migration VALUES ('hash', '9999.newer', now())")
     done = run()
     assert faults(done) == ["migration 0002.create-tasks was applied from a file with other SQL than the one here"]
     assert "note   migration 9999.newer is applied but not known here: the schema is ahead of the code" in done.stdout
     last = migrate.ids()[-1]
-    with psycopg.connect(database_url, autocommit=True) as connection:
+    with psycopg.connect(migrated, autocommit=True) as connection:
         connection.execute("ALTER TABLE tasks ADD COLUMN newer text")
     assert "note   schema: not made by a migration: column tasks.newer text" in run().stdout
-    with psycopg.connect(database_url, autocommit=True) as connection:
+    with psycopg.connect(migrated, autocommit=True) as connection:
         connection.execute("DELETE FROM _yoyo_migration WHERE migration_id = '9999.newer'")
-    migrate.rollback(database_url)
+    migrate.rollback(migrated)
     assert f"migration {last} is pending: run `tasks-service migrate apply`" in faults(run())
 
 
-def test_drift_is_told(run: Run, database_url: str) -> None:
-    with psycopg.connect(database_url, autocommit=True) as connection:
+def test_drift_is_told(run: Run, migrated: str) -> None:
+    with psycopg.connect(migrated, autocommit=True) as connection:
         connection.execute("DROP INDEX tasks_open_idx")
     done = run()
     assert done.exit_code == 1
@@ -134,15 +132,13 @@ def test_drift_is_told(run: Run, database_url: str) -> None:
     ]
 
 
-def test_a_statement_that_no_longer_prepares_is_told(
-    run: Run, database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_statement_that_no_longer_prepares_is_told(run: Run, migrated: str, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = Statement("broken", "-- Asks for what is not there.\nSELECT nothing FROM tasks", {}, lambda row: row)
     monkeypatch.setattr(queries, "STATEMENTS", [*queries.STATEMENTS, broken])
     done = run()
     assert done.exit_code == 1
     assert faults(done) == ['statement broken does not prepare: column "nothing" does not exist']
-    with psycopg.connect(database_url) as connection:
+    with psycopg.connect(migrated) as connection:
         assert connection.execute("SELECT FROM pg_prepared_statements").fetchall() == []
 
 
@@ -154,10 +150,10 @@ def test_an_old_server_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> Non
     assert fault.startswith("database: PostgreSQL 18, older than 99, the oldest that is supported; a round trip takes ")
 
 
-def test_another_encoding_is_told(run: Run, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with psycopg.connect(database_url, autocommit=True) as connection:
+def test_another_encoding_is_told(run: Run, migrated: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with psycopg.connect(migrated, autocommit=True) as connection:
         connection.execute("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
-    monkeypatch.setenv("DATABASE_URL", named(database_url, "latin"))
+    monkeypatch.setenv("DATABASE_URL", named(migrated, "latin"))
     assert "the database's encoding is LATIN1, should be UTF8" in faults(run())
 
 

@@ -55,7 +55,7 @@ def test_looking_is_safe(pooled: str, empty: str) -> None:
     assert relations(empty) == []
 
 
-def test_what_fits_into_a_transaction_goes_on(pooled: str, empty: str, database_url: str) -> None:
+def test_what_fits_into_a_transaction_goes_on(pooled: str, empty: str, undisturbed: str) -> None:
     migrate.apply(empty, to="0003")
     done: list[list[str]] = []
     crowd = [threading.Thread(target=lambda: done.append(migrate.apply(pooled))) for _ in range(3)]
@@ -67,7 +67,7 @@ def test_what_fits_into_a_transaction_goes_on(pooled: str, empty: str, database_
     assert applied(empty) == IDS
     assert migrate.rollback(pooled) == IDS[-1:]
     assert migrate.apply(pooled) == IDS[-1:]
-    assert schema(empty) == schema(database_url)
+    assert schema(empty) == undisturbed
 
 
 def test_no_setting_stays_with_the_next_client(pooled: str, empty: str) -> None:
