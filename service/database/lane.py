@@ -271,17 +271,12 @@ class Lane:
 
     def _flush(self) -> None:
         # While the server's and our buffers are both full, progress needs reading too: the reader is always on, so
-        # waiting for writable here cannot stall both sides.
+        # waiting for writable here cannot stall both sides. A flush that finds the socket full also reads, and then no
+        # event tells of what it read: hence `read` for both.
         unsent = self._pgconn.flush()
         if unsent and not self._writing:
             self._writing = True
-            self._loop.add_writer(self._socket, self._on_writable)
+            self._loop.add_writer(self._socket, self.read)
         elif not unsent and self._writing:
             self._writing = False
             self._loop.remove_writer(self._socket)
-
-    def _on_writable(self) -> None:
-        try:
-            self._flush()
-        except psycopg.Error as error:
-            self.lose(str(error))
