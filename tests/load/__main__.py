@@ -246,7 +246,9 @@ def measure_stages(bench: Bench, cluster: Embedded) -> None:
     )
 
 
-def measure_scale(bench: Bench, cluster: Embedded, rows: tuple[int, ...], servers: tuple[str, ...]) -> None:
+def measure_scale(
+    bench: Bench, cluster: Embedded, rows: tuple[int, ...], servers: tuple[str, ...], *, together: bool = False
+) -> None:
     options = bench.options
     shared: Any = {
         "database_connections": options.db_connections,
@@ -255,7 +257,7 @@ def measure_scale(bench: Bench, cluster: Embedded, rows: tuple[int, ...], server
         "said": bench.said,
     }
     clients = options.connections
-    bench.run.scale += scale.rows(cluster, rows, bench.progress, connections=clients, **shared)
+    bench.run.scale += scale.rows(cluster, rows, bench.progress, connections=clients, together=together, **shared)
     bench.run.scale += scale.connections(cluster, bench.aim, **shared)
     bench.run.scale += scale.workers(cluster, bench.aim, servers, connections=clients, **shared)
 
@@ -365,11 +367,12 @@ def curve(options: Options, operation: str) -> None:
 @cli.command(name="scale")
 @with_options
 @click.option("--many-rows", is_flag=True, help=f"Measure {MANY_ROWS:,} rows too: loading them takes minutes.")
-def scale_(options: Options, many_rows: bool) -> None:
+@click.option("--together", is_flag=True, help="Load each user's tasks side by side, not spread over the table.")
+def scale_(options: Options, many_rows: bool, together: bool) -> None:
     """How the cost grows with rows, connections and workers."""
     with reported(), Bench(options) as bench:
         rows = (*ROWS, MANY_ROWS) if many_rows else ROWS
-        measure_scale(bench, bench.database(), rows, ("uvicorn", "granian"))
+        measure_scale(bench, bench.database(), rows, ("uvicorn", "granian"), together=together)
         bench.finish()
 
 

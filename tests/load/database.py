@@ -1,8 +1,8 @@
 """A throw-away PostgreSQL for measurements, set up as one would for real work, and the data in it.
 
-Task `i` belongs to user `(i - 1) % users + 1`, so who draws a number knows its owner without asking. It also spreads
-each user's tasks over the table, as they are where users add a task now and then: a page of 50 is 50 heap pages, the
-worst case.
+Task `i` belongs to user `(i - 1) % users + 1`, so who draws a number knows its owner without asking. Loaded in that
+order, each user's tasks are spread over the table, as they are where users add a task now and then: a page of 50 is 50
+heap pages, the worst case. Loaded `together`, each user's stand side by side, as after CLUSTER: the best.
 """
 
 import os
@@ -39,8 +39,11 @@ TASKS = """
     INSERT INTO tasks (user_id, id, title, description, completed, created_at, updated_at) OVERRIDING SYSTEM VALUE
     SELECT 'user-' || ((i - 1) %% %(users)s + 1), i, 'Task number ' || i || ': buy milk & “bread”',
         CASE WHEN i %% 3 > 0 THEN 'Before noon, because the shop closes early <today>.' END, i %% 4 > 0, made, made
-    FROM generate_series(%(first)s::bigint, %(last)s) AS i,
-        LATERAL (SELECT timestamptz '2026-01-01Z' + i * interval '1.234567 s' AS made)"""
+    FROM generate_series(%(first)s::bigint, %(last)s) AS place,
+        LATERAL (SELECT {number} AS i) AS task,
+        LATERAL (SELECT timestamptz '2026-01-01Z' + i * interval '1.234567 s' AS made) AS moment"""
+SPREAD = "place"
+TOGETHER = "(place - 1) %% (%(tasks)s / %(users)s) * %(users)s + (place - 1) / (%(tasks)s / %(users)s) + 1"
 
 
 def surroundings(**environment: str) -> dict[str, Any]:
@@ -68,8 +71,10 @@ def migrate(url: str) -> None:
         raise RuntimeError(f"the migrations failed: {done.stderr or done.stdout}")
 
 
-def load(url: str, users: int, tasks: int, progress: Progress) -> None:
-    """Replaces what is in the tables by `tasks` tasks of `users` users."""
+def load(url: str, users: int, tasks: int, progress: Progress, *, together: bool = False) -> None:
+    """Replaces what is in the tables by `tasks` tasks of `users` users; `together` asks for as many of each user."""
+    assert not (together and tasks % users)
+    statement = TASKS.format(number=TOGETHER if together else SPREAD)
     step = progress.add_task(f"{tasks:,} tasks of {users:,} users", total=tasks)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("TRUNCATE users RESTART IDENTITY CASCADE")
@@ -78,7 +83,7 @@ def load(url: str, users: int, tasks: int, progress: Progress) -> None:
         connection.execute(USERS, (users,))
         for first in range(1, tasks + 1, CHUNK):
             last = min(first + CHUNK - 1, tasks)
-            connection.execute(TASKS, {"users": users, "first": first, "last": last})
+            connection.execute(statement, {"users": users, "tasks": tasks, "first": first, "last": last})
             progress.update(step, completed=last)
         connection.execute("SELECT setval(pg_get_serial_sequence('tasks', 'id'), %s)", (tasks,))
         connection.execute("VACUUM (ANALYZE) users, tasks")

@@ -50,6 +50,7 @@ def rows(
     seconds: float,
     repeats: int,
     said: Callable[[closed.Sample], None],
+    together: bool = False,
 ) -> list[Point]:
     """get and a page of 50 in tables of these sizes, each in a database of its own, interleaved."""
     with ExitStack() as stack:
@@ -57,8 +58,9 @@ def rows(
         for size in sizes:
             url = _new_database(cluster.url, f"rows_{size}")
             database.migrate(url)
-            database.load(url, size // TASKS_A_USER, size, progress)
-            [up[size]] = stack.enter_context(targets.running([targets.service(database_connections)], url))
+            database.load(url, size // TASKS_A_USER, size, progress, together=together)
+            plan = targets.service(database_connections)._replace(name=f"{size:,} rows")
+            [up[size]] = stack.enter_context(targets.running([plan], url))
         found: dict[tuple[str, int], list[closed.Sample]] = {}
         for turn in range(repeats + 1):
             for operation in ("get", "list"):
@@ -70,7 +72,8 @@ def rows(
                     if turn:  # the first only brings the table into memory
                         said(sample)
                         found.setdefault((operation, size), []).append(sample)
-    return [point("rows", size, samples) for (_, size), samples in found.items()]
+    axis = "rows, a user's together" if together else "rows"
+    return [point(axis, size, samples) for (_, size), samples in found.items()]
 
 
 def connections(

@@ -1,6 +1,7 @@
 """What is measured: peers that answer as the service does, floors that leave out what they say, statements that run."""
 
 import http.client
+import itertools
 import json
 import shutil
 import subprocess
@@ -42,6 +43,28 @@ def loaded(cluster: Embedded, template: str) -> str:
 def service(loaded: str) -> Iterator[str]:
     with targets.running([targets.service(4)], loaded) as [target]:
         yield target.url
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_the_data_is_where_a_number_says(together: bool, cluster: Embedded, template: str) -> None:
+    name = f"placed_{together}".lower()
+    with psycopg.connect(cluster.url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    url = cluster.url.replace("/tasks?", f"/{name}?")
+    with Progress(disable=True) as progress:
+        database.load(url, USERS, TASKS, progress, together=together)
+    with psycopg.connect(url) as connection:
+        owners = dict(connection.execute("SELECT id, user_id FROM tasks").fetchall())
+        assert owners == {number: f"user-{(number - 1) % USERS + 1}" for number in range(1, TASKS + 1)}
+        # How many times the owner changes on the way through the heap.
+        [in_order] = zip(*connection.execute("SELECT user_id FROM tasks ORDER BY ctid").fetchall(), strict=True)
+        changes = sum(one != other for one, other in itertools.pairwise(in_order))
+        # Pages that were added at once are not filled in order, so there are a few more.
+        assert USERS - 1 <= changes < 3 * USERS if together else changes > 0.9 * TASKS
+        created = connection.execute(
+            "INSERT INTO tasks (user_id, title) VALUES ('user-1', 'Next') RETURNING id"
+        ).fetchone()
+        assert created == (TASKS + 1,)
 
 
 def ask(url: str, method: str, path: str, body: object = None) -> tuple[int, bytes]:
