@@ -279,7 +279,12 @@ def reported() -> Generator[None]:
 @click.option(
     "--url", help="A service that runs already, instead of one of the harness's own. Only its requests are measured."
 )
-@click.option("--token", default="", help="The bearer token to show it. Its `sub` is the user whose tasks are used.")
+@click.option(
+    "--token",
+    envvar="LOAD_TOKEN",
+    default="",
+    help="The bearer token to show it, or LOAD_TOKEN in the environment. Its `sub` is the user whose tasks are used.",
+)
 @click.option("--user", default="load-test", show_default=True, help="The user, where there is no token.")
 @click.option("--elsewhere", is_flag=True, help="Allow a --url that is not on this machine.")
 @click.pass_context

@@ -1,8 +1,9 @@
--- wrk's script: one operation on random users and tasks. Arguments: operation, users, tasks, seed, token, user, ids file.
+-- wrk's script: one operation on random users and tasks. Arguments: operation, users, tasks, seed, user, ids file; the
+-- environment's LOAD_TOKEN.
 -- Task i belongs to user (i - 1) % users + 1 (tests/load/database.py); with an ids file, the tasks are those in it, of
 -- the one user given. Requests are made by hand: wrk.format costs several times as much.
 
-local random, find = math.random, string.find
+local random = math.random
 local operations = {}
 local head, lone, ids, users, tasks
 
@@ -55,13 +56,13 @@ function setup(thread)
 end
 
 function init(arguments)
-   local token, file = arguments[5], arguments[7]
+   local token, file = os.getenv("LOAD_TOKEN"), arguments[6]
    users, tasks = tonumber(arguments[2]), tonumber(arguments[3])
    math.randomseed(tonumber(arguments[4]) * 1000 + number)
    head = "Host: " .. wrk.host .. "\r\n"
    if token and token ~= "" then head = head .. "Authorization: Bearer " .. token .. "\r\n" end
    if file then
-      lone, ids = arguments[6], {}
+      lone, ids = arguments[5], {}
       for line in io.lines(file) do ids[#ids + 1] = line end
    end
    request = operations[arguments[1]]

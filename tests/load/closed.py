@@ -4,6 +4,7 @@ Its latencies are those of clients that wait their turn; for those of clients th
 """
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -66,11 +67,14 @@ def measure(
 
 
 def _wrk(url: str, operation: str, aim: Aim, connections: int, seconds: float, seed: int) -> dict[str, Any]:
-    arguments = [operation, str(aim.users), str(aim.tasks), str(seed), aim.token, aim.user]
+    arguments = [operation, str(aim.users), str(aim.tasks), str(seed), aim.user]
     command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "10s", "-s", str(SCRIPT)]
-    done = subprocess.run(
-        [*command, url, "--", *arguments, *([aim.ids] if aim.ids else [])], capture_output=True, text=True
-    )
+    command += [url, "--", *arguments, *([aim.ids] if aim.ids else [])]
+    try:
+        # The token not as an argument: a process list would show it.
+        done = subprocess.run(command, env=os.environ | {"LOAD_TOKEN": aim.token}, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise RuntimeError("wrk is not installed: on Debian, apt install wrk") from None
     if done.returncode:
         raise RuntimeError(f"wrk failed: {done.stderr or done.stdout}")
     return json.loads(done.stdout.strip().splitlines()[-1])

@@ -3,7 +3,6 @@ slow statement or a stuck one.
 """
 
 import http.client
-import statistics
 import threading
 from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack, contextmanager
@@ -91,13 +90,6 @@ def measure(
                     said(wait)
                     found.waits.append(wait)
     return found
-
-
-def middle(waits: Iterable[Wait], target: str, disturbance: str, figure: str) -> float:
-    """The median of a figure over the repeats."""
-    return statistics.median(
-        getattr(wait, figure) for wait in waits if (wait.target, wait.disturbance) == (target, disturbance)
-    )
 
 
 def _wait(target: Target, disturbance: str, aim: Aim, gets: float, seconds: float, seed: int) -> Wait:

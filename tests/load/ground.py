@@ -9,8 +9,10 @@ Answer = Callable[[str, str], int]  # from method and path to the status
 
 
 @contextmanager
-def server(answer: Answer) -> Generator[str]:
-    """Its URL. Each request is answered with the status that `answer` gives, in its own time, and `{}`."""
+def server(answer: Answer, token: str = "") -> Generator[str]:
+    """Its URL. Each request is answered with the status that `answer` gives, in its own time, and `{}`; 401 where it
+    does not show the token.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -18,7 +20,8 @@ def server(answer: Answer) -> Generator[str]:
 
         def handle_any(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            status = answer(self.command, self.path)
+            proven = not token or self.headers["Authorization"] == f"Bearer {token}"
+            status = answer(self.command, self.path) if proven else 401
             self.wfile.write(b"HTTP/1.1 %d -\r\nContent-Length: 2\r\n\r\n{}" % status)
 
         do_GET = do_POST = do_PATCH = handle_any

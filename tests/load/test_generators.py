@@ -75,6 +75,17 @@ def test_the_open_loop_sees_errors() -> None:
     assert found.errors == found.answered == found.due == 50
 
 
+@pytest.mark.debian
+@pytest.mark.parametrize("token", ["e30.e30.c2ln", "another"])
+def test_the_token_is_shown(token: str) -> None:
+    aim = Aim(USERS, TASKS, token=token)
+    with server(lambda *_: 200, token="e30.e30.c2ln") as url:
+        sample = closed.measure(Target("stub", url, None), "get", aim, None, connections=2, seconds=1)
+        found = rate.run(rate.Job(url, "get", aim, rate=100, seconds=0.5, connections=4))
+    refused = token == "another"
+    assert (sample.failed > 0, found.errors > 0) == (refused, refused)
+
+
 def test_a_stall_counts_for_everybody_who_would_have_come() -> None:
     """Half a second in which nothing is answered, at 200 requests a second over 4 connections: 100 requests fall due.
     A generator that only counts from when it sends would see 4 slow ones.
