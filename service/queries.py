@@ -16,6 +16,7 @@ from service.paths import root
 from service.structs import ID_MAX, Task
 
 Row = TypeVar("Row")
+Written = TypeVar("Written", "Changed", "Deleted")
 
 FOLDER = root() / "sql" / "tasks"
 STATEMENTS: list[Statement[Any]] = []
@@ -26,6 +27,10 @@ class Changed(msgspec.Struct, frozen=True, gc=False):
 
     matched: bool
     task: Task
+
+    @property
+    def version(self) -> int:
+        return self.task.version
 
 
 class Deleted(msgspec.Struct, frozen=True, gc=False):
@@ -164,7 +169,7 @@ class Queries:
         versions: "list[int] | None",
     ) -> Changed | None:
         """Changes what is given: a title or a completed that is None is not. None: there is no such task."""
-        return await self._change(
+        return await self._write(
             UPDATE, user_id, task_id, title, description, sets_description, completed, versions=versions
         )
 
@@ -172,20 +177,20 @@ class Queries:
         self, user_id: str, task_id: int, completed: bool | None, versions: "list[int] | None"
     ) -> Changed | None:
         """Flips completed, or sets it where it is given. None: there is no such task."""
-        return await self._change(TOGGLE, user_id, task_id, completed, versions=versions)
-
-    async def _change(
-        self, statement: Statement[Changed], *values: object, versions: "list[int] | None"
-    ) -> Changed | None:
-        """A change, asked for again where the task became another while the statement waited for its lock: PostgreSQL
-        judges by what was there when the statement began, and then nothing was written though the version matches.
-        """
-        for _ in range(MOST_TRIES):
-            changed = await self.database.one(statement, *values, versions)
-            if changed is None or changed.matched or (versions is not None and changed.task.version not in versions):
-                return changed
-        raise Unavailable("the task went on changing")
+        return await self._write(TOGGLE, user_id, task_id, completed, versions=versions)
 
     async def delete(self, user_id: str, task_id: int, versions: "list[int] | None") -> Deleted | None:
         """Deletes the task. None: there is no such task."""
-        return await self.database.one(DELETE, user_id, task_id, versions)
+        return await self._write(DELETE, user_id, task_id, versions=versions)
+
+    async def _write(
+        self, statement: Statement[Written], *values: object, versions: "list[int] | None"
+    ) -> Written | None:
+        """A write, asked for again where the task became another while the statement waited for its lock: PostgreSQL
+        judges by what was there when the statement began, and then nothing was written though the version matches.
+        """
+        for _ in range(MOST_TRIES):
+            written = await self.database.one(statement, *values, versions)
+            if written is None or written.matched or (versions is not None and written.version not in versions):
+                return written
+        raise Unavailable("the task went on changing")

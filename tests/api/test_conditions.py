@@ -56,7 +56,8 @@ def test_any_other_stops_it_and_tells_the_current_one(client: httpx.Client, path
 
 def test_several_if_match_lines_are_one_list(client: httpx.Client, path: str) -> None:
     assert write(client, path, WRITES[0], ['"1"', '"2"']).status_code == 412
-    assert write(client, path, WRITES[0], ['"1"', '"3"']).status_code == 200
+    assert write(client, path, WRITES[0], ['"3"', '"1"']).status_code == 200
+    assert write(client, path, WRITES[0], ['"3"', '"4"']).status_code == 200
 
 
 @pytest.mark.parametrize("what", WRITES, ids=str)
