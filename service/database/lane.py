@@ -28,12 +28,22 @@ _FATAL = int(pq.ExecStatus.FATAL_ERROR)
 _BINARY = pq.Format.BINARY
 
 
-# psycopg wraps PQpipelineSync, which writes to the socket at once: a system call for each statement, a quarter of what
-# a request costs. PQsendPipelineSync (libpq 17) leaves the writing to PQflush. psycopg has the library loaded, and
-# `pgconn_ptr` is there for such calls.
-_send_sync = ctypes.PyDLL(sys.modules[pq.PGconn.__module__].__file__).PQsendPipelineSync
-_send_sync.argtypes = [ctypes.c_void_p]
-_send_sync.restype = ctypes.c_int
+def _find_send_sync() -> Any:
+    """PQsendPipelineSync of the libpq that psycopg has loaded; None where that is older than 17.
+
+    psycopg wraps PQpipelineSync only, which writes to the socket at once: a system call for each statement, a fifth of
+    what a call costs. This one leaves the writing to PQflush. `pgconn_ptr` is there for such calls.
+    """
+    try:
+        function = ctypes.PyDLL(sys.modules[pq.PGconn.__module__].__file__ or "").PQsendPipelineSync
+    except (OSError, AttributeError):
+        return None
+    function.argtypes = [ctypes.c_void_p]
+    function.restype = ctypes.c_int
+    return function
+
+
+_send_sync = _find_send_sync()
 
 
 def sqlstate_of(error: pq.abc.PGresult) -> str | None:
@@ -187,21 +197,15 @@ class Lane:
 
     def read(self) -> None:
         """Takes what has arrived, and hands out what is complete."""
-        reason = None
         try:
             self._pgconn.consume_input()
-        except psycopg.Error as error:
-            reason = str(error)  # what came before that is in libpq's buffer and still counts
-        try:
             self._hand_out()
             if self._writing and not self.closed:
                 self._flush()
         except psycopg.Error as error:
-            reason = reason or str(error)
-        if reason is not None:
             last = self._error  # FATAL: PostgreSQL's or the pooler's parting words
             if last is None or last.error_field(pq.DiagnosticField.SEVERITY_NONLOCALIZED) == b"ERROR":
-                self.lose(reason)
+                self.lose(str(error))
             else:
                 self.lose(last.get_error_message(), sqlstate_of(last))
 
@@ -257,17 +261,24 @@ class Lane:
                 raise psycopg.OperationalError("a statement gave two results")
 
     def _sync(self) -> None:
-        """Ends the statement's transaction. All that is sent in one turn of the event loop leaves in one write."""
-        if not _send_sync(self._pgconn.pgconn_ptr):  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]
-            raise psycopg.OperationalError(self._pgconn.get_error_message())
-        if not (self._flushing or self._writing):
+        """Ends the statement's transaction. What is sent in one turn of the event loop leaves in one write."""
+        pgconn = self._pgconn
+        if _send_sync is None:
+            pgconn.pipeline_sync()
+            self._flush()
+        elif not _send_sync(pgconn.pgconn_ptr):  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]
+            raise psycopg.OperationalError(pgconn.get_error_message())
+        elif not self._flushing and not self._writing:
             self._flushing = True
             self._loop.call_soon(self._flush_now)
 
     def _flush_now(self) -> None:
         self._flushing = False
         if not self.closed:
-            self._on_writable()
+            try:
+                self._flush()
+            except psycopg.Error as error:
+                self.lose(str(error))
 
     def _flush(self) -> None:
         # While the server's and our buffers are both full, progress needs reading too: the reader is always on, so
