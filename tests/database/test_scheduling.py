@@ -2,13 +2,16 @@
 
 import asyncio
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
 
+from service import embedded
 from service.database import Database, TimedOut
 from service.database import database as scheduler
-from tests.database.ground import COUNT_UP, ECHO, SLOW, SLOW_WRITE, WRITE, opened, ready, statement, until
+from tests.database.ground import COUNT_UP, ECHO, SLOW, SLOW_WRITE, TABLES, WRITE, opened, ready, statement, until
 
 
 def connections(admin: psycopg.Connection) -> int:
@@ -261,3 +264,28 @@ async def test_an_old_idle_lane_is_given_back_and_nothing_connects(
         assert database.stats.connects == connects
         assert database.reachable
         assert await database.one(ECHO, 1) == 1
+
+
+@pytest.mark.faults
+async def test_slow_commits_make_writes_spread(tmp_path: Path) -> None:
+    """Commits of 3 ms and more, by PostgreSQL's own commit_delay, which needs a disk that is waited for."""
+    tmp_path.chmod(0o711)
+    slow_disk = {"fsync": "on", "synchronous_commit": "on", "commit_delay": "3000", "commit_siblings": "0"}
+    with embedded.Embedded(tmp_path / "data", slow_disk) as cluster:
+        with psycopg.connect(cluster.url, autocommit=True) as admin:
+            admin.execute(TABLES)
+        rates = list[float]()
+        for most in (2, 10):
+            async with opened(cluster.url, connections=most) as database:
+                await ready(database)
+                numbers = iter(range(300))
+
+                async def write(database: Database = database, numbers: Iterator[int] = numbers) -> None:
+                    for n in numbers:
+                        await database.one(WRITE, n)
+
+                begin = time.monotonic()
+                await asyncio.gather(*(write() for _ in range(32)))
+                rates.append(300 / (time.monotonic() - begin))
+                assert len(database._writes.lanes) >= most - 3
+        assert rates[1] > 2 * rates[0]
