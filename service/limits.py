@@ -42,6 +42,7 @@ class Limits:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
+            scope.get("state", {})["refused"] = self.refused  # for service.protocol, which answers bad HTTP by itself
             await self._app(scope, receive, send)
             return
         raw = scope.get("raw_path")
@@ -63,18 +64,24 @@ class Limits:
                 await self._app(scope, receive, send)
         finally:
             self.in_flight -= 1
-            seconds = perf_counter() - begin
-            status = scope.get("status", CLIENT_GONE)
-            if self._observer is not None:
-                self._observer.observe(scope.get("path_template", ""), scope["method"], status, seconds)
-            if status < 400 and "failure" in scope:
-                self._log(logging.WARNING, "an answer was cut off", scope, status, seconds)
-            elif status >= 500:
-                self._log(logging.WARNING, "a request failed", scope, status, seconds)
-            elif seconds > SLOW_S:
-                self._log(logging.WARNING, "a request was slow", scope, status, seconds)
-            elif self._logs_all:
-                self._log(logging.DEBUG, "a request was answered", scope, status, seconds)
+            self._ended(scope, perf_counter() - begin)
+
+    def refused(self, status: int, identifier: bytes) -> None:
+        """Takes account of an answer to what never became a request."""
+        self._ended({"method": "", "status": status, "request_id": identifier}, 0.0)
+
+    def _ended(self, scope: Any, seconds: float) -> None:
+        status = scope.get("status", CLIENT_GONE)
+        if self._observer is not None:
+            self._observer.observe(scope.get("path_template", ""), scope["method"], status, seconds)
+        if status < 400 and "failure" in scope:
+            self._log(logging.WARNING, "an answer was cut off", scope, status, seconds)
+        elif status >= 500:
+            self._log(logging.WARNING, "a request failed", scope, status, seconds)
+        elif seconds > SLOW_S:
+            self._log(logging.WARNING, "a request was slow", scope, status, seconds)
+        elif self._logs_all:
+            self._log(logging.DEBUG, "a request was answered", scope, status, seconds)
 
     def _log(self, level: int, message: str, scope: Any, status: int, seconds: float) -> None:
         failure = scope.get("failure")

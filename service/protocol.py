@@ -11,7 +11,7 @@ Knows bytes and ASGI. Must not know tasks.
 import asyncio
 import http
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 from urllib.parse import unquote
 from uuid import uuid4
@@ -20,6 +20,7 @@ import httptools
 import uvicorn
 from uvicorn.server import ServerState
 
+from service.requests import request_id
 from service.responses import encode
 
 HEAD_BYTES = 32 * 1024  # request line and headers together: JWTs of 8 KiB fit several times
@@ -216,6 +217,8 @@ class HttpProtocol(asyncio.Protocol):
         self._keep_alive_s = config.timeout_keep_alive
         self._connections: set[Any] = server_state.connections
         self._tasks = server_state.tasks
+        # Told of each answer given here, if the application left word of it in ASGI's lifespan state.
+        self._refused: Callable[[int, bytes], None] = app_state.get("refused", _untold)
         self._parser = httptools.HttpRequestParser(self)
         self.loop = _loop or asyncio.get_running_loop()
         self.transport: asyncio.Transport
@@ -236,6 +239,7 @@ class HttpProtocol(asyncio.Protocol):
         self._too_large = False
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
+        self._hosts = 0
         self._expects_continue = False
 
     # The connection ---------------------------------------------------------------------------------------------
@@ -346,6 +350,7 @@ class HttpProtocol(asyncio.Protocol):
     def on_message_begin(self) -> None:
         self._url = b""
         self._headers = []
+        self._hosts = 0
         self._expects_continue = False
 
     def on_url(self, url: bytes) -> None:
@@ -356,7 +361,9 @@ class HttpProtocol(asyncio.Protocol):
             return  # a trailer: nothing here asks for one, and none may pass for a header
         name = name.lower()
         self._headers.append((name, value))
-        if name == b"expect" and value.lower() == b"100-continue":
+        if name == b"host":
+            self._hosts += 1
+        elif name == b"expect" and value.lower() == b"100-continue":
             self._expects_continue = True
 
     def on_headers_complete(self) -> None:
@@ -373,6 +380,8 @@ class HttpProtocol(asyncio.Protocol):
         raw_path, _, query = url.partition(b"?")
         path = raw_path.decode("ascii")
         version = parser.get_http_version()
+        if self._hosts != 1 and (version != "1.0" or self._hosts):
+            raise ValueError("RFC 9112, 3.2: one Host, which only HTTP/1.0 may leave out")
         exchange = self._reading = Exchange(
             self,
             {
@@ -472,8 +481,12 @@ class HttpProtocol(asyncio.Protocol):
         if reading is not None and reading.ended:
             self.transport.close()  # the answer is out already
             return
+        identifier = uuid4().hex.encode()
         if reading is not None and reading is self._exchange and not reading.started and reading.task is not None:
-            reading.task.cancel()  # it is its body that makes no sense: this is the answer
+            # It is its body that makes no sense: this is the answer.
+            identifier = request_id(reading.scope["headers"]) or identifier
+            reading.scope |= {"status": status.value, "request_id": identifier}
+            reading.task.cancel()
             self._exchange = None
         elif self._exchange is not None:
             if reading in self._next:
@@ -482,19 +495,25 @@ class HttpProtocol(asyncio.Protocol):
             last.keep_alive = False
             self.pause_reading()
             return
+        else:
+            self._refused(status.value, identifier)
         body = encode({"error": message})
         self.transport.write(
             b"".join(
                 (
                     STATUS_LINES[status],
                     b"content-type: application/json\r\nx-content-type-options: nosniff\r\nconnection: close\r\n",
-                    b"x-request-id: %s\r\n" % uuid4().hex.encode(),
+                    b"x-request-id: %s\r\n" % identifier,
                     b"content-length: %d\r\n\r\n" % len(body),
                     body,
                 )
             )
         )
         self.transport.close()
+
+
+def _untold(status: int, identifier: bytes) -> None:
+    """Nobody wants to know."""
 
 
 def _address(address: Any) -> tuple[str, int] | None:

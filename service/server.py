@@ -8,6 +8,7 @@ import contextlib
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import time
@@ -65,6 +66,7 @@ def bind(host: str, port: int) -> socket.socket:
 def serve(settings: Settings, listener: socket.socket) -> None:
     """Serves until SIGTERM or SIGINT, then finishes what is in flight; a second signal stops at once."""
     os.environ.update(environment(settings))
+    _raise_descriptor_limit()
     with TemporaryDirectory(prefix="tasks-service-", ignore_cleanup_errors=True) as folder:
         if settings.workers > 1:
             os.environ[METRICS_FOLDER] = folder
@@ -74,6 +76,15 @@ def serve(settings: Settings, listener: socket.socket) -> None:
             _Server(_config(settings)).run([listener])
         else:
             _Supervisor(_config(settings), [listener]).run()
+
+
+def _raise_descriptor_limit() -> None:
+    """To what the process may have: a connection is a descriptor, and the customary soft limit of 1024 is for programs
+    that call select(2), which none here does.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _config(settings: Settings) -> uvicorn.Config:
@@ -111,13 +122,35 @@ class _Server(uvicorn.Server):
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    _starved = False  # of descriptors, when last looked
+
     async def on_tick(self, counter: int) -> bool:
         """Called by uvicorn ten times a second."""
         if counter % 10 == 0:
+            self._look_for_descriptors()
             now = asyncio.get_running_loop().time()
             for protocol in cast(list[HttpProtocol], list(self.server_state.connections)):
                 protocol.expire(now)
         return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Called by uvicorn when it is to stop."""
+        # Closing a listener resets what the kernel has connected and nobody has taken. In this time the loop takes it.
+        await asyncio.sleep(0.01)
+        await super().shutdown(sockets)
+
+    def _look_for_descriptors(self) -> None:
+        """Says when there are none left: libuv drops the connections that it then cannot take, and says nothing."""
+        try:
+            os.close(os.dup(2))
+        except OSError as error:
+            if not self._starved:
+                log.error("new connections are dropped: %s; raise the limit (ulimit -n)", error.strerror)
+            self._starved = True
+        else:
+            if self._starved:
+                log.warning("new connections are accepted again")
+            self._starved = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:
@@ -184,6 +217,8 @@ class _Supervisor(Multiprocess):
 
     def _end(self) -> None:
         """Asks every worker to stop, once a signal; a worker takes the second one to mean at once."""
+        for listener in self.sockets:
+            listener.close()  # else the kernel goes on taking connections that nobody will serve
         told = 0
         while any(process.process.is_alive() for process in self.processes):
             if told < max(self._signals, 1):

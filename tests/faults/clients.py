@@ -28,7 +28,11 @@ class Answer(NamedTuple):
 
 
 class Cut(Exception):
-    """The connection ended before the answer did."""
+    """The connection ended before the answer did. `fresh`: it had answered nothing yet: maybe nobody had taken it."""
+
+    def __init__(self, *, fresh: bool) -> None:
+        super().__init__()
+        self.fresh = fresh
 
 
 class Client:
@@ -49,6 +53,7 @@ class Client:
     ) -> Answer:
         """Raises Cut, OSError where there is no connection to be had, TimeoutError."""
         async with asyncio.timeout(within_s):
+            fresh = self._writer is None
             if self._writer is None:
                 self._reader, self._writer = await asyncio.open_connection(self._host, self._port)
             sent = b"" if body is None else json.dumps(body).encode()
@@ -57,9 +62,9 @@ class Client:
             self._writer.write(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + sent)
             try:
                 answer = await self._read()
-            except (asyncio.IncompleteReadError, ConnectionError) as error:
+            except (asyncio.IncompleteReadError, ConnectionError):
                 self.close()
-                raise Cut(str(error)) from None
+                raise Cut(fresh=fresh) from None
         if answer.headers.get("connection") == "close":
             self.close()
         return answer
@@ -90,6 +95,7 @@ class Load:
         self.statuses: Counter[int] = Counter()
         self.surprises: list[str] = []
         self.cut = 0  # requests whose connection ended before their answer
+        self.untaken: set[str] = set()  # titles and paths of those whose connection had never answered anything
         self.refused = 0  # connections that could not be made
         self.slowest_s = 0.0
         self._url = url
@@ -131,8 +137,11 @@ class Load:
             assert time.monotonic() < end, f"{len(self.promised)} promises, {self.statuses}, {self.surprises[:3]}"
             await asyncio.sleep(0.005)
 
-    def check(self, database_url: str) -> None:
-        """The books balance: nobody saw what they must not see, every promise was kept, nothing was done twice."""
+    def check(self, database_url: str) -> set[str]:
+        """The books balance: nobody saw what they must not see, every promise was kept, nothing was done twice.
+
+        Gives the titles that are there.
+        """
         assert not self.surprises, self.surprises[:5]
         with psycopg.connect(database_url) as connection:
             rows = connection.execute("SELECT title, id FROM tasks WHERE user_id LIKE 'load-%'").fetchall()
@@ -141,6 +150,7 @@ class Load:
         lost = {title for title, task_id in self.promised.items() if found.get(title) != task_id}
         assert not lost, f"{len(lost)} acknowledged creates are not there"
         assert found.keys() - self.promised.keys() <= self.open, "there is what nobody asked for"
+        return set(found)
 
     async def _client(self, number: int) -> None:
         client, path = Client(self._url), f"/api/load-{number}/tasks"
@@ -174,8 +184,12 @@ class Load:
             self.surprises.append(f"{method} {path}: no answer in {HANGS_S} s")
             client.close()
             return None
-        except Cut:
-            self.cut += 1
+        except Cut as cut:
+            if cut.fresh:
+                self.untaken.add(path if body is None else body["title"])
+            else:
+                self.cut += 1
+            await asyncio.sleep(PAUSE_S)
             return None
         except OSError:
             self.refused += 1

@@ -1,0 +1,104 @@
+"""The service's own processes: stopped under load, killed, out of descriptors, and asked for more than they can do."""
+
+import asyncio
+import resource
+import signal
+import time
+
+import psutil
+import pytest
+
+from tests.faults.clients import Client, Cut, Load, asking
+from tests.faults.conftest import Serve
+
+pytestmark = pytest.mark.faults
+
+CLIENTS = 16
+
+
+@pytest.mark.parametrize("server", ["uvicorn", "granian"])
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_sigterm_under_load_fails_no_request_that_was_accepted(
+    url: str, serve: Serve, server: str, workers: str
+) -> None:
+    service = serve(url, SERVER=server, WORKERS=workers)
+    async with Load(service.url, CLIENTS) as load:
+        await load.more(100)
+        begin = time.monotonic()
+        status = await asyncio.to_thread(service.stop)
+        assert time.monotonic() - begin < 5
+        await load.until(lambda: load.refused >= CLIENTS)
+    assert status == 0
+    found = load.check(url)
+    assert not load.open & found  # whatever was not answered was not begun
+    # A listener that closes resets what the kernel has connected and nobody has taken.
+    assert len(load.untaken) <= CLIENTS / 4
+    if server == "uvicorn":  # granian ends idle connections at once, and so may cross a request that is on its way
+        assert load.cut == 0
+    assert load.statuses.keys() <= {200, 201}
+    assert not [line for line in service.lines if "Traceback" in line or '"level":"error"' in line]
+
+
+@pytest.mark.parametrize("server", ["uvicorn", "granian"])
+async def test_a_killed_worker_is_replaced_and_the_other_serves_on(url: str, serve: Serve, server: str) -> None:
+    service = serve(url, SERVER=server, WORKERS="2")
+
+    def oldest() -> psutil.Process:
+        found = psutil.process_iter(["ppid", "cmdline", "status", "create_time"])
+        ours = [process for process in found if process.info["ppid"] == service.process.pid]
+        ours = [process for process in ours if process.info["status"] != psutil.STATUS_ZOMBIE]
+        ours = [process for process in ours if "resource_tracker" not in " ".join(process.info["cmdline"])]
+        assert len(ours) == 2
+        return min(ours, key=lambda process: process.info["create_time"])
+
+    async def all_serve() -> None:
+        async with asking(service.url) as client:
+            end = time.monotonic() + 15
+            while b"tasks_workers 2.0" not in (await client.ask("GET", "/metrics")).body:
+                assert time.monotonic() < end, "no new worker came"
+                await asyncio.sleep(0.05)
+
+    async with Load(service.url, CLIENTS) as load:
+        for _ in range(2):
+            await all_serve()
+            await load.more(100)
+            oldest().kill()
+            await load.more(100, within_s=3)
+        await all_serve()
+    load.check(url)
+    assert load.cut + len(load.untaken) <= 2 * CLIENTS  # what the killed ones were about
+    assert load.statuses.keys() <= {200, 201}
+    if server == "uvicorn":
+        assert service.logged(message="a worker died and is replaced")["exit_code"] == -signal.SIGKILL
+
+
+async def test_out_of_descriptors(url: str, serve: Serve) -> None:
+    """Those that are connected are served on, it is said, and afterwards all is well again."""
+    service = serve(url)
+    crowd = [Client(service.url) for _ in range(60)]
+
+    async def come(one: Client) -> bool:
+        try:
+            return (await one.ask("GET", "/api/u/tasks", within_s=5)).status == 200
+        except (OSError, Cut):
+            return False
+
+    async with asking(service.url) as client:
+        assert (await client.ask("GET", "/api/u/tasks")).status == 200
+        # Room for every lane, and for half of the crowd.
+        most = psutil.Process(service.process.pid).num_fds() + 10 + len(crowd) // 2
+        resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE, (most, most))
+        try:
+            served = await asyncio.gather(*(come(one) for one in crowd))
+            assert 0 < served.count(True) < len(crowd)
+            assert service.logged(logger="service.server", level="error")["message"].startswith(
+                "new connections are dropped: Too many open files"
+            )
+            for path in ("/api/u/tasks", "/readyz", "/metrics", "/docs"):
+                assert (await client.ask("GET", path)).status == 200
+            assert (await client.ask("POST", "/api/u/tasks", {"title": "x"})).status == 201
+        finally:
+            for one in crowd:
+                one.close()
+        service.logged(logger="service.server", message="new connections are accepted again")
+        assert all(await asyncio.gather(*(come(Client(service.url)) for _ in range(10))))
