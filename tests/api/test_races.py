@@ -1,15 +1,22 @@
-"""Races over real sockets: many requests at once on one task, one user, one version."""
+"""Races over real sockets: many requests at once on one task, one user, one version, one key."""
 
 import asyncio
+import json
+import socket
+import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
 
 import httpx
+import psutil
 import psycopg
 import pytest
 
+from tests.api.database import a_day_passes, until_it_waits
+from tests.conftest import SERVER, wait_ready
+from tests.raw import Reply, connect, read_reply, request
 from tests.running import RunningService
 
 
@@ -50,18 +57,6 @@ async def test_first_creates_at_once_make_one_user(
     )
 
 
-async def test_of_50_updates_of_one_version_one_gets_through(
-    service: RunningService, client: httpx.Client, tasks: str
-) -> None:
-    path = client.post(tasks, json={"title": "x"}).headers["location"]
-    answers = await at_once(service, "PUT", path, 50, json={"title": "y"}, headers={"If-Match": '"1"'})
-    assert Counter((answer.status_code, answer.headers["etag"]) for answer in answers) == {
-        (200, '"2"'): 1,
-        (412, '"2"'): 49,
-    }
-    assert client.get(path).json()["version"] == 2
-
-
 async def test_of_50_deletes_one_deletes(service: RunningService, client: httpx.Client, tasks: str) -> None:
     path = client.post(tasks, json={"title": "x"}).headers["location"]
     answers = await at_once(service, "DELETE", path, 50)
@@ -77,15 +72,6 @@ def changed_but_not_committed(url: str, path: str) -> Iterator[psycopg.Connectio
             "UPDATE tasks SET title = 'theirs', completed = true, version = version + 1 WHERE id = %s", (task_id,)
         )
         yield other
-
-
-async def until_it_waits(url: str) -> None:
-    """Returns when a statement waits for another session's lock."""
-    query = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
-        async with asyncio.timeout(10):
-            while not (await connection.execute(query)).rowcount:
-                await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize(
@@ -131,3 +117,164 @@ async def test_a_write_that_waited_says_what_it_did(
     else:
         assert (answer.status_code, answer.json()) == (200, task)
         assert task | theirs | (body or {"completed": False}) | {"version": 3} == task
+
+
+# On two workers. What is asked for at once, half of it of each worker, and how many of each answer there are.
+
+REPEATED = pytest.mark.parametrize("times", [2, pytest.param(100, marks=pytest.mark.slow)])
+
+SAME = {"title": "Buy milk"}
+THREE = [{"title": "Buy milk"}, {"title": "Buy bread"}, {"title": "Call home"}]
+PAIR = [SAME, SAME | {"completed": True}]
+
+
+class Keyed(NamedTuple):
+    """A race of posts with an Idempotency-Key, each given as (path after the user's tasks, key, body)."""
+
+    posts: list[tuple[str, str, Any]]
+    created: int  # 201, made now
+    replayed: int  # 201, the first answer again
+    refused: int  # 422, the key was used for another body
+    tasks: int  # more than before
+
+
+KEYED = {
+    "one create": Keyed([("", "k", SAME)] * 50, created=1, replayed=49, refused=0, tasks=1),
+    "one batch": Keyed([("/batch", "k", THREE)] * 50, created=1, replayed=49, refused=0, tasks=3),
+    "a key for 50 bodies": Keyed(
+        [("", "k", {"title": str(n)}) for n in range(50)], created=1, replayed=0, refused=49, tasks=1
+    ),
+    "a key for 2 bodies": Keyed([("", "k", body) for body in PAIR] * 25, created=1, replayed=24, refused=25, tasks=1),
+    "a key for 2 orders of a batch": Keyed(
+        [("/batch", "k", body) for body in (THREE, THREE[::-1])] * 25, created=1, replayed=24, refused=25, tasks=3
+    ),
+    "a key for create and batch": Keyed(
+        [("", "k", SAME), ("/batch", "k", THREE)] * 25, created=2, replayed=48, refused=0, tasks=4
+    ),
+    "10 keys": Keyed([("", str(n), SAME) for n in range(10)] * 5, created=10, replayed=40, refused=0, tasks=10),
+    "50 keys": Keyed([("", str(n), SAME) for n in range(50)], created=50, replayed=0, refused=0, tasks=50),
+}
+
+
+class Tagged(NamedTuple):
+    """A race of writes to one task with `If-Match: "1"`, each given as (method, path after the task's, body)."""
+
+    writes: list[tuple[str, str, Any]]
+    statuses: dict[int, int]
+    version: int | None  # of the task then, and in every ETag; None: it is gone
+
+
+RENAMES = [("PUT", "", {"title": str(n)}) for n in range(50)]
+FLIP = ("PATCH", "/complete", None)
+TAGGED = {
+    "updates": Tagged(RENAMES, {200: 1, 412: 49}, version=2),
+    "flips": Tagged([FLIP] * 50, {200: 1, 412: 49}, version=2),
+    "sets": Tagged([("PATCH", "/complete", {"completed": True})] * 50, {200: 1, 412: 49}, version=2),
+    "updates and flips": Tagged([*RENAMES[:25], *[FLIP] * 25], {200: 1, 412: 49}, version=2),
+    "updates that change nothing": Tagged([("PUT", "", SAME)] * 50, {200: 50}, version=1),
+    "deletes": Tagged([("DELETE", "", None)] * 50, {204: 1, 404: 49}, version=None),
+}
+
+
+@pytest.fixture(scope="module")
+def two_workers(shared_database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
+    with RunningService(
+        tmp_path_factory.mktemp("workers"),
+        DATABASE_URL=shared_database_url,
+        AUTH_MODE="none",
+        SERVER=SERVER,
+        WORKERS="2",
+    ) as running:
+        wait_ready(running.url)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def connections(two_workers: RunningService) -> Iterator[list[socket.socket]]:
+    """50 connections, every other one to the other worker."""
+    end = time.monotonic() + 20
+    with ExitStack() as stack:
+        made: list[socket.socket] = []
+        while True:
+            more = [stack.enter_context(connect(two_workers.url, 30)) for _ in range(25)]
+            ask(more, [request("GET", "/livez")] * len(more))  # which makes sure that somebody has taken it
+            made += more
+            workers = taken_by(two_workers, made)
+            if len(workers) == 2 and min(map(len, workers)) >= 25:
+                yield [one for both in zip(*workers, strict=False) for one in both][:50]
+                return
+            assert time.monotonic() < end, f"one worker took nearly all: {list(map(len, workers))}"
+
+
+def taken_by(service: RunningService, connections: list[socket.socket]) -> list[list[socket.socket]]:
+    """The connections, by the process that answers on them."""
+    workers = psutil.Process(service.process.pid).children(recursive=True)
+    ports = [{at.raddr.port for at in worker.net_connections("tcp4") if at.raddr} for worker in workers]
+    found = [[one for one in connections if one.getsockname()[1] in taken] for taken in ports]
+    return [some for some in found if some]
+
+
+def ask(connections: list[socket.socket], sent: list[bytes]) -> list[Reply]:
+    """The answers to these requests, each on a connection of its own, all sent before one is read."""
+    for connection, one in zip(connections, sent, strict=True):
+        connection.sendall(one)
+    return [read_reply(connection) for connection in connections]
+
+
+def post(path: str, key: str, body: Any) -> bytes:
+    return request("POST", path, json.dumps(body).encode(), {"Idempotency-Key": key})
+
+
+@REPEATED
+@pytest.mark.parametrize("race", KEYED.values(), ids=KEYED)
+@pytest.mark.parametrize("used", [False, True], ids=["new keys", "keys used a day ago"])
+def test_a_key_makes_one_thing(
+    connections: list[socket.socket],
+    client: httpx.Client,
+    shared_database_url: str,
+    user: str,
+    race: Keyed,
+    used: bool,
+    times: int,
+) -> None:
+    for n in range(times):
+        tasks = f"/api/{user}-{n}/tasks"
+        if used:
+            for path, key in {(path, key) for path, key, _ in race.posts}:
+                client.post(tasks + path, json=[SAME] if path else SAME, headers={"Idempotency-Key": key})
+            a_day_passes(shared_database_url, f"{user}-{n}")
+        before = len(client.get(tasks).json())
+        replies = ask(connections, [post(tasks + path, key, body) for path, key, body in race.posts])
+        assert Counter((reply.status, reply.headers.get("idempotency-replayed")) for reply in replies) == Counter(
+            {(201, None): race.created, (201, "true"): race.replayed, (422, None): race.refused}
+        )
+        answers: dict[tuple[str, str], set[tuple[bytes, str | None, str | None]]] = {}
+        for (path, key, _), reply in zip(race.posts, replies, strict=True):
+            if reply.status == 201:
+                answer = (reply.body, reply.headers.get("location"), reply.headers.get("etag"))
+                answers.setdefault((path, key), set()).add(answer)
+            else:
+                assert reply.json() == {"error": "Idempotency-Key was already used for another request"}
+        assert [len(equal) for equal in answers.values()] == [1] * race.created
+        assert len(client.get(tasks).json()) - before == race.tasks
+
+
+@REPEATED
+@pytest.mark.parametrize("race", TAGGED.values(), ids=TAGGED)
+def test_a_version_lets_one_write_through(
+    connections: list[socket.socket], client: httpx.Client, tasks: str, race: Tagged, times: int
+) -> None:
+    for _ in range(times):
+        path = client.post(tasks, json=SAME).headers["location"]
+        sent = [
+            request(method, path + suffix, b"" if body is None else json.dumps(body).encode(), {"If-Match": '"1"'})
+            for method, suffix, body in race.writes
+        ]
+        replies = ask(connections, sent)
+        assert Counter(reply.status for reply in replies) == race.statuses
+        task = client.get(path)
+        if race.version is None:
+            assert task.status_code == 404
+            continue
+        assert {reply.headers.get("etag") for reply in replies} == {f'"{race.version}"'} == {task.headers["etag"]}
+        assert {reply.body for reply in replies if reply.status == 200} == {task.content}
