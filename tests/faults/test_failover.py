@@ -1,0 +1,99 @@
+"""A primary that dies under load, and its standby that takes over: a URL with both hosts follows it."""
+
+import asyncio
+import os
+import pwd
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from service import embedded, migrate
+from tests.faults.clients import Load, asking
+from tests.faults.conftest import Serve
+
+pytestmark = pytest.mark.faults
+
+CLIENTS = 16
+
+
+class Standby:
+    """A streaming replica of the cluster at `primary`, in `folder`."""
+
+    def __init__(self, primary: str, folder: Path) -> None:
+        self._data = folder / "standby"
+        account = pwd.getpwnam(embedded.ACCOUNT) if os.getuid() == 0 else None
+        self._as = {
+            "user": account and account.pw_uid,
+            "group": account and account.pw_gid,
+            "extra_groups": account and [],
+        }
+        if account:
+            os.chown(folder, account.pw_uid, account.pw_gid)
+        self._run("pg_basebackup", "-d", make_conninfo(primary, dbname=""), "-D", self._data, "-R", "-X", "stream")
+        (self._data / "postmaster.opts").unlink(missing_ok=True)
+        options = f"-c listen_addresses= -c unix_socket_directories={self._data}"
+        self._run("pg_ctl", "start", "-w", "-D", self._data, "-o", options, "-l", self._data / "log")
+        self.url = make_conninfo(primary, host=str(self._data))
+
+    def promote(self) -> None:
+        self._run("pg_ctl", "promote", "-w", "-D", self._data)
+
+    def stop(self) -> None:
+        self._run("pg_ctl", "stop", "-m", "immediate", "-D", self._data)
+
+    def _run(self, program: str, *arguments: str | Path) -> None:
+        done = subprocess.run(
+            [embedded.bin_dir() / program, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd="/",
+            **self._as,
+        )
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[embedded.Embedded, Standby]]:
+    """A primary that commits only what its standby has, and that standby."""
+    with embedded.temporary() as primary, TemporaryDirectory(prefix="standby-") as folder:
+        migrate.apply(primary.url)
+        standby = Standby(primary.url, Path(folder))
+        try:
+            with psycopg.connect(primary.url, autocommit=True) as admin:
+                admin.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+                admin.execute("SELECT pg_reload_conf()")
+                end = time.monotonic() + 10
+                while admin.execute("SELECT sync_state FROM pg_stat_replication").fetchall() != [("sync",)]:
+                    assert time.monotonic() < end, "the standby does not follow"
+                    time.sleep(0.02)
+            yield primary, standby
+        finally:
+            with suppress(AssertionError):
+                standby.stop()
+
+
+async def test_writes_go_on_at_the_new_primary(pair: tuple[embedded.Embedded, Standby], serve: Serve) -> None:
+    primary, standby = pair
+    hosts = ",".join(str(conninfo_to_dict(url)["host"]) for url in (primary.url, standby.url))
+    service = serve(make_conninfo(primary.url, host=hosts, target_session_attrs="read-write"))
+    async with Load(service.url, CLIENTS) as load:
+        await load.more(200)
+        await asyncio.to_thread(primary.stop, in_order=False)
+        await asyncio.sleep(0.3)
+        async with asking(service.url) as probe:
+            assert (await probe.ask("GET", "/livez")).status == 200
+        await asyncio.to_thread(standby.promote)
+        await load.more(1, within_s=2)
+        await load.more(200)
+    load.check(standby.url)
+    assert load.cut == load.refused == len(load.untaken) == 0
+    assert load.slowest_s < 5

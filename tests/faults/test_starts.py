@@ -1,0 +1,111 @@
+"""A database that is not what it should be when the service starts, or not any more while it runs."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from service.embedded import Embedded
+from tests.conftest import named, wait_ready
+from tests.faults.clients import asking
+from tests.faults.conftest import Serve
+from tests.running import RunningService
+
+pytestmark = pytest.mark.faults
+
+UNAVAILABLE = (503, {"error": "Service is temporarily unavailable"})
+
+
+@pytest.fixture
+def admin(url: str) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(url, autocommit=True) as connection:
+        yield connection
+
+
+async def ask(service: RunningService, path: str) -> tuple[int, object]:
+    async with asking(service.url) as client:
+        answer = await client.ask("GET", path)
+        return answer.status, answer.json()
+
+
+async def waits_and_says(service: RunningService, why: str) -> None:
+    """It lives, is not ready, and its log says why, once."""
+    assert await ask(service, "/livez") == (200, {"status": "ok"})
+    assert await ask(service, "/readyz") == (503, {"error": "The database cannot be reached"})
+    assert await ask(service, "/api/u/tasks") == UNAVAILABLE
+    said = [line for line in service.lines if why in line and '"service.database"' in line]
+    assert len(said) == 1
+
+
+async def test_a_wrong_password(victim: Embedded, url: str, admin: psycopg.Connection, serve: Serve) -> None:
+    rules = Path(str(conninfo_to_dict(victim.url)["host"])) / "pg_hba.conf"
+    before = rules.read_text()
+    rules.write_text("local all locked scram-sha-256\n" + before)
+    admin.execute("CREATE ROLE locked LOGIN PASSWORD 'right' IN ROLE tasks_service; SELECT pg_reload_conf()")
+    try:
+        service = serve(make_conninfo(url, user="locked", password="wr0ng-s3cret"), ready=False)
+        await waits_and_says(service, 'password authentication failed for user \\"locked\\"')
+        admin.execute("ALTER ROLE locked PASSWORD 'wr0ng-s3cret'")
+        wait_ready(service.url)
+        assert await ask(service, "/api/u/tasks") == (200, [])
+        assert "wr0ng-s3cret" not in "\n".join(service.lines)
+        service.stop()
+    finally:
+        rules.write_text(before)
+        admin.execute("DROP ROLE locked; SELECT pg_reload_conf()")
+
+
+async def test_a_database_that_does_not_exist_yet(url: str, admin: psycopg.Connection, serve: Serve) -> None:
+    service = serve(named(url, "comes_later"), ready=False)
+    await waits_and_says(service, 'database \\"comes_later\\" does not exist')
+    admin.execute("CREATE DATABASE comes_later TEMPLATE template_tasks")
+    wait_ready(service.url)
+    assert await ask(service, "/api/u/tasks") == (200, [])
+
+
+async def test_a_table_that_is_not_there(url: str, admin: psycopg.Connection, serve: Serve) -> None:
+    admin.execute("ALTER TABLE tasks RENAME TO mislaid")
+    service = serve(url, ready=False)
+    said = await asyncio.to_thread(service.logged, logger="service.database", level="error")
+    assert said["message"].startswith("a statement does not fit the database's schema: ")
+    assert said["message"].endswith('relation "tasks" does not exist')
+    assert await ask(service, "/livez") == (200, {"status": "ok"})
+    assert await ask(service, "/readyz") == (
+        503,
+        {"error": "The database's schema does not fit this version of the service"},
+    )
+    assert await ask(service, "/api/u/tasks") == UNAVAILABLE
+    assert service.logged(status=503, route="/api/{user_id}/tasks")["sqlstate"] == "42P01"
+    admin.execute("ALTER TABLE mislaid RENAME TO tasks")
+    wait_ready(service.url)
+    assert await ask(service, "/api/u/tasks") == (200, [])
+
+
+async def test_a_table_that_goes_and_comes_back_while_it_serves(
+    url: str, admin: psycopg.Connection, serve: Serve
+) -> None:
+    service = serve(url)
+    assert await ask(service, "/api/u/tasks") == (200, [])
+    admin.execute("ALTER TABLE tasks RENAME TO mislaid")
+    assert await ask(service, "/api/u/tasks") == UNAVAILABLE
+    admin.execute("ALTER TABLE mislaid RENAME TO tasks")
+    assert await ask(service, "/api/u/tasks") == (200, [])
+
+
+async def test_a_schema_that_is_behind(url: str, admin: psycopg.Connection, serve: Serve) -> None:
+    admin.execute("CREATE DATABASE behind")
+    with pytest.raises(RuntimeError, match=r"the schema is behind: 0001[^\n]* run `tasks-service migrate apply`"):
+        serve(named(url, "behind"))
+
+
+async def test_a_schema_that_is_ahead(url: str, admin: psycopg.Connection, serve: Serve) -> None:
+    admin.execute(
+        "INSERT INTO _yoyo_migration (migration_hash, migration_id, applied_at_utc)"
+        " VALUES ('9999', '9999.of-tomorrow', now())"
+    )
+    service = serve(url)
+    assert service.logged(level="warning", message="the schema is ahead of this version: 9999.of-tomorrow")
+    assert await ask(service, "/api/u/tasks") == (200, [])
