@@ -36,8 +36,8 @@ class Standby:
         }
         if account:
             os.chown(folder, account.pw_uid, account.pw_gid)
-        self._run("pg_basebackup", "-d", make_conninfo(primary, dbname=""), "-D", self._data, "-R", "-X", "stream")
-        (self._data / "postmaster.opts").unlink(missing_ok=True)
+        self._run("pg_basebackup", "-d", make_conninfo(primary, dbname=""), "-D", self._data, "-R", "-c", "fast")
+        (self._data / f"{embedded.SOCKET}.lock").unlink()  # the primary's, whose socket is in its data folder too
         options = f"-c listen_addresses= -c unix_socket_directories={self._data}"
         self._run("pg_ctl", "start", "-w", "-D", self._data, "-o", options, "-l", self._data / "log")
         self.url = make_conninfo(primary, host=str(self._data))
@@ -58,7 +58,8 @@ class Standby:
             cwd="/",
             **self._as,
         )
-        assert done.returncode == 0, done.stderr
+        log = self._data / "log"
+        assert done.returncode == 0, done.stderr + (log.read_text() if log.exists() else "")
 
 
 @pytest.fixture
