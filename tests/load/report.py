@@ -58,7 +58,7 @@ def write(run: Run, folder: Path, comparison: Table | None = None) -> Path:
 
 def _peak(run: Run) -> Figure:
     operations, targets = names(run.closed, "operation"), names(run.closed, "target")
-    figure = Figure(figsize=(8, 3.8))
+    figure = Figure(figsize=(10, 3.8))
     axes = figure.subplots()
     width = 0.8 / len(targets)
     for index, target in enumerate(targets):
