@@ -67,7 +67,7 @@ class TaskRequest:
 
     def idempotency_key(self) -> str | None:
         """The Idempotency-Key, or None. Raises Problem (400) where it cannot be used."""
-        values = [value for name, value in self.headers if name == b"idempotency-key"]
+        values = [value.strip(b" \t") for name, value in self.headers if name == b"idempotency-key"]
         if not values:
             return None
         if len(values) > 1 or not _IDEMPOTENCY_KEY.fullmatch(values[0]):
