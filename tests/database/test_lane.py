@@ -377,6 +377,8 @@ async def test_a_real_deadlock_is_got_over(url: str, admin: psycopg.Connection) 
     two = statement("/* update */ SELECT two(%(a)s::integer, %(b)s::integer)", a=int, b=int, name="two")
     assert two.writes
     async with opened(url) as database:
+        while len(database._writes.lanes) < 2:
+            await asyncio.gather(*(database.one(SLOW_WRITE, n, 1) for n in range(10)))
         assert await asyncio.gather(database.one(two, 1, 2), database.one(two, 2, 1)) == [1, 2]
         assert database.stats.repeated >= 1
     assert admin.execute("SELECT value FROM counters WHERE id IN (1, 2)").fetchall() == [(2,), (2,)]

@@ -128,6 +128,19 @@ async def test_a_sent_call_past_its_deadline_is_told_so(url: str) -> None:
         assert isinstance(ends[-1], TimedOut)
 
 
+async def test_a_write_that_waits_for_its_row_past_its_deadline_is_told_so(url: str, admin: psycopg.Connection) -> None:
+    async with opened(url, deadline_s=0.3) as database:
+        await ready(database)
+        with admin.transaction():
+            admin.execute("SELECT FROM counters WHERE id = 1 FOR UPDATE")
+            begin = time.monotonic()
+            ends = await asyncio.gather(*(database.one(COUNT_UP, 1) for _ in range(10)), return_exceptions=True)
+            assert time.monotonic() - begin < 0.6
+            assert all(isinstance(end, TimedOut) for end in ends)
+            await until(lambda: database.under_way == 0)
+        assert admin.execute("SELECT value FROM counters WHERE id = 1").fetchone() == (0,)
+
+
 async def test_a_waiting_call_past_its_deadline_is_told_so(url: str) -> None:
     async with Proxy(url) as proxy:
         proxy.flows.clear()  # connecting hangs

@@ -1,22 +1,15 @@
 """Through PgBouncer in transaction mode, Debian's: it hands each transaction to whichever backend is free."""
 
 import asyncio
-import os
-import pwd
-import shutil
-import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import psycopg
 import pytest
 
-from service import embedded
 from service.database import Defect, TimedOut, Unavailable
+from tests import pgbouncer
 from tests.database.ground import (
     BACK,
     BACKEND,
@@ -32,74 +25,15 @@ from tests.database.ground import (
     statement,
     until,
 )
+from tests.pgbouncer import PgBouncer
 
 pytestmark = pytest.mark.debian
-
-BACKENDS = 3
-
-
-class PgBouncer:
-    """Debian's PgBouncer before the database at `upstream`, with BACKENDS connections to it."""
-
-    def __init__(self, folder: Path, upstream: str) -> None:
-        parts = psycopg.conninfo.conninfo_to_dict(upstream)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        (folder / "users").write_text(f'"{parts["user"]}" ""\n')
-        self._config = folder / "pgbouncer.ini"
-        self._config.write_text(f"""
-            [databases]
-            * = host={parts["host"]}
-            [pgbouncer]
-            listen_addr = 127.0.0.1
-            listen_port = {port}
-            unix_socket_dir =
-            auth_type = trust
-            auth_file = {folder / "users"}
-            pool_mode = transaction
-            default_pool_size = {BACKENDS}
-        """)
-        self._log = folder / "log"
-        self.url = psycopg.conninfo.make_conninfo(upstream, host="127.0.0.1", port=port)
-
-    def start(self) -> None:
-        # It refuses to run as root, and the cluster's socket is for the account that runs the cluster alone.
-        account = pwd.getpwnam(embedded.ACCOUNT) if os.getuid() == 0 else None
-        program = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [program, self._config],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                user=account and account.pw_uid,
-                group=account and account.pw_gid,
-                extra_groups=account and [],
-            )
-        end = time.monotonic() + 10
-        while True:
-            with suppress(psycopg.OperationalError):
-                psycopg.connect(self.url, connect_timeout=2).close()
-                return
-            assert self._process.poll() is None, self._log.read_text()
-            assert time.monotonic() < end, self._log.read_text()
-            time.sleep(0.02)
-
-    def stop(self) -> None:
-        """At once, like a crash: SIGTERM is an immediate shutdown."""
-        self._process.terminate()
-        self._process.wait(10)
 
 
 @pytest.fixture
 def bouncer(url: str) -> Iterator[PgBouncer]:
-    with TemporaryDirectory(prefix="bouncer-") as folder:
-        Path(folder).chmod(0o755)
-        bouncer = PgBouncer(Path(folder), url)
-        bouncer.start()
+    with pgbouncer.running(url) as bouncer:
         yield bouncer
-        bouncer.stop()
 
 
 async def test_everybody_gets_their_own_answer(bouncer: PgBouncer, admin: psycopg.Connection) -> None:

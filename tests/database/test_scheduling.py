@@ -111,7 +111,7 @@ async def test_writers_stuck_on_one_row_hold_up_only_that_row(url: str, admin: p
                     *(database.one(WRITE, n) for n in range(20)),
                     *(database.one(ECHO, n) for n in range(20)),
                 )
-            assert time.monotonic() - begin < 1.5
+            assert time.monotonic() - begin < 4  # the stuck reach their limit after 5 s
             assert not any(call.done() for call in stuck)
         assert sorted(await asyncio.gather(*stuck)) == list(range(1, 11))
         assert admin.execute("SELECT DISTINCT value FROM counters WHERE id BETWEEN 2 AND 59").fetchall() == [(10,)]
@@ -143,10 +143,9 @@ async def test_writers_of_a_shared_lock_that_are_stuck_gather_on_one_lane(url: s
         with admin.transaction():
             admin.execute("SELECT FROM owners WHERE id = 1 FOR UPDATE")
             stuck = [asyncio.ensure_future(database.one(create, 1)) for _ in range(12)]
-            begin = time.monotonic()
-            for _ in range(20):
-                await asyncio.gather(*(database.one(create, 2) for _ in range(12)))
-            assert time.monotonic() - begin < 2
+            async with asyncio.timeout(4):  # the stuck reach their limit after 5 s
+                for _ in range(20):
+                    await asyncio.gather(*(database.one(create, 2) for _ in range(12)))
             await until(lambda: sum(bool(lane.calls) for lane in database._writes.lanes) == 1)
         assert await asyncio.gather(*stuck) == [1] * 12
 
@@ -171,6 +170,8 @@ async def test_a_slow_read_holds_up_no_other(database: Database) -> None:
         assert await asyncio.gather(*(database.one(ECHO, n) for n in range(30))) == list(range(30))
         assert time.monotonic() - begin < 0.2
         assert await slow == 0
+    assert database.stats.rescued > 0
+    assert database.stats.lost == 0  # asked twice, each lane keeps its own count of what it is owed
 
 
 async def test_slow_reads_hold_up_no_write(database: Database) -> None:
