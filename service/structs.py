@@ -102,6 +102,7 @@ decode_toggle = _decoder(TaskToggle)
 
 
 _batch = msgspec.json.Decoder(Batch).decode
+_raw = msgspec.json.Decoder(Raw).decode
 _raw_items = msgspec.json.Decoder(list[Raw]).decode
 
 
@@ -117,6 +118,8 @@ def decode_batch(body: bytes) -> list[TaskCreate]:
 
 def _explain_batch(body: bytes) -> Problem:
     try:
+        body.decode()  # strings that stay raw are not looked into
+        _raw(body)
         items = _raw_items(body)
     except msgspec.ValidationError:
         return Problem(400, "Request body must be a JSON array")
