@@ -5,6 +5,7 @@ one service for the tests that only need a user of their own.
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from itertools import count
 from uuid import uuid4
 
@@ -13,10 +14,12 @@ import psycopg
 import pytest
 
 from service import embedded, migrate
+from tests import pgbouncer
 from tests.migrations.partitioned import partition
 from tests.running import RunningService, plain_client
 
 SERVER = os.environ.get("TASKS_TEST_SERVER", "uvicorn")  # granian: the API tests run on that
+POOLED = "TASKS_TEST_POOLED" in os.environ  # the services of the API tests go through PgBouncer in transaction mode
 PARTITIONED = "TASKS_TEST_PARTITIONED" in os.environ  # the API tests run with tasks partitioned by hash
 
 _numbers = count(1)
@@ -25,7 +28,10 @@ _numbers = count(1)
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[embedded.Embedded]:
     """A PostgreSQL that is thrown away afterwards."""
-    with embedded.temporary({"max_connections": "300"}) as cluster:
+    with ExitStack() as stack:
+        cluster = stack.enter_context(embedded.temporary({"max_connections": "300"}))
+        if POOLED:
+            RunningService.pooler = stack.enter_context(pgbouncer.running(cluster.url, backends=10))
         yield cluster
 
 

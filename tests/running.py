@@ -11,9 +11,11 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import httpx
+
+from tests.pgbouncer import PgBouncer
 
 ROOT = Path(__file__).parent.parent
 START_S = 30
@@ -29,10 +31,14 @@ class RunningService:
     where the service is to be found, if not in this checkout.
     """
 
+    pooler: ClassVar[PgBouncer | None] = None  # that every service goes through
+
     def __init__(
         self, cwd: Path, *, command: Sequence[str] = (sys.executable, "-m", "service"), **settings: str
     ) -> None:
         clean = {name: text for name, text in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
+        if self.pooler is not None and "DATABASE_URL" in settings:
+            settings |= self.pooler.settings(settings["DATABASE_URL"])
         self._environment: Mapping[str, str] = clean | {"PORT": "0", "PYTHONPATH": str(ROOT)} | settings
         self._command = command
         self._cwd = cwd

@@ -2,8 +2,6 @@
 
 import threading
 from collections.abc import Iterator
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import psycopg
 import pytest
@@ -11,7 +9,7 @@ from click.testing import CliRunner
 
 from service import check, migrate
 from service.migrate import MigrationError, session
-from tests.database.test_pgbouncer import PgBouncer
+from tests import pgbouncer
 from tests.migrations.conftest import applied, relations, schema
 
 pytestmark = pytest.mark.debian
@@ -22,12 +20,8 @@ IDS = migrate.ids()
 @pytest.fixture
 def pooled(empty: str) -> Iterator[str]:
     """The empty database's URL, through the pooler."""
-    with TemporaryDirectory(prefix="bouncer-") as folder:
-        Path(folder).chmod(0o755)
-        bouncer = PgBouncer(Path(folder), empty)
-        bouncer.start()
+    with pgbouncer.running(empty) as bouncer:
         yield bouncer.url
-        bouncer.stop()
 
 
 def test_a_pooler_is_told_from_a_server(pooled: str, empty: str) -> None:
