@@ -236,9 +236,10 @@ def _serve_granian(settings: Settings, listener: socket.socket) -> None:
         from granian.server import Server
     except ImportError:
         raise RuntimeError("SERVER=granian needs the extra: pip install 'tasks-service[granian]'") from None
+
     host, port = listener.getsockname()[:2]
     listener.close()  # granian binds for itself, in each worker
-    Server(
+    granian: Any = Server(
         "service.server:app",
         factory=True,
         address=host,
@@ -252,4 +253,14 @@ def _serve_granian(settings: Settings, listener: socket.socket) -> None:
         log_enabled=False,
         respawn_failed_workers=True,
         workers_kill_timeout=settings.shutdown_grace_s,
-    ).serve()
+    )
+    interrupt = granian.signal_handler_interrupt
+
+    def stop(*_: object) -> None:
+        if granian.interrupt_signal:  # it was told before
+            for worker in granian.wrks:
+                worker.kill()
+        interrupt()
+
+    granian.signal_handler_interrupt = stop
+    granian.serve()
