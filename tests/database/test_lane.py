@@ -225,7 +225,7 @@ async def test_an_answer_that_a_flush_has_read_is_not_left_lying(
         with admin.transaction():
             admin.execute("SELECT FROM counters WHERE id = 1 FOR UPDATE")
             first = asyncio.ensure_future(database.one(COUNT_UP, 1))
-            await asyncio.sleep(0.02)
+            await until(lambda: admin.execute("SELECT FROM pg_locks WHERE NOT granted").fetchall())
             proxy.takes.clear()
             second = asyncio.ensure_future(database.one(huge, "x" * 20 * MEGABYTE))
             (lane,) = database._writes.lanes
