@@ -34,9 +34,9 @@ STALE_S = 0.03
 SWEEP_S = 0.01
 # How long a cancelled statement may take to say so before the connection is taken for dead.
 CANCEL_GRACE_S = 1.0
-# A statement that nobody waits for any more is cancelled when it takes longer than this: well above what is common,
-# because a cancel costs PostgreSQL a process.
-ABANDONED_S = 0.25
+# A statement that others or nobody waits for is cancelled when it takes longer than this: well above what a slow disk
+# makes of a commit, because a cancel costs PostgreSQL a process.
+STUCK_S = 0.1
 # While the database cannot be reached, calls wait this long for it (a suspended Neon compute wakes in less), and then
 # fail at once until a connection succeeds.
 PATIENCE_S = 3.0
@@ -546,12 +546,12 @@ class Database:
         behind = [call for call in itertools.islice(lane.calls, 1, None) if not call.future.done()]
         if not head.statement.writes:
             self._rescue(group, behind, now)
-        elif not (head.moved or head.overdue) and behind:
+        elif age > STUCK_S and behind and not (head.moved or head.overdue):
             # Those behind were sent and so cannot be sent again. Cancelled, the head has changed nothing, and goes to
             # the end of a lane on which nobody is put behind it.
             head.moved = True
             self._cancel(lane)
-        limit = min(self._statement_timeout_s, ABANDONED_S) if head.future.done() else self._statement_timeout_s
+        limit = min(self._statement_timeout_s, STUCK_S) if head.future.done() else self._statement_timeout_s
         if age > self._statement_timeout_s + CANCEL_GRACE_S:
             head.overdue = True
             lane.lose("PostgreSQL did not answer within the statement limit")
