@@ -1,0 +1,222 @@
+"""A network that loses requests and answers: who retries with a key has everything done, and nothing twice."""
+
+import json
+import os
+import random
+import re
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from io import BufferedReader
+from pathlib import Path
+from signal import SIGKILL, SIGSTOP
+from typing import Any, Self
+from uuid import uuid4
+
+import httpx
+import psycopg
+import pytest
+import urllib3
+
+from tests.api.database import until_it_waits
+from tests.conftest import SERVER, wait_ready
+from tests.raw import connect, exchange, read_reply, request
+from tests.running import RunningService
+
+SAME = {"title": "Buy milk"}
+THREE = [{"title": "Buy milk"}, {"title": "Buy bread"}, {"title": "Call home"}]
+
+# What becomes of a request, given a function that asks the service, and the client's connection, which then ends.
+Fault = Callable[[Callable[[], bytes], socket.socket], None]
+
+
+def lose(ask: Callable[[], bytes], client: socket.socket) -> None:
+    """The request does not arrive."""
+
+
+def eat(ask: Callable[[], bytes], client: socket.socket) -> None:
+    """What was asked for is done, and the client is not told."""
+    ask()
+
+
+def cut(ask: Callable[[], bytes], client: socket.socket) -> None:
+    """The answer ends in its body: a head that ends early is taken for a whole one by Python's http.client."""
+    answer = ask()
+    body = answer.index(b"\r\n\r\n") + 4
+    client.sendall(answer[: random.randrange(body, len(answer))])
+
+
+def delay(ask: Callable[[], bytes], client: socket.socket) -> None:
+    """The request arrives when the client has given it up, beside its retry."""
+    client.settimeout(30)
+    assert client.recv(1) == b""
+    ask()
+
+
+class Proxy:
+    """Passes requests on to the service at `target`. `choose` says for each what goes wrong with it; None: nothing."""
+
+    def __init__(self, target: str, choose: Callable[[], Fault | None]) -> None:
+        self._target = target
+        self._choose = choose
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.faults: Counter[str] = Counter()
+        self.answers: list[bytes] = []  # of the service, whoever got them
+
+    def __enter__(self) -> Self:
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Returns when every request that came has been asked or lost."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:  # the first one makes the others
+            thread.join()
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                self._threads.append(threading.Thread(target=self._serve, args=(client,)))
+                self._threads[-1].start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, client.makefile("rb") as requests, connect(self._target, 30) as service, suppress(ConnectionError):
+            answers = service.makefile("rb")
+            while sent := message(requests):
+
+                def ask(sent: bytes = sent) -> bytes:
+                    service.sendall(sent)
+                    self.answers.append(message(answers))
+                    return self.answers[-1]
+
+                fault = self._choose()
+                if fault is not None:
+                    self.faults[fault.__name__] += 1
+                    fault(ask, client)
+                    return
+                client.sendall(ask())
+
+
+def message(stream: BufferedReader) -> bytes:
+    """The next request or answer; nothing at the end."""
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        line = stream.readline()
+        if not line:
+            return b""
+        head += line
+    length = re.search(rb"(?i)\r\ncontent-length: *([0-9]+)", head)
+    return head + stream.read(int(length[1]) if length else 0)
+
+
+@pytest.mark.parametrize(("suffix", "body", "count"), [("", SAME, 1), ("/batch", THREE, 3)], ids=["create", "batch"])
+def test_an_answer_that_was_lost_is_given_to_the_retry(
+    service: RunningService, client: httpx.Client, tasks: str, suffix: str, body: Any, count: int
+) -> None:
+    sent = request("POST", tasks + suffix, json.dumps(body).encode(), {"Idempotency-Key": "k"})
+    with Proxy(service.url, lambda: eat) as proxy, pytest.raises(ConnectionError):
+        exchange(proxy.url, sent)
+    (lost,) = proxy.answers
+    made = client.get(tasks).json()
+    assert len(made) == count
+    reply = exchange(service.url, sent)
+    assert (reply.status, reply.headers["idempotency-replayed"]) == (201, "true")
+    assert lost.endswith(b"\r\n\r\n" + reply.body)
+    assert f"location: {reply.headers['location']}\r\n".encode() in lost if count == 1 else b"location" not in lost
+    assert client.get(tasks).json() == made
+
+
+@pytest.mark.parametrize(
+    ("method", "suffix", "body"),
+    [("PUT", "", {"title": "Buy bread"}), ("PATCH", "/complete", {"completed": True})],
+    ids=["update", "set"],
+)
+def test_a_set_whose_answer_was_lost_can_be_sent_again(
+    service: RunningService, client: httpx.Client, tasks: str, method: str, suffix: str, body: Any
+) -> None:
+    path = client.post(tasks, json=SAME).headers["location"]
+    sent = request(method, path + suffix, json.dumps(body).encode())
+    with Proxy(service.url, lambda: eat) as proxy, pytest.raises(ConnectionError):
+        exchange(proxy.url, sent)
+    reply = exchange(service.url, sent)
+    assert (reply.status, reply.headers["etag"]) == (200, '"2"')
+    assert proxy.answers[0].endswith(b"\r\n\r\n" + reply.body)
+
+
+@pytest.mark.parametrize(("suffix", "body", "count"), [("", SAME, 1), ("/batch", THREE, 3)], ids=["create", "batch"])
+async def test_killed_between_commit_and_answer(
+    database_url: str, tmp_path: Path, suffix: str, body: Any, count: int
+) -> None:
+    """PostgreSQL commits while the service stands still; before it can go on, it is killed."""
+    path = "/api/user/tasks"
+    sent = request("POST", path + suffix, json.dumps(body).encode(), {"Idempotency-Key": "k"})
+    settings = {"DATABASE_URL": database_url, "AUTH_MODE": "none", "SERVER": SERVER}
+    with RunningService(tmp_path, **settings) as victim, connect(victim.url) as connection:
+        wait_ready(victim.url)
+        with psycopg.connect(database_url) as other:
+            other.execute("INSERT INTO users (id) VALUES ('user')")  # for which the statement waits
+            connection.sendall(sent)
+            await until_it_waits(database_url)
+            os.killpg(victim.process.pid, SIGSTOP)
+        made = await_tasks(database_url)
+        os.killpg(victim.process.pid, SIGKILL)
+        with pytest.raises(ConnectionError):
+            read_reply(connection)
+    assert len(made) == count
+    with RunningService(tmp_path, **settings) as service:
+        wait_ready(service.url)
+        reply = exchange(service.url, sent)
+        assert (reply.status, reply.headers["idempotency-replayed"]) == (201, "true")
+        answered = reply.json() if suffix else [reply.json()]
+        assert [task["id"] for task in answered] == made
+        assert service.http.get(path).json() == answered[::-1]
+
+
+def await_tasks(url: str) -> list[int]:
+    """The ids of the tasks that are there, once there are some."""
+    end = time.monotonic() + 10
+    with psycopg.connect(url, autocommit=True) as connection:
+        while not (rows := connection.execute("SELECT id FROM tasks ORDER BY id").fetchall()):
+            assert time.monotonic() < end, "nothing was committed"
+            time.sleep(0.01)
+    return [row[0] for row in rows]
+
+
+@pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_a_stock_client_with_retries_creates_everything_once(
+    service: RunningService, client: httpx.Client, tasks: str, count: int
+) -> None:
+    """Every fourth request meets a fault, and so do the retries."""
+    chance = random.Random(1)
+    retries = urllib3.Retry(total=30, allowed_methods={"POST"}, backoff_factor=0)
+
+    def choose() -> Fault | None:
+        return chance.choice([lose, eat, cut, delay]) if chance.random() < 0.25 else None
+
+    def create(n: int) -> dict[str, Any]:
+        headers = {"Content-Type": "application/json", "Idempotency-Key": str(uuid4())}
+        answer = pool.request("POST", tasks, json={"title": str(n)}, headers=headers)
+        assert answer.status == 201
+        return answer.json()
+
+    with Proxy(service.url, choose) as proxy:
+        timeout = urllib3.Timeout(connect=10, read=0.3)  # what a delayed request costs
+        with (
+            urllib3.connection_from_url(proxy.url, maxsize=8, block=True, retries=retries, timeout=timeout) as pool,
+            ThreadPoolExecutor(8) as threads,
+        ):
+            made = list(threads.map(create, range(count)))
+    assert [task["title"] for task in made] == [str(n) for n in range(count)]
+    assert client.get(tasks).json() == sorted(made, key=lambda task: task["id"], reverse=True)
+    assert len(made) == len({task["id"] for task in made}) == count
+    # There was something to get wrong.
+    assert min(proxy.faults[fault.__name__] for fault in (lose, eat, cut, delay)) > count / 50
+    assert sum(b"\r\nidempotency-replayed: true\r\n" in answer for answer in proxy.answers) > count / 10
