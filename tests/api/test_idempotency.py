@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from tests.api.database import a_day_passes
+from tests.conftest import SERVER
 from tests.raw import exchange, request
 from tests.running import RunningService
 
@@ -245,7 +246,10 @@ def test_a_key_that_cannot_be_used_is_refused(
     reply = exchange(service.url, sent)
     # What no header may hold at all, the server refuses before anybody asks what the header is.
     malformed = {byte for line in lines for byte in line} & {*range(9), *range(10, 32), 127}
-    assert (reply.status, reply.json()) == (400, MALFORMED if malformed else UNUSABLE)
+    if malformed and SERVER == "granian":  # hyper refuses, in a way that cannot be set
+        assert reply.status == 400
+    else:
+        assert (reply.status, reply.json()) == (400, MALFORMED if malformed else UNUSABLE)
     assert client.get(tasks).json() == []
     with psycopg.connect(shared_database_url) as connection:
         query = "SELECT FROM users WHERE id = %s"  # whom a record would need

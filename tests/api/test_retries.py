@@ -159,17 +159,18 @@ async def test_killed_between_commit_and_answer(
     path = "/api/user/tasks"
     sent = request("POST", path + suffix, json.dumps(body).encode(), {"Idempotency-Key": "k"})
     settings = {"DATABASE_URL": database_url, "AUTH_MODE": "none", "SERVER": SERVER}
-    with RunningService(tmp_path, **settings) as victim, connect(victim.url) as connection:
+    with RunningService(tmp_path, **settings) as victim:
         wait_ready(victim.url)
-        with psycopg.connect(database_url) as other:
-            other.execute("INSERT INTO users (id) VALUES ('user')")  # for which the statement waits
-            connection.sendall(sent)
-            await until_it_waits(database_url)
-            os.killpg(victim.process.pid, SIGSTOP)
-        made = await_tasks(database_url)
-        os.killpg(victim.process.pid, SIGKILL)
-        with pytest.raises(ConnectionError):
-            read_reply(connection)
+        with connect(victim.url) as connection:
+            with psycopg.connect(database_url) as other:
+                other.execute("INSERT INTO users (id) VALUES ('user')")  # for which the statement waits
+                connection.sendall(sent)
+                await until_it_waits(database_url)
+                os.killpg(victim.process.pid, SIGSTOP)
+            made = await_tasks(database_url)
+            os.killpg(victim.process.pid, SIGKILL)
+            with pytest.raises(ConnectionError):
+                read_reply(connection)
     assert len(made) == count
     with RunningService(tmp_path, **settings) as service:
         wait_ready(service.url)
