@@ -47,6 +47,9 @@ IDLE_S = 60.0
 LIFETIME_S = (600.0, 900.0)
 HOUSEKEEP_S = 5.0
 MOST_TRIES = 4
+# Who gave way in a conflict comes back after so long, drawn evenly: at once, one in four took its rows again before the
+# other had woken, and the two met as before.
+GIVE_WAY_S = (0.01, 0.05)
 
 
 class _Group:
@@ -307,7 +310,7 @@ class Database:
 
     def _wait(self, call: Call, now: float) -> None:
         group = self._writes if call.statement.writes else self._reads
-        if self._closing and not call.tries:
+        if self._closing and not (call.tries and group.lanes):
             _fail(call, Unavailable("the service is shutting down"))
         elif group.down_since is not None and now - group.down_since > PATIENCE_S:
             _fail(call, Unavailable("the database cannot be reached"))
@@ -366,12 +369,22 @@ class Database:
         if again and call.tries < MOST_TRIES and not call.future.done():
             self.stats.repeated += 1
             call.sent = False
-            self._place(call, lane.head_since)
+            if meaning(sqlstate).repeat:
+                self._spawn(self._place_later(call))
+            else:
+                self._place(call, lane.head_since)
             return
         self.stats.failures[sqlstate[:2]] += 1
         constraint = error.error_field(pq.DiagnosticField.CONSTRAINT_NAME)
         kind = meaning(sqlstate).failure
         _fail(call, kind(error.get_error_message().strip(), sqlstate, constraint.decode() if constraint else None))
+
+    async def _place_later(self, call: Call) -> None:
+        await asyncio.sleep(random.uniform(*GIVE_WAY_S))  # noqa: S311
+        now = self._loop.time()
+        if not call.future.done():
+            self._place(call, now)
+        self._release(call, now, self._send)
 
     def _lost(self, lane: Lane, calls: list[Call], reason: str, sqlstate: str | None) -> None:
         """The connection is gone. A write that was sent may have happened, so only the others are sent again."""
@@ -480,7 +493,8 @@ class Database:
                 await self.execute(statement, *[None] * len(statement.parameters))
             except Failure as error:
                 if error.sqlstate is not None and error.sqlstate.startswith("42"):
-                    reason = f"{statement.name}: {str(error).partition(chr(10))[0]}"
+                    name = statement.name.removeprefix("explain_")
+                    reason = f"{name}: {str(error).partition(chr(10))[0]}"
                     if reason != self.mismatch:
                         log.error("a statement does not fit the database's schema: %s", reason)
                     self.mismatch = reason

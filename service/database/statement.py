@@ -90,7 +90,8 @@ class Statement(Generic[Row]):
     def explained(self) -> "Statement[Any]":
         """The statement that plans this one and checks its privileges, and does nothing."""
         twin = copy(self)
-        twin.sql, twin.key = f"EXPLAIN {self.sql}", ()
+        # Under a name of its own: it is prepared and counted beside this one.
+        twin.name, twin.sql, twin.key = f"explain_{self.name}", f"EXPLAIN {self.sql}", ()
         return twin
 
     def __repr__(self) -> str:

@@ -384,6 +384,23 @@ async def test_a_real_deadlock_is_got_over(url: str, admin: psycopg.Connection) 
     assert admin.execute("SELECT value FROM counters WHERE id IN (1, 2)").fetchall() == [(2,), (2,)]
 
 
+async def test_whoever_leaves_while_giving_way_frees_the_row(database: Database, admin: psycopg.Connection) -> None:
+    admin.execute("""
+        CREATE SEQUENCE attempts;
+        CREATE FUNCTION conflict() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF nextval('attempts') = 1 THEN RAISE EXCEPTION 'give way' USING ERRCODE = '40001'; END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER conflict BEFORE UPDATE ON counters FOR EACH ROW EXECUTE FUNCTION conflict();
+    """)
+    first = asyncio.ensure_future(database.one(COUNT_UP, 1))
+    second = asyncio.ensure_future(database.one(COUNT_UP, 1))
+    await until(lambda: database.stats.repeated)
+    first.cancel()
+    assert await second == 1
+
+
 async def test_a_statement_that_always_gives_way_is_unavailable(database: Database, admin: psycopg.Connection) -> None:
     admin.execute(
         "CREATE FUNCTION never() RETURNS integer LANGUAGE plpgsql AS"
