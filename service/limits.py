@@ -16,6 +16,7 @@ from service.requests import request_id
 log = logging.getLogger("service.request")
 
 ALWAYS = frozenset({"/livez", "/readyz", "/metrics"})
+REFUSED = 0  # by service.protocol, which has told `refused`
 CLIENT_GONE = 499  # nginx's number for a client that did not wait for the answer
 SLOW_S = 1.0  # a request slower than this is logged
 
@@ -72,6 +73,8 @@ class Limits:
 
     def _ended(self, scope: Any, seconds: float) -> None:
         status = scope.get("status", CLIENT_GONE)
+        if status == REFUSED:
+            return
         if self._observer is not None:
             self._observer.observe(scope.get("path_template", ""), scope["method"], status, seconds)
         if status < 400 and "failure" in scope:

@@ -28,6 +28,7 @@ from service.database import Database
 # Seconds. From what a cached get takes to the request deadline.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 SNAPSHOT_S = 1.0
+METHODS = frozenset({"", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})  # "": it was not even HTTP
 _CONTENT_TYPE = CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")  # Litestar adds it
 
 RouteMethodStatus = tuple[str, str, int]
@@ -67,6 +68,10 @@ class Metrics:
         """Takes account of a request that ended."""
         key = (route, method, status)
         histogram = self._requests.get(key)
+        if histogram is None:
+            if method not in METHODS:  # whatever a client makes up: each would be a series of its own
+                key = (route, "other", status)
+            histogram = self._requests.get(key)
         if histogram is None:
             histogram = self._requests[key] = [0.0] * (len(BUCKETS) + 2)
         histogram[bisect_left(BUCKETS, seconds)] += 1

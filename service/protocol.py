@@ -27,9 +27,11 @@ HEAD_BYTES = 32 * 1024  # request line and headers together: JWTs of 8 KiB fit s
 HEAD_S = 10.0  # from the first byte of a head to its last
 DRAIN_S = 2.0  # for the rest of a body that nobody wants, so that its sender still reads the answer
 LINGER_S = 0.5  # for a request that is on its way when the server stops
+HALF_CLOSED_S = 1.0  # for an answer to a client that has closed its side, which gone ones do too
 WRITE_S = 30.0  # for a client to read some of what waits for it
 BODY_WATER = 128 * 1024  # body bytes held for the application before reading stops
 STATUS_LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in http.HTTPStatus}
+REFUSED = 0  # an exchange's status where the answer was given here: whoever counts was told
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 BODILESS = (http.HTTPStatus.NO_CONTENT, http.HTTPStatus.NOT_MODIFIED)
 DISCONNECT = {"type": "http.disconnect"}
@@ -264,12 +266,13 @@ class HttpProtocol(asyncio.Protocol):
                 exchange.task.cancel()  # nobody waits for the answer: what it held is freed
 
     def eof_received(self) -> bool:
-        """A client may close its side once its request is sent, and still wants the answer."""
+        """A client may close its side once its request is sent, and still want the answer; more likely it is gone."""
         if self._exchange is None or not self._exchange.received:
             return False
         if self._next and not self._next[-1].received:
             self._next.pop()
         (self._next[-1] if self._next else self._exchange).keep_alive = False
+        self._deadline = self.loop.time() + HALF_CLOSED_S
         return True
 
     def pause_writing(self) -> None:
@@ -320,7 +323,7 @@ class HttpProtocol(asyncio.Protocol):
                 self.transport.abort()  # nobody takes what is left to be sent
             elif self._head_bytes and self._exchange is None and self._reading is None:
                 self._refuse(http.HTTPStatus.REQUEST_TIMEOUT, "Request did not arrive in time")
-            else:
+            elif self._exchange is None or not self._exchange.started:
                 self.transport.close()
 
     # The request ------------------------------------------------------------------------------------------------
@@ -485,7 +488,7 @@ class HttpProtocol(asyncio.Protocol):
         if reading is not None and reading is self._exchange and not reading.started and reading.task is not None:
             # It is its body that makes no sense: this is the answer.
             identifier = request_id(reading.scope["headers"]) or identifier
-            reading.scope |= {"status": status.value, "request_id": identifier}
+            reading.scope["status"] = REFUSED
             reading.task.cancel()
             self._exchange = None
         elif self._exchange is not None:
@@ -495,8 +498,7 @@ class HttpProtocol(asyncio.Protocol):
             last.keep_alive = False
             self.pause_reading()
             return
-        else:
-            self._refused(status.value, identifier)
+        self._refused(status.value, identifier)
         body = encode({"error": message})
         self.transport.write(
             b"".join(

@@ -1,0 +1,246 @@
+"""The figures of /metrics: each counts what it says, and all workers' are in them."""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import psycopg
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.queries import STATEMENTS
+from tests.conftest import SERVER, wait_ready
+from tests.database.ground import terminate
+from tests.raw import exchange, request
+from tests.running import RunningService, plain_client
+
+AWAY = "postgresql://nobody@127.0.0.1:1/nowhere"
+TASKS, TASK = "/api/{user_id}/tasks", "/api/{user_id}/tasks/{task_id}"
+
+Figures = dict[tuple[str, ...], float]
+
+
+@pytest.fixture
+def url(clone: Callable[[], str]) -> str:
+    return clone()
+
+
+@pytest.fixture
+def counted(url: str, tmp_path: Path) -> Iterator[RunningService]:
+    """A service that nobody else asks."""
+    with RunningService(tmp_path, DATABASE_URL=url, AUTH_MODE="none", SERVER=SERVER) as running:
+        wait_ready(running.url)
+        yield running
+
+
+def figures(service: RunningService, name: str) -> Figures:
+    """The samples of one name, by the values of their labels in alphabetical order."""
+    answer = service.http.get("/metrics")
+    assert answer.status_code == 200
+    return {
+        tuple(sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+        if sample.name == name
+    }
+
+
+def figure(service: RunningService, name: str) -> float:
+    return figures(service, name)[()]
+
+
+def becomes(service: RunningService, name: str, value: float) -> None:
+    """Waits until the figure has this value."""
+    end = time.monotonic() + 5
+    while (seen := figure(service, name)) != value:
+        assert time.monotonic() < end, f"{name} is {seen}"
+        time.sleep(0.01)
+
+
+def alive(service: RunningService) -> None:
+    """Waits until it answers: granian listens a moment after the service has said where."""
+    end = time.monotonic() + 10
+    while True:
+        try:
+            service.http.get("/livez")
+            return
+        except httpx.TransportError:
+            assert time.monotonic() < end
+
+
+def requests(service: RunningService) -> Figures:
+    """How many requests, by method, route and status; but for the probes."""
+    counts = figures(service, "tasks_http_request_duration_seconds_count")
+    return {labels: count for labels, count in counts.items() if labels[1] not in ("/metrics", "/readyz")}
+
+
+def test_requests_by_route_method_and_status(counted: RunningService) -> None:
+    begin = time.monotonic()
+    http = counted.http
+    for n in range(7):
+        assert http.post("/api/u/tasks", json={"title": f"{n}"}).status_code == 201
+    path = http.post("/api/u/tasks", json={"title": "x"}).headers["location"]
+    for _ in range(3):
+        http.get(path, headers={"X-Request-ID": "1"})
+    http.get(path, headers={"If-None-Match": '"1"'})
+    http.post("/api/u/tasks", json={})
+    http.get("/api/u/tasks")
+    http.get("/api/u/tasks/9999")
+    http.put(path, json={"title": "y"}, headers={"If-Match": '"9"'})
+    http.delete(path)
+    http.post("/livez")
+    http.get("/livez")
+    http.get("/no/such/path")
+    http.get("/docs")
+    http.options("/api/u/tasks")
+    seen = requests(counted)
+    assert seen == {
+        ("POST", TASKS, "201"): 8,
+        ("GET", TASK, "200"): 3,
+        ("GET", TASK, "304"): 1,
+        ("POST", TASKS, "400"): 1,
+        ("GET", TASKS, "200"): 1,
+        ("GET", TASK, "404"): 1,
+        ("PUT", TASK, "412"): 1,
+        ("DELETE", TASK, "204"): 1,
+        ("OPTIONS", TASKS, "204"): 1,
+        ("POST", "", "405"): 1,
+        ("GET", "/livez", "200"): 1,
+        ("GET", "", "404"): 1,
+        ("GET", "/docs", "200"): 1,
+    }
+    took = figures(counted, "tasks_http_request_duration_seconds_sum")
+    assert all(seconds > 0 for seconds in took.values())
+    assert sum(took.values()) < time.monotonic() - begin
+    buckets = figures(counted, "tasks_http_request_duration_seconds_bucket")
+    assert buckets["+Inf", "POST", TASKS, "201"] == 8
+    assert buckets["10.0", "POST", TASKS, "201"] == 8
+    assert buckets["0.001", "POST", TASKS, "201"] <= buckets["0.1", "POST", TASKS, "201"]
+
+
+@pytest.mark.skipif(SERVER != "uvicorn", reason="granian answers bad HTTP by itself, and tells nobody")
+def test_what_is_no_http_is_counted_too(counted: RunningService) -> None:
+    assert exchange(counted.url, b"nonsense\r\n\r\n").status == 400
+    assert exchange(counted.url, b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 40_000).status == 431
+    chunked = request("POST", "/api/u/tasks", headers={"Transfer-Encoding": "chunked"})
+    assert exchange(counted.url, chunked + b"zz\r\n").status == 400
+    seen = requests(counted)
+    assert (seen["", "", "400"], seen["", "", "431"]) == (2, 1)
+    assert sum(count for (_, _, status), count in seen.items() if status == "400") == 2
+
+
+def test_a_client_that_goes_away_is_counted_as_such(counted: RunningService, url: str) -> None:
+    path = counted.http.post("/api/u/tasks", json={"title": "x"}).headers["location"]
+    with psycopg.connect(url) as holder:
+        holder.execute("SELECT FROM tasks FOR UPDATE")
+        with pytest.raises(httpx.ReadTimeout), plain_client(counted.url) as impatient:
+            impatient.put(path, json={"title": "y"}, timeout=0.1)
+        if SERVER == "uvicorn":
+            becomes(counted, "tasks_http_requests_in_flight", 1)  # the one that asks
+            assert requests(counted)["PUT", TASK, "499"] == 1
+
+
+def test_statements_by_the_name_of_their_file(counted: RunningService, url: str) -> None:
+    for _ in range(5):
+        path = counted.http.post("/api/u/tasks", json={"title": "x"}).headers["location"]
+    for _ in range(3):
+        counted.http.get(path)
+    begin = time.monotonic()
+    with psycopg.connect(url) as holder, ThreadPoolExecutor(1) as threads:
+        holder.execute("SELECT FROM tasks FOR UPDATE")
+        update = threads.submit(counted.http.put, path, json={"title": "y"})
+        becomes(counted, "tasks_database_calls_under_way", 1)
+        time.sleep(0.1)  # the time that is to be found in the figures
+        holder.rollback()
+        assert update.result().status_code == 200
+    elapsed = time.monotonic() - begin
+    counts = figures(counted, "tasks_database_statements_total")
+    seconds = figures(counted, "tasks_database_statement_seconds_total")
+    compared = {(f"explain_{statement.name}",) for statement in STATEMENTS}  # with the schema, at the start
+    assert seconds.keys() == counts.keys() == {("create",), ("get",), ("update",)} | compared
+    assert (counts["create",], counts["get",], counts["update",]) == (5, 3, 1)
+    assert 0.1 <= seconds["update",] <= elapsed
+
+
+def test_reconnects_and_failures_by_class(counted: RunningService, url: str) -> None:
+    counted.http.get("/api/u/tasks")
+    counted.http.post("/api/u/tasks", json={"title": "x"})
+    connects, lanes = figure(counted, "tasks_database_connects_total"), figure(counted, "tasks_database_connections")
+    assert (connects, lanes) == (2, 2)
+    assert figure(counted, "tasks_database_connections_limit") == 10
+    assert figure(counted, "tasks_database_connections_lost_total") == 0
+    with psycopg.connect(url, autocommit=True) as admin:
+        terminate(admin)
+    becomes(counted, "tasks_database_connections_lost_total", 2)
+    assert figures(counted, "tasks_database_failures_total") == {
+        ("lost",): 2
+    }  # an idle connection is told nothing but its end
+    assert figure(counted, "tasks_database_connections") == 0
+    counted.http.get("/api/u/tasks")
+    counted.http.post("/api/u/tasks", json={"title": "x"})
+    assert figure(counted, "tasks_database_connects_total") == 4
+    assert figure(counted, "tasks_database_connections") == 2
+    assert figure(counted, "tasks_database_connects_failed_total") == 0
+
+
+def test_the_queue_while_the_database_is_away(tmp_path: Path) -> None:
+    with (
+        RunningService(tmp_path, DATABASE_URL=AWAY, AUTH_MODE="none", SERVER=SERVER) as service,
+        ThreadPoolExecutor(5) as threads,
+        plain_client(service.url) as http,
+    ):
+        alive(service)
+        answers = [threads.submit(http.get, "/api/u/tasks") for _ in range(5)]
+        becomes(service, "tasks_database_calls_waiting", 5)
+        assert figure(service, "tasks_database_calls_under_way") == 5
+        assert figure(service, "tasks_http_requests_in_flight") == 6  # and the one that asks
+        assert {answer.result().status_code for answer in answers} == {503}
+        assert figure(service, "tasks_database_calls_waiting") == 0
+        assert figure(service, "tasks_database_connects_failed_total") > 2
+
+
+def test_what_is_shed(url: str, tmp_path: Path) -> None:
+    with RunningService(tmp_path, DATABASE_URL=url, AUTH_MODE="none", SERVER=SERVER, MAX_IN_FLIGHT="1") as service:
+        wait_ready(service.url)
+        path = service.http.post("/api/u/tasks", json={"title": "x"}).headers["location"]
+        with psycopg.connect(url) as holder, ThreadPoolExecutor(1) as threads:
+            holder.execute("SELECT FROM tasks FOR UPDATE")
+            stuck = threads.submit(service.http.put, path, json={"title": "y"})
+            becomes(service, "tasks_http_requests_in_flight", 2)
+            for _ in range(3):
+                assert service.http.get(path).status_code == 503
+            holder.rollback()
+            assert stuck.result().status_code == 200
+        assert figure(service, "tasks_http_requests_shed_total") == 3
+        assert requests(service)["GET", "", "503"] == 3
+
+
+def test_all_workers_figures_are_added_up(url: str, tmp_path: Path) -> None:
+    with RunningService(tmp_path, DATABASE_URL=url, AUTH_MODE="none", SERVER=SERVER, WORKERS="2") as service:
+        wait_ready(service.url)
+        becomes(service, "tasks_workers", 2)
+        create = request("POST", "/api/u/tasks", b'{"title": "x"}')
+        for _ in range(100):
+            assert exchange(service.url, create).status == 201  # a connection each, so both workers have some
+        end = time.monotonic() + 5
+        many = 20
+        while True:  # each worker leaves its figures for the other once a second
+            seen = [_asked_anew(service) for _ in range(many)]
+            if seen == [100] * many:
+                break
+            assert time.monotonic() < end, seen
+        assert figure(service, "tasks_database_connections_limit") == 20
+        assert figure(service, "process_open_fds") > 20
+        assert figure(service, "process_resident_memory_bytes") > 50e6
+        assert figure(service, "process_cpu_seconds_total") > 0
+
+
+def _asked_anew(service: RunningService) -> float:
+    """The count of creates, as whichever worker takes a new connection tells it."""
+    reply = exchange(service.url, request("GET", "/metrics", headers={"Connection": "close"}))
+    name = f'tasks_http_request_duration_seconds_count{{method="POST",route="{TASKS}",status="201"}} '
+    return next(
+        (float(line.removeprefix(name)) for line in reply.body.decode().splitlines() if line.startswith(name)), 0.0
+    )
