@@ -7,10 +7,12 @@ import asyncio
 import contextlib
 import gc
 import logging
+import multiprocessing
 import os
 import resource
 import signal
 import socket
+import threading
 import time
 from collections.abc import Generator
 from multiprocessing import connection
@@ -45,7 +47,15 @@ def app() -> Service:
     # What is loaded now stays: the collector need not go through it again and again.
     gc.collect()
     gc.freeze()
+    if (parent := multiprocessing.parent_process()) is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
     return application
+
+
+def _end_with(sentinel: int) -> None:
+    """A worker whose parent was killed would serve on, holding the port, on a database that nobody looks after."""
+    connection.wait([sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def bind(host: str, port: int) -> socket.socket:
