@@ -1,0 +1,286 @@
+"""Headers, origins and HTTP that tries to be two things at once."""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from service.settings import SettingsError, load
+from tests.conftest import SERVER, wait_ready
+from tests.raw import Reply, connect, exchange, read_reply, request
+from tests.running import RunningService
+
+TASKS = "/api/u/tasks"
+CHUNKED = {"Transfer-Encoding": "chunked"}
+GOOD = b'{"title": "x"}'
+SMUGGLED = request("DELETE", "/api/u/tasks/1")
+
+ours = pytest.mark.skipif(SERVER != "uvicorn", reason="granian reads HTTP by itself")
+
+
+# Headers ------------------------------------------------------------------------------------------------------------
+
+ANSWERS = {
+    "a list": request("GET", TASKS),
+    "created": request("POST", TASKS, GOOD),
+    "a bad field": request("POST", TASKS, b"{}"),
+    "no task": request("GET", f"{TASKS}/999999"),
+    "deleted": request("DELETE", f"{TASKS}/1"),
+    "options": request("OPTIONS", TASKS),
+    "no path": request("GET", "/no/such/path"),
+    "no method": request("POST", "/livez"),
+    "livez": request("GET", "/livez"),
+    "readyz": request("GET", "/readyz"),
+    "metrics": request("GET", "/metrics"),
+    "docs": request("GET", "/docs"),
+    "description": request("GET", "/openapi.json"),
+}
+BAD_HTTP = {
+    "no HTTP": b"nonsense\r\n\r\n",
+    "a long head": b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 40_000 + b"\r\n\r\n",
+    "a long path": request("GET", "/" + "a" * 40_000),
+    "a large body": request("POST", TASKS, b'"' * 70_000),
+    "a bad chunk": request("POST", TASKS, headers=CHUNKED) + b"zz\r\n",
+}
+
+
+@pytest.mark.parametrize("what", ANSWERS | BAD_HTTP)
+def test_every_answer_says_what_it_is_and_not_who_made_it(service: RunningService, what: str) -> None:
+    if what in BAD_HTTP and SERVER != "uvicorn":
+        pytest.skip("granian answers bad HTTP by itself")
+    headers = exchange(service.url, (ANSWERS | BAD_HTTP)[what]).headers
+    assert headers["x-content-type-options"] == "nosniff"
+    if SERVER == "granian":
+        assert headers.pop("server") == "granian"  # it cannot be told not to
+    assert not headers.keys() & {"server", "via", "x-powered-by", "x-aspnet-version"}
+    assert not re.search("uvicorn|granian|litestar|python|hyper", str(headers), re.IGNORECASE)
+
+
+@pytest.mark.parametrize("what", BAD_HTTP)
+@ours
+def test_what_the_server_refuses_has_the_shape_of_every_error(service: RunningService, what: str) -> None:
+    reply = exchange(service.url, BAD_HTTP[what])
+    assert reply.status in (400, 413, 431)
+    assert set(reply.json()) == {"error"}
+    assert reply.headers["content-type"] == "application/json"
+    assert reply.headers["connection"] == "close"
+    assert re.fullmatch("[0-9a-f]{32}", reply.headers["x-request-id"])
+
+
+def test_heads_and_paths_have_their_limits(service: RunningService) -> None:
+    """Tokens of several KiB fit; what no client needs does not."""
+    assert exchange(service.url, request("GET", "/livez", headers={"Authorization": "a" * 16_000})).status == 200
+    assert exchange(service.url, request("GET", "/livez", headers={f"X-{n}": "a" for n in range(90)})).status == 200
+    for sent in (
+        request("GET", "/livez", headers={"X": "a" * 1_000_000}),
+        request("GET", "/livez", headers={f"X-{n}": "a" * 100 for n in range(10_000)}),
+        request("GET", "/livez?" + "a" * 1_000_000),
+    ):
+        reply = exchange(service.url, sent)
+        assert reply.status in (400, 414, 431)
+
+
+# Two requests or one ------------------------------------------------------------------------------------------------
+
+
+def framed(*lines: str, body: bytes = b"0\r\n\r\n", method: str = "POST", path: str = TASKS) -> bytes:
+    """A request with exactly these header lines beside its Host, and SMUGGLED behind what may be its body."""
+    head = "".join(f"{line}\r\n" for line in ("Host: tasks.example.com", *lines))
+    return f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + body + SMUGGLED
+
+
+REFUSED = {
+    "both lengths": framed("Content-Length: 5", "Transfer-Encoding: chunked"),
+    "both lengths, the other way round": framed("Transfer-Encoding: chunked", "Content-Length: 5"),
+    "two lengths": framed("Content-Length: 5", "Content-Length: 0"),
+    "two lengths that agree": framed("Content-Length: 5", "Content-Length: 5"),
+    "lengths in a list": framed("Content-Length: 5, 0"),
+    "a length below zero": framed("Content-Length: -1"),
+    "a length with a sign": framed("Content-Length: +5"),
+    "a length in hexadecimal": framed("Content-Length: 0x5"),
+    "a length beyond 64 bits": framed("Content-Length: 99999999999999999999999"),
+    "no length": framed("Content-Length:"),
+    "a space before the colon": framed("Content-Length : 5"),
+    "a space before chunked's colon": framed("Transfer-Encoding : chunked"),
+    "an unknown coding": framed("Transfer-Encoding: xchunked"),
+    "chunked is not the last": framed("Transfer-Encoding: chunked, identity"),
+    "chunked on a line of two": framed("Transfer-Encoding: chunked", "Transfer-Encoding: identity"),
+    "a folded coding": framed("Transfer-Encoding:\r\n chunked", "Content-Length: 5"),
+    "a folded first line": framed(" Content-Length: 5"),
+    "a bare LF between lines": framed("A: b\nContent-Length: 5"),
+    "bare LFs": framed("Content-Length: 5").replace(b"\r\n", b"\n"),
+    "a bare CR in a value": framed("A: b\rContent-Length: 5"),
+    "a NUL in a value": framed("A: b\0c"),
+    "a NUL in a name": framed("A\0: b"),
+    "a name with a space": framed("A b: c"),
+    "no name": framed(": b"),
+    "a line that is no header": framed("nonsense"),
+    "no host": framed().replace(b"Host: tasks.example.com\r\n", b"", 1),
+    "two hosts": framed("Host: elsewhere.example.com"),
+    "a chunk size with a sign": framed("Transfer-Encoding: chunked", body=b"+5\r\nhello\r\n0\r\n\r\n"),
+    "a chunk size in 0x": framed("Transfer-Encoding: chunked", body=b"0x5\r\nhello\r\n0\r\n\r\n"),
+    "a chunk size beyond 64 bits": framed(
+        "Transfer-Encoding: chunked", body=b"fffffffffffffffff\r\nhello\r\n0\r\n\r\n"
+    ),
+    "a chunk size that is none": framed("Transfer-Encoding: chunked", body=b"hello\r\n"),
+    "a chunk longer than its size": framed("Transfer-Encoding: chunked", body=b"2\r\nhello\r\n0\r\n\r\n"),
+    "a chunk that ends in a bare LF": framed("Transfer-Encoding: chunked", body=b"5\nhello\n0\n\n"),
+    "HTTP/1.1 with a tail": framed().replace(b"HTTP/1.1", b"HTTP/1.1 x", 1),
+    "HTTP/9": framed().replace(b"HTTP/1.1", b"HTTP/9.1", 1),
+    "HTTP/2's preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + SMUGGLED,
+    "two spaces": framed().replace(b"POST /", b"POST  /", 1),
+    "a tab for a space": framed().replace(b"POST /", b"POST\t/", 1),
+    "a method in lower case": framed(method="post"),
+    "a method that is none": framed(method="SMUGGLE"),
+    "a control character in the path": framed(path="/api/u\x01/tasks"),
+}
+
+
+@pytest.fixture
+def other_task(service: RunningService) -> Iterator[str]:
+    """A task that nobody asks to be deleted."""
+    path = service.http.post("/api/victim/tasks", json={"title": "x"}).headers["location"]
+    yield path
+    assert service.http.get(path).status_code == 200
+
+
+def answers(url: str, sent: bytes) -> list[Reply]:
+    """Every answer on the connection, up to its end."""
+    found: list[Reply] = []
+    with connect(url, 5) as connection:
+        connection.sendall(sent)
+        data = b""
+        while piece := connection.recv(65536):
+            data += piece
+    for part in data.split(b"HTTP/1.1 ")[1:]:
+        head, _, body = part.partition(b"\r\n\r\n")
+        lines = head.decode().split("\r\n")[1:]
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+        found.append(Reply(int(part[:3]), headers, body))
+    return found
+
+
+@pytest.mark.parametrize("what", REFUSED)
+@ours
+def test_what_can_be_read_in_two_ways_is_refused_whole(service: RunningService, other_task: str, what: str) -> None:
+    """One answer, 400, and the connection ends: nothing behind it is taken for a request."""
+    sent = REFUSED[what].replace(SMUGGLED, request("DELETE", other_task))
+    found = answers(service.url, sent)
+    assert [(reply.status, reply.headers["connection"]) for reply in found] == [(400, "close")]
+    assert set(found[0].json()) == {"error"}
+
+
+def test_a_body_by_its_length_is_no_request_by_its_chunks(service: RunningService, other_task: str) -> None:
+    """Whatever server: what a proxy that goes by Content-Length takes for a body is not done."""
+    hidden = request("DELETE", other_task)
+    lines = (f"Content-Length: {len(hidden) + 5}", "Transfer-Encoding: chunked", "Connection: close")
+    exchange(service.url, framed(*lines).replace(SMUGGLED, hidden))
+
+
+def test_trailers_are_no_headers(service: RunningService) -> None:
+    """Neither an identity nor a condition can be slipped in behind the body."""
+    chunks = b"e\r\n" + GOOD + b"\r\n0\r\nIdempotency-Key: k\r\nX-Request-ID: slipped-in\r\nHost: x\r\n\r\n"
+    sent = request("POST", TASKS, headers=CHUNKED | {"Connection": "close"}) + chunks
+    found = exchange(service.url, sent)
+    assert found.status == 201
+    assert "x-request-id" not in found.headers
+
+
+def test_a_folded_value_stays_one_value(service: RunningService) -> None:
+    """RFC 9112, 5.2: refuse it, or put a space in its place."""
+    sent = request("GET", "/livez", headers={"X-Request-ID": "a\r\n b"})
+    reply = exchange(service.url, sent)
+    assert reply.status in (200, 400)
+    assert reply.headers.get("x-request-id") not in ("a", "b", "ab")
+
+
+def test_chunks_are_put_together(service: RunningService) -> None:
+    chunks = b'4;ext=1\r\n{"ti\r\nA\r\ntle": "x"}\r\n0\r\n\r\n'
+    assert exchange(service.url, request("POST", TASKS, headers=CHUNKED) + chunks).status == 201
+
+
+def test_http_1_0_needs_no_host_and_ends(service: RunningService) -> None:
+    with connect(service.url) as connection:
+        connection.sendall(b"GET /livez HTTP/1.0\r\n\r\n")
+        assert read_reply(connection).status == 200
+        assert connection.recv(1) == b""
+
+
+# Origins ------------------------------------------------------------------------------------------------------------
+
+ALLOWED = "https://app.example.com"
+HOSTILE = [
+    "null",
+    "https://app.example.com.evil.example",
+    "https://evil-app.example.com",
+    "https://app.example.com@evil.example",
+    "https://app.example.com:8443",
+    "http://app.example.com",
+    "https://APP.example.com.",
+    "https://app.example.co",
+    "https://appXexample.com",
+    "https://app.example.com/",
+    "https://evil.example, https://app.example.com",
+    "",
+]
+PREFLIGHT = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "If-Match"}
+
+
+@pytest.fixture(scope="module")
+def shared(clone: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
+    """A service that browsers may call from ALLOWED and from another origin, with credentials."""
+    with RunningService(
+        tmp_path_factory.mktemp("shared"),
+        DATABASE_URL=clone(),
+        AUTH_MODE="none",
+        SERVER=SERVER,
+        CORS_ALLOW_ORIGINS=f"{ALLOWED}, https://other.example.com",
+        CORS_ALLOW_CREDENTIALS="true",
+    ) as running:
+        wait_ready(running.url)
+        yield running
+
+
+def cors(headers: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in headers.items() if name.startswith("access-control-")}
+
+
+@pytest.mark.parametrize("origin", [ALLOWED, *HOSTILE])
+def test_without_the_setting_no_origin_is_let_in(service: RunningService, origin: str) -> None:
+    for method, more in (("GET", {}), ("OPTIONS", PREFLIGHT)):
+        assert cors(exchange(service.url, request(method, TASKS, headers={"Origin": origin} | more)).headers) == {}
+
+
+@pytest.mark.parametrize("origin", [ALLOWED, "https://other.example.com"])
+def test_an_allowed_origin_is_let_in_and_sees_what_it_needs(shared: RunningService, origin: str) -> None:
+    reply = exchange(shared.url, request("GET", TASKS, headers={"Origin": origin}))
+    assert reply.status == 200
+    assert reply.headers["access-control-allow-origin"] == origin
+    assert reply.headers["access-control-allow-credentials"] == "true"
+    assert "origin" in reply.headers["vary"].lower()
+    exposed = {name.strip().lower() for name in reply.headers["access-control-expose-headers"].split(",")}
+    assert exposed == {"etag", "link", "location", "retry-after", "x-request-id", "idempotency-replayed"}
+    preflight = exchange(shared.url, request("OPTIONS", TASKS, headers={"Origin": origin} | PREFLIGHT))
+    assert preflight.status == 204
+    assert preflight.headers["access-control-allow-origin"] == origin
+    assert "PUT" in preflight.headers["access-control-allow-methods"]
+
+
+@pytest.mark.parametrize("origin", HOSTILE)
+def test_a_hostile_origin_is_not(shared: RunningService, origin: str) -> None:
+    for method, more in (("GET", {}), ("OPTIONS", PREFLIGHT)):
+        reply = exchange(shared.url, request(method, TASKS, headers={"Origin": origin} | more))
+        assert "access-control-allow-origin" not in reply.headers, method
+
+
+def test_an_error_can_be_read_by_the_page_that_caused_it(shared: RunningService) -> None:
+    for method, path, status in (("POST", TASKS, 400), ("GET", f"{TASKS}/9999", 404), ("GET", "/nowhere", 404)):
+        reply = exchange(shared.url, request(method, path, headers={"Origin": ALLOWED}))
+        assert (reply.status, reply.headers.get("access-control-allow-origin")) == (status, ALLOWED)
+
+
+def test_any_origin_is_never_let_in_with_credentials(tmp_path: Path) -> None:
+    settings = {"DATABASE_URL": "postgresql:///x", "AUTH_MODE": "none", "CORS_ALLOW_CREDENTIALS": "true"}
+    with pytest.raises(SettingsError, match=r"CORS_ALLOW_ORIGINS=\* cannot be used together"):
+        load(settings | {"CORS_ALLOW_ORIGINS": "https://app.example.com, *"}, dotenv=None)
