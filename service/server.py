@@ -26,7 +26,7 @@ from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
 from service import logs
 from service.app import Service, create_app
-from service.protocol import HttpProtocol
+from service.protocol import HEAD_S, HttpProtocol
 from service.settings import Settings, environment, load
 
 log = logging.getLogger("service.server")
@@ -38,7 +38,7 @@ METRICS_FOLDER = "TASKS_METRICS_FOLDER"  # set for the workers, not a setting: w
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def app() -> Service:
+def app() -> Any:
     """The application of a worker process, which has its settings from its environment alone."""
     settings = load(dotenv=None)
     logs.configure(settings.log_level, settings.log_format)
@@ -49,7 +49,23 @@ def app() -> Service:
     gc.freeze()
     if (parent := multiprocessing.parent_process()) is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-    return application
+    return _beginning_at_once(application) if settings.server == "granian" else application
+
+
+def _beginning_at_once(application: Service) -> Any:
+    """The application, whose requests' bodies begin with an empty piece, as service.protocol has it: whoever reads them
+    bounds the wait for the rest, and a body that never begins shall not keep its place for ever.
+    """
+
+    async def asgi(scope: Any, receive: Any, send: Any) -> None:
+        pieces = iter([{"type": "http.request", "body": b"", "more_body": True}])
+
+        async def receive_at_once() -> Any:
+            return next(pieces, None) or await receive()
+
+        await application(scope, receive_at_once if scope["type"] == "http" else receive, send)
+
+    return asgi
 
 
 def _end_with(sentinel: int) -> None:
@@ -243,6 +259,7 @@ class _Supervisor(Multiprocess):
 def _serve_granian(settings: Settings, listener: socket.socket) -> None:
     try:
         from granian.constants import HTTPModes, Interfaces, Loops
+        from granian.http import HTTP1Settings
         from granian.server import Server
     except ImportError:
         raise RuntimeError("SERVER=granian needs the extra: pip install 'tasks-service[granian]'") from None
@@ -257,6 +274,7 @@ def _serve_granian(settings: Settings, listener: socket.socket) -> None:
         interface=Interfaces.ASGI,
         loop=Loops.uvloop,
         http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(header_read_timeout=round(HEAD_S * 1000)),
         workers=settings.workers,
         websockets=False,
         backlog=BACKLOG,
