@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import psycopg
 import pytest
 
@@ -171,6 +172,23 @@ def test_above_the_limit_it_sheds_at_once_and_probes_still_answer(database_url: 
             assert [service.http.get(path).status_code for path in ("/livez", "/readyz", "/metrics")] == [200] * 3
         assert answer().status_code == 200
         assert service.http.get("/api/u/tasks").status_code == 200
+
+
+def test_on_its_own_database_what_was_answered_is_kept_whatever_happens(tmp_path: Path) -> None:
+    """Without DATABASE_URL: killed and started again, and only one at a time."""
+    pgdata = str(tmp_path / ".data" / "pgdata")
+    with RunningService(tmp_path, SERVER=SERVER) as killed:
+        wait_ready(killed.url)
+        task = killed.http.post("/api/u/tasks", json={"title": "x"}).json()
+        status, output = refused(tmp_path)
+        assert (status, output.count("\n")) == (1, 1)
+        assert "is in use by another service" in output
+        assert killed.stop(signal.SIGKILL) == -signal.SIGKILL
+    with RunningService(tmp_path, SERVER=SERVER) as service:
+        wait_ready(service.url)
+        assert service.http.get("/api/u/tasks").json() == [task]
+        assert service.stop() == 0
+    assert not [process.pid for process in psutil.process_iter(["cwd"]) if process.info["cwd"] == pgdata]
 
 
 # What cannot start
