@@ -52,6 +52,7 @@ class Limits:
             scope["path"] = raw.partition(b"?")[0].decode("ascii")
         identifier = request_id(scope["headers"])
         if identifier is not None:
+            scope["request_id"] = identifier
             send = _echoing(send, identifier)
         if identifier is not None or self._wraps_send:
             scope["extensions"] = {}  # no short cut: every message of the answer has to pass `send`

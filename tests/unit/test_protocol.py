@@ -1,0 +1,199 @@
+"""Time limits of a connection, on a clock that is told to have moved: waiting for them would take minutes."""
+
+import asyncio
+import socket
+from collections.abc import AsyncGenerator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import uvloop
+from uvicorn.server import ServerState
+
+from service.protocol import DRAIN_S, HALF_CLOSED_S, HEAD_S, WRITE_S, HttpProtocol
+from service.server import KEEP_ALIVE_S
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Any]:
+    return {"uvloop": uvloop.new_event_loop}
+
+
+class Server:
+    """One connection of a client that reads only what it is told to, to an application that answers `size` bytes in
+    so many pieces.
+    """
+
+    def __init__(self) -> None:
+        self.size = 2
+        self.pieces = 1
+        self.answers = asyncio.Event()
+        self.answers.set()
+        self.cancelled = False
+        self.state = ServerState()
+
+    async def app(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await self.answers.wait()
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
+        headers = [(b"content-length", b"%d" % self.size)]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for piece in range(1, self.pieces + 1):
+            body = b"x" * (self.size // self.pieces)
+            await send({"type": "http.response.body", "body": body, "more_body": piece < self.pieces})
+
+    def protocol(self) -> HttpProtocol:
+        config: Any = SimpleNamespace(loaded_app=self.app, timeout_keep_alive=KEEP_ALIVE_S)
+        return HttpProtocol(config, self.state, {})
+
+    @property
+    def connection(self) -> HttpProtocol:
+        (protocol,) = self.state.connections
+        assert isinstance(protocol, HttpProtocol)
+        return protocol
+
+    def after(self, seconds: float) -> None:
+        self.connection.expire(asyncio.get_running_loop().time() + seconds)
+
+    async def ended(self) -> None:
+        async with asyncio.timeout(2):
+            while self.state.connections:
+                await asyncio.sleep(0.001)
+
+
+@pytest.fixture
+async def server() -> AsyncGenerator[Server]:
+    server = Server()
+    listener = await asyncio.get_running_loop().create_server(server.protocol, "127.0.0.1", 0)
+    server.port = listener.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
+    yield server
+    listener.close()
+    for connection in list(server.state.connections):
+        connection.transport.abort()  # type: ignore[union-attr]
+    await server.ended()
+
+
+@pytest.fixture
+async def client(server: Server) -> AsyncGenerator[socket.socket]:
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", server.port))  # type: ignore[attr-defined]
+        while not server.state.connections:
+            await asyncio.sleep(0.001)
+        yield client
+
+
+async def read(client: socket.socket) -> bytes:
+    async with asyncio.timeout(2):
+        return await asyncio.get_running_loop().sock_recv(client, 65536)
+
+
+async def arrived() -> None:
+    """What was sent on loopback has been read by the server."""
+    await asyncio.sleep(0.05)
+
+
+async def test_an_idle_connection_is_ended(server: Server, client: socket.socket) -> None:
+    client.send(GET)
+    assert (await read(client)).endswith(b"xx")
+    server.after(KEEP_ALIVE_S - 1)
+    client.send(GET)
+    assert (await read(client)).endswith(b"xx")
+    server.after(KEEP_ALIVE_S + 1)
+    assert await read(client) == b""
+
+
+async def test_one_that_says_nothing_is_ended(server: Server, client: socket.socket) -> None:
+    server.after(KEEP_ALIVE_S + 1)
+    assert await read(client) == b""
+
+
+async def test_a_head_has_its_time_in_all(server: Server, client: socket.socket) -> None:
+    client.send(GET[:10])
+    await arrived()
+    server.after(HEAD_S - 1)
+    client.send(GET[10:20])
+    await arrived()
+    server.after(HEAD_S + 1)
+    assert (await read(client)).startswith(b"HTTP/1.1 408 ")
+    assert await read(client) == b""
+
+
+async def test_an_answer_that_nobody_takes_is_dropped(server: Server, client: socket.socket) -> None:
+    server.size = 10_000_000
+    client.send(GET)
+    await arrived()
+    server.after(WRITE_S - 1)
+    assert server.state.connections
+    server.after(WRITE_S + 1)
+    await server.ended()
+
+
+async def test_also_the_last_one_of_a_connection(server: Server, client: socket.socket) -> None:
+    """The rest of it is small, and the transport is closing: nobody is told of either."""
+    server.size = 10_000_000
+    client.send(b"GET / HTTP/1.0\r\n\r\n")
+    await arrived()
+    server.connection.transport.set_write_buffer_limits(100_000_000)
+    server.connection.resume_writing()
+    server.after(WRITE_S - 1)
+    assert server.state.connections
+    server.after(WRITE_S + 1)
+    await server.ended()
+
+
+async def test_what_is_pipelined_behind_an_untaken_answer_waits(server: Server, client: socket.socket) -> None:
+    server.size = 10_000_000
+    client.send(GET * 3)
+    await arrived()
+    assert server.connection.transport.get_write_buffer_size() < 1.5 * server.size
+    got = 0
+    while got < 3 * server.size:
+        got += len(await read(client))
+
+
+async def test_a_body_that_nobody_wants_is_read_for_a_while(server: Server, client: socket.socket) -> None:
+    client.send(GET.replace(b"\r\n\r\n", b"\r\nContent-Length: 1000\r\n\r\n") + b"x")
+    assert b"connection: close" in await read(client)
+    server.after(DRAIN_S - 1)
+    assert server.state.connections
+    server.after(DRAIN_S + 1)
+    assert await read(client) == b""
+
+
+async def test_a_client_that_closed_its_side_is_answered_if_soon(server: Server, client: socket.socket) -> None:
+    server.answers.clear()
+    client.send(GET)
+    client.shutdown(socket.SHUT_WR)
+    await arrived()
+    server.after(HALF_CLOSED_S / 2)
+    server.answers.set()
+    assert (await read(client)).endswith(b"xx")
+    assert await read(client) == b""
+
+
+async def test_and_taken_for_gone_if_not(server: Server, client: socket.socket) -> None:
+    server.answers.clear()
+    client.send(GET)
+    client.shutdown(socket.SHUT_WR)
+    await arrived()
+    server.after(HALF_CLOSED_S + 1)
+    await server.ended()
+    assert server.cancelled
+
+
+async def test_a_long_answer_to_a_client_that_closed_its_side_goes_on(server: Server, client: socket.socket) -> None:
+    server.size, server.pieces = 10_000_000, 100
+    client.send(GET)
+    client.shutdown(socket.SHUT_WR)
+    await arrived()
+    server.after(HALF_CLOSED_S + 1)
+    got = 0
+    while got < server.size:
+        piece = await read(client)
+        assert piece
+        got += len(piece)
