@@ -2,6 +2,7 @@
 one service for the tests that only need a user of their own.
 """
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,15 @@ POOLED = "TASKS_TEST_POOLED" in os.environ  # the services of the API tests go t
 PARTITIONED = "TASKS_TEST_PARTITIONED" in os.environ  # the API tests run with tasks partitioned by hash
 
 _numbers = count(1)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """A command that runs in this process configures logging, for good."""
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    yield
+    root.handlers, root.level = handlers, level
 
 
 @pytest.fixture(scope="session")
