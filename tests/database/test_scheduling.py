@@ -140,6 +140,10 @@ async def test_writers_of_a_shared_lock_that_are_stuck_gather_on_one_lane(url: s
     create = statement("INSERT INTO owned VALUES (%(id)s::integer) RETURNING owner", id=int, key=("id",), shared=True)
     async with opened(url, connections=5) as database:
         await ready(database)
+        free = [asyncio.ensure_future(database.one(create, 1)) for _ in range(4)]
+        await asyncio.sleep(0)
+        assert not database._keys  # none waits for another
+        await asyncio.gather(*free)
         with admin.transaction():
             admin.execute("SELECT FROM owners WHERE id = 1 FOR UPDATE")
             stuck = [asyncio.ensure_future(database.one(create, 1)) for _ in range(12)]
