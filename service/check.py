@@ -165,7 +165,7 @@ def _pooler(session: Session, url: str, settings: Settings) -> Iterator[Finding]
         yield Finding("ok", "pooler: no prepared statements are used (DB_PREPARE=off)")
         return
     with session.connection.transaction():  # in which a pooler stays with one session
-        name = f"tasks_check_{session.connection.info.backend_pid}"
+        name = f"tasks_check_{abs(session.connection.info.backend_pid)}"  # a pooler makes ids up, negative ones too
         session.connection.pgconn.prepare(name.encode(), b"SELECT 1")
         names = "SELECT name FROM pg_prepared_statements WHERE name = %s"
         kept = session.connection.execute(names, (name,)).fetchone()
