@@ -7,9 +7,10 @@ import httpx
 import psycopg
 import pytest
 
-from service.requests import BATCH_BYTES
 from tests.raw import exchange, request
 from tests.running import RunningService
+
+BATCH_BYTES = 8 * 1024 * 1024
 
 NOT_JSON = "Request body must be valid JSON"
 NOT_ARRAY = "Request body must be a JSON array"
