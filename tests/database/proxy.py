@@ -19,6 +19,7 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self.flows = _open()  # cleared: nothing passes, and nobody is told
         self.takes = _open()  # cleared: nothing more is taken from clients
+        self._stranded: list[asyncio.Event] = []
         self.refuses = False  # new connections are closed at once
         self.accepted = 0
         self.left: int | None = None  # bytes still to be passed to clients before every connection is cut
@@ -35,6 +36,8 @@ class Proxy:
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
         self.cut()
+        for event in (*self._stranded, self.flows, self.takes):
+            event.set()
         while self._tasks:
             await asyncio.wait(self._tasks)
 
@@ -46,6 +49,7 @@ class Proxy:
     def strand(self) -> None:
         """Nothing passes any more on the connections that there are, and nobody is told; new ones are well."""
         self.flows.clear()
+        self._stranded.append(self.flows)
         self.flows = _open()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
