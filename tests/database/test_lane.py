@@ -198,6 +198,17 @@ async def test_all_backends_terminated_under_load(url: str, admin: psycopg.Conne
         assert "57" in database.stats.failures
 
 
+async def test_reads_outlive_the_end_of_every_connection_at_once(url: str) -> None:
+    """They are not sent on, from one broken connection to the next, until their tries are used up."""
+    async with Proxy(url) as proxy, opened(proxy.url, connections=9) as database:
+        while len(database._reads.lanes) < 8:
+            await asyncio.gather(*(database.one(SLOW, n, 1) for n in range(400)))
+        calls = [asyncio.ensure_future(database.one(SLOW, n, 20)) for n in range(24)]
+        await asyncio.sleep(0)
+        proxy.cut()
+        assert await asyncio.gather(*calls) == list(range(24))
+
+
 async def test_what_was_answered_before_the_end_counts(url: str, admin: psycopg.Connection) -> None:
     """The answers and the end of the connection arrive together: whoever was answered is answered."""
     async with Proxy(url) as proxy, opened(proxy.url, connections=2) as database:
