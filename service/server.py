@@ -236,7 +236,8 @@ class _Supervisor(Multiprocess):
     def _replace(self, index: int, dead: Process) -> None:
         log.error("a worker died and is replaced", extra={"worker": dead.pid, "exit_code": dead.exitcode})
         now = time.monotonic()
-        if now - self._born[index] < LEAST_LIFE_S:
+        # One that was killed did not choose to end: the next may live.
+        if now - self._born[index] < LEAST_LIFE_S and (dead.exitcode or 0) >= 0:
             raise RuntimeError("a worker ended as soon as it was started: its log lines say why")
         self._born[index] = now
         self.processes[index] = self._start()

@@ -68,7 +68,7 @@ BODIES_BEGUN = [
 ]
 
 
-@pytest.mark.parametrize("server", ["uvicorn", "granian"])
+@pytest.mark.parametrize("server", ["uvicorn", pytest.param("granian", marks=pytest.mark.slow)])
 async def test_senders_that_stop_half_way_give_their_places_back(url: str, serve: Serve, server: str) -> None:
     """In heads, in bodies, and before bodies that do not come at all: more of them than there are places."""
     service = serve(url, MAX_IN_FLIGHT="20", SERVER=server)

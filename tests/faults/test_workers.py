@@ -43,18 +43,18 @@ async def test_sigterm_under_load_fails_no_request_that_was_accepted(
 async def test_a_killed_worker_is_replaced_and_the_other_serves_on(url: str, serve: Serve, server: str) -> None:
     service = serve(url, SERVER=server, WORKERS="2")
 
-    def oldest() -> psutil.Process:
+    def workers() -> list[psutil.Process]:
+        """Those that live, the oldest first."""
         found = psutil.process_iter(["ppid", "cmdline", "status", "create_time"])
         ours = [process for process in found if process.info["ppid"] == service.process.pid]
         ours = [process for process in ours if process.info["status"] != psutil.STATUS_ZOMBIE]
         ours = [process for process in ours if "resource_tracker" not in " ".join(process.info["cmdline"])]
-        assert len(ours) == 2
-        return min(ours, key=lambda process: process.info["create_time"])
+        return sorted(ours, key=lambda process: process.info["create_time"])
 
     async def all_serve() -> None:
         async with asking(service.url) as client:
             end = time.monotonic() + 15
-            while b"tasks_workers 2.0" not in (await client.ask("GET", "/metrics")).body:
+            while len(workers()) < 2 or b"tasks_workers 2.0" not in (await client.ask("GET", "/metrics")).body:
                 assert time.monotonic() < end, "no new worker came"
                 await asyncio.sleep(0.05)
 
@@ -62,11 +62,14 @@ async def test_a_killed_worker_is_replaced_and_the_other_serves_on(url: str, ser
         for _ in range(2):
             await all_serve()
             await load.more(100)
-            oldest().kill()
+            workers()[0].kill()
             await load.more(100, within_s=3)
         await all_serve()
+        if server == "uvicorn":  # granian takes a worker that dies young for one that will again, and stops
+            workers()[1].kill()
+            await all_serve()
     load.check(url)
-    assert load.cut + len(load.untaken) <= 2 * CLIENTS  # what the killed ones were about
+    assert load.cut + len(load.untaken) <= 3 * CLIENTS  # what the killed ones were about
     assert load.statuses.keys() <= {200, 201}
     if server == "uvicorn":
         assert service.logged(message="a worker died and is replaced")["exit_code"] == -signal.SIGKILL
