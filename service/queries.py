@@ -106,6 +106,7 @@ UPDATE = _statement(
     _changed,
     key=_ROW,
 )
+FLIP = _statement("flip", {"user_id": str, "task_id": int}, _task, key=_ROW)
 TOGGLE = _statement("toggle", {"user_id": str, "task_id": int, "completed": bool, "versions": list}, _changed, key=_ROW)
 DELETE = _statement("delete", {"user_id": str, "task_id": int, "versions": list}, _deleted, key=_ROW)
 
@@ -177,6 +178,9 @@ class Queries:
         self, user_id: str, task_id: int, completed: bool | None, versions: "list[int] | None"
     ) -> Changed | None:
         """Flips completed, or sets it where it is given. None: there is no such task."""
+        if completed is None and versions is None:
+            task = await self.database.one(FLIP, user_id, task_id)
+            return Changed(True, task) if task else None
         return await self._write(TOGGLE, user_id, task_id, completed, versions=versions)
 
     async def delete(self, user_id: str, task_id: int, versions: "list[int] | None") -> Deleted | None:

@@ -157,7 +157,7 @@ def examples(number: int, **how: Any) -> settings:
 happenings = st.lists(steps, min_size=5, max_size=60)
 
 
-@examples(20, derandomize=True)
+@examples(15, derandomize=True)
 @given(happenings=happenings, prepare=st.booleans())
 async def test_every_caller_gets_its_own(
     url: str, admin: psycopg.Connection, happenings: list[tuple[str, int, int]], prepare: bool

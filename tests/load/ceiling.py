@@ -30,8 +30,9 @@ OPERATIONS: dict[str, tuple[str, dict[str, str]]] = {
     "get": (DRAW_TASK, {"user_id": OWNER, "task_id": ":task"}),
     "list": (DRAW_USER, {"user_id": OWNER, "newest": "9223372036854775807", "rows": "51"}),
     "create": (DRAW_USER, {"user_id": OWNER, **TEXTS}),
-    "toggle": (DRAW_TASK, {"user_id": OWNER, "task_id": ":task", "completed": "NULL::boolean", "versions": "NULL"}),
+    "toggle": (DRAW_TASK, {"user_id": OWNER, "task_id": ":task"}),
 }
+FILES = {"toggle": "flip"}  # where the operation's statement does not bear its name
 
 
 class Ceiling(msgspec.Struct):
@@ -44,7 +45,8 @@ class Ceiling(msgspec.Struct):
 
 def statement(operation: str) -> str:
     """The statement of sql/tasks as pgbench takes it."""
-    text = re.sub(r"--.*", "", (ROOT / "sql" / "tasks" / f"{operation}.sql").read_text()).strip().rstrip(";")
+    file = ROOT / "sql" / "tasks" / f"{FILES.get(operation, operation)}.sql"
+    text = re.sub(r"--.*", "", file.read_text()).strip().rstrip(";")
     values = OPERATIONS[operation][1]
     return re.sub(r"%\((\w+)\)s", lambda match: values[match[1]], text)
 

@@ -122,7 +122,7 @@ def costs(operation: str, users: int, tasks: int, seconds: float) -> Costs:
         "get": (queries.GET, ("user-1", 1)),
         "list": (queries.LIST, ("user-1", ID_MAX, 51)),
         "create": (queries.CREATE, ("user-1", "Made under load", "Before noon, please", False)),
-        "toggle": (queries.TOGGLE, ("user-1", 1, None, None)),
+        "toggle": (queries.FLIP, ("user-1", 1)),
     }[operation]
     with psycopg.connect(url) as connection:
         encode_us = _each(lambda: encode(TASKS[:50] if operation == "list" else TASK))

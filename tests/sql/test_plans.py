@@ -45,6 +45,7 @@ READS: dict[str, set[Use]] = {
     "list_completed": {TASK},
     "update": {TASK},
     "toggle": {TASK},
+    "flip": {TASK},
     "delete": {TASK},
     "create": set(),
     "create_once": set(),
