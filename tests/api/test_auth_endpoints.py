@@ -184,6 +184,7 @@ def test_what_is_beside_the_tasks_needs_no_token(path: str, by_jwks: Wire) -> No
     assert by_jwks.send("GET", path).status == 200
 
 
+@pytest.mark.faults
 def test_keys_are_followed_through_rotation_and_outage(clone: Callable[[], str], tmp_path: Path) -> None:
     old, new = tokens.ed25519_signer("old"), tokens.es256_signer("new")
 
@@ -206,6 +207,7 @@ def test_keys_are_followed_through_rotation_and_outage(clone: Callable[[], str],
     assert provider.times_asked == 2
 
 
+@pytest.mark.faults
 def test_without_keys_the_service_is_unavailable_and_says_so(clone: Callable[[], str], tmp_path: Path) -> None:
     with Provider([]) as gone:
         pass

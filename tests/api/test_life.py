@@ -78,6 +78,7 @@ def test_it_says_where_everything_is(service: RunningService, client: httpx.Clie
         assert (client.head(path).status_code, client.head(path).content) == (200, b"")
 
 
+@pytest.mark.faults
 def test_without_its_database_it_lives_but_is_not_ready(tmp_path: Path) -> None:
     with running(tmp_path, AWAY, REQUEST_DEADLINE_MS="300", STATEMENT_TIMEOUT_MS="300") as service:
         wait_alive(service)
@@ -104,6 +105,7 @@ def test_it_is_ready_once_its_database_is(cluster: Any, template: str, tmp_path:
         assert service.http.get("/api/u/tasks").json() == []
 
 
+@pytest.mark.faults
 def test_on_sigterm_what_is_in_flight_is_finished(database_url: str, tmp_path: Path) -> None:
     with running(tmp_path, database_url) as service:
         wait_ready(service.url)
@@ -117,6 +119,7 @@ def test_on_sigterm_what_is_in_flight_is_finished(database_url: str, tmp_path: P
         assert "Traceback" not in "\n".join(service.lines)
 
 
+@pytest.mark.faults
 @pytest.mark.skipif(SERVER == "granian", reason="closes idle connections as soon as it is told to stop")
 def test_ready_says_no_while_it_stops(database_url: str, tmp_path: Path) -> None:
     """On a connection that is open already: new ones are refused."""
@@ -133,6 +136,7 @@ def test_ready_says_no_while_it_stops(database_url: str, tmp_path: Path) -> None
         assert service.process.wait(10) == 0
 
 
+@pytest.mark.faults
 def test_a_second_signal_stops_at_once(database_url: str, tmp_path: Path) -> None:
     with running(tmp_path, database_url) as service:
         wait_ready(service.url)
@@ -147,6 +151,7 @@ def test_a_second_signal_stops_at_once(database_url: str, tmp_path: Path) -> Non
         assert "Traceback" not in "\n".join(service.lines)
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_as_soon_as_it_says_where_it_is_ends_it_well(database_url: str, tmp_path: Path, number: int) -> None:
     with running(tmp_path, database_url) as service:
@@ -161,6 +166,7 @@ def test_two_workers_share_the_port_and_stop_together(database_url: str, tmp_pat
         assert service.stop() == 0
 
 
+@pytest.mark.faults
 def test_above_the_limit_it_sheds_at_once_and_probes_still_answer(database_url: str, tmp_path: Path) -> None:
     with running(tmp_path, database_url, MAX_IN_FLIGHT="1") as service:
         wait_ready(service.url)
@@ -174,6 +180,7 @@ def test_above_the_limit_it_sheds_at_once_and_probes_still_answer(database_url: 
         assert service.http.get("/api/u/tasks").status_code == 200
 
 
+@pytest.mark.faults
 def test_on_its_own_database_what_was_answered_is_kept_whatever_happens(tmp_path: Path) -> None:
     """Without DATABASE_URL: killed and started again, and only one at a time."""
     pgdata = str(tmp_path / ".data" / "pgdata")

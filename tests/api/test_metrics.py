@@ -164,6 +164,7 @@ def test_statements_by_the_name_of_their_file(counted: RunningService, url: str)
     assert 0.1 <= seconds["update",] <= elapsed
 
 
+@pytest.mark.faults
 def test_reconnects_and_failures_by_class(counted: RunningService, url: str) -> None:
     counted.http.get("/api/u/tasks")
     counted.http.post("/api/u/tasks", json={"title": "x"})
@@ -185,6 +186,7 @@ def test_reconnects_and_failures_by_class(counted: RunningService, url: str) -> 
     assert figure(counted, "tasks_database_connects_failed_total") == 0
 
 
+@pytest.mark.faults
 def test_the_queue_while_the_database_is_away(tmp_path: Path) -> None:
     with (
         RunningService(tmp_path, DATABASE_URL=AWAY, AUTH_MODE="none", SERVER=SERVER) as service,
@@ -201,6 +203,7 @@ def test_the_queue_while_the_database_is_away(tmp_path: Path) -> None:
         assert figure(service, "tasks_database_connects_failed_total") > 2
 
 
+@pytest.mark.faults
 def test_what_is_shed(url: str, tmp_path: Path) -> None:
     with RunningService(tmp_path, DATABASE_URL=url, AUTH_MODE="none", SERVER=SERVER, MAX_IN_FLIGHT="1") as service:
         wait_ready(service.url)

@@ -152,6 +152,7 @@ def test_a_set_whose_answer_was_lost_can_be_sent_again(
 
 
 @pytest.mark.parametrize(("suffix", "body", "count"), [("", SAME, 1), ("/batch", THREE, 3)], ids=["create", "batch"])
+@pytest.mark.faults
 async def test_killed_between_commit_and_answer(
     database_url: str, tmp_path: Path, suffix: str, body: Any, count: int
 ) -> None:

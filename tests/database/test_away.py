@@ -13,6 +13,8 @@ from service.database import database as scheduler
 from tests.database.ground import COUNT_UP, ECHO, WRITE, more, opened, ready, statement, terminate, until
 from tests.database.proxy import Proxy
 
+pytestmark = pytest.mark.faults
+
 
 async def test_away_at_start_then_coming(url: str, caplog: pytest.LogCaptureFixture) -> None:
     async with Proxy(url) as proxy:

@@ -198,6 +198,7 @@ async def test_all_backends_terminated_under_load(url: str, admin: psycopg.Conne
         assert "57" in database.stats.failures
 
 
+@pytest.mark.faults
 async def test_reads_outlive_the_end_of_every_connection_at_once(url: str) -> None:
     """They are not sent on, from one broken connection to the next, until their tries are used up."""
     async with Proxy(url) as proxy, opened(proxy.url, connections=9) as database:

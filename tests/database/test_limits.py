@@ -71,6 +71,7 @@ async def test_a_limit_that_the_database_sets_is_not_stretched_by_repeats(url: s
         assert database.stats.repeated == 0
 
 
+@pytest.mark.faults
 async def test_the_cancel_itself_does_not_get_through(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then the connection is taken for dead, once, and the next statement has another."""
     monkeypatch.setattr(scheduler, "CANCEL_GRACE_S", 0.2)
@@ -86,6 +87,7 @@ async def test_the_cancel_itself_does_not_get_through(url: str, monkeypatch: pyt
         assert await database.one(ECHO, 1) == 1
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("reads", [True, False])
 async def test_a_connection_on_which_nothing_comes(url: str, monkeypatch: pytest.MonkeyPatch, reads: bool) -> None:
     """No end, no error, no byte: the bound is the service's own."""
@@ -104,6 +106,7 @@ async def test_a_connection_on_which_nothing_comes(url: str, monkeypatch: pytest
         assert await database.one(WRITE, 100) == 100
 
 
+@pytest.mark.faults
 async def test_one_stalled_connection_holds_up_no_read(url: str) -> None:
     """Those behind the first are sent again elsewhere, and what cannot be known to be lost takes its limit."""
     async with opened(url, connections=4, statement_timeout_s=2) as database:

@@ -133,6 +133,7 @@ async def test_what_was_sent_behind_a_stuck_write_gets_past_it(url: str, admin: 
         assert admin.execute("SELECT array_agg(n ORDER BY n) FROM ledger").fetchone() == (list(range(10)),)
 
 
+@pytest.mark.faults
 async def test_writers_of_a_shared_lock_that_are_stuck_gather_on_one_lane(url: str, admin: psycopg.Connection) -> None:
     """As creates wait for their user's row: they run side by side until one is stuck."""
     admin.execute("CREATE TABLE owners (id integer PRIMARY KEY); INSERT INTO owners VALUES (1), (2)")

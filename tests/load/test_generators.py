@@ -13,6 +13,8 @@ from tests.load.aim import OPERATIONS, Aim, request_maker
 from tests.load.ground import server
 from tests.load.targets import Target
 
+pytestmark = pytest.mark.load
+
 USERS, TASKS = 7, 70
 TASK = r"/api/user-(?P<user>\d+)/tasks/(?P<task>\d+)"
 SHAPES = {

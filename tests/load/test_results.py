@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import httpx
+import pytest
 from click.testing import CliRunner
 from rich.progress import Progress
 
@@ -16,6 +17,8 @@ from tests.load.scale import Point
 from tests.load.stages import Stages
 from tests.load.targets import GO, SERVICE
 from tests.running import RunningService
+
+pytestmark = pytest.mark.load
 
 
 def sample(target: str, rps: float, cost: float = 50) -> Sample:

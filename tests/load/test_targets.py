@@ -18,6 +18,8 @@ from tests.load import ceiling, database, floors, proxy, targets
 from tests.load.aim import Aim
 from tests.load.targets import FASTAPI, GO, LITESTAR, Plan
 
+pytestmark = pytest.mark.load
+
 USERS, TASKS = 10, 1000
 ASKED = [
     ("GET", "/api/user-1/tasks/1"),

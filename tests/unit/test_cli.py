@@ -137,6 +137,7 @@ def test_a_database_url_that_is_none_is_said_in_a_line() -> None:
     assert (done.exit_code, done.output) == (1, "Error: The database's URL is not one that libpq can read\n")
 
 
+@pytest.mark.faults
 def test_a_database_that_is_away_is_said_in_a_line() -> None:
     done = run("prune", DATABASE_URL=AWAY)
     assert (done.exit_code, done.output.count("\n")) == (1, 1)

@@ -88,7 +88,7 @@ def test_absent_null_and_value_are_three_things() -> None:
     assert (new.description, new.completed) == (None, False)
 
 
-@pytest.mark.parametrize("size", [10, 1_000, 100_000, 1_000_000])
+@pytest.mark.parametrize("size", [10, 1_000, 100_000])
 def test_depth_is_refused_and_does_not_overflow(size: int) -> None:
     for body in (b"[" * size, b'{"id":' * size, b'{"title":"x","id":' + b"[" * size + b"]" * size + b"}"):
         for decode in DECODERS[:2]:
