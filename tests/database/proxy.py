@@ -61,7 +61,10 @@ class Proxy:
         try:
             if self.refuses:
                 return
-            server_reader, server_writer = await asyncio.open_unix_connection(self._socket)
+            try:
+                server_reader, server_writer = await asyncio.open_unix_connection(self._socket)
+            except OSError:  # the cluster is away, and so are we
+                return
             self._writers.add(server_writer)
             flows = self.flows
             up = asyncio.create_task(self._pass_up(reader, server_writer, flows))

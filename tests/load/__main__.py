@@ -1,5 +1,6 @@
 """The command line of the harness: `python -m tests.load --help`."""
 
+import asyncio
 import contextlib
 import signal
 from collections.abc import Callable, Generator
@@ -20,7 +21,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from service.embedded import Embedded, EmbeddedError
-from tests.load import ceiling, closed, database, existing, far, rate, report, results, scale, stages, targets
+from tests.load import ceiling, closed, database, existing, far, rate, report, results, scale, soak, stages, targets
 from tests.load.aim import OPERATIONS, Aim
 from tests.load.results import Run
 from tests.load.targets import FASTAPI, GO, LITESTAR, SERVICE, Plan, Target
@@ -291,7 +292,7 @@ def reported() -> Generator[None]:
 def cli(context: click.Context, options: Options, url: str | None, token: str, user: str, elsewhere: bool) -> None:
     """How fast the service is, what a request costs, and how it compares with its peers.
 
-    Without a command: everything but `far`, in less than ten minutes.
+    Without a command: everything but `far` and `soak`, in less than ten minutes.
     """
     if context.invoked_subcommand is not None:
         return
@@ -395,6 +396,16 @@ def far_(options: Options, gets: int) -> None:
             said=bench.said,
         )
         bench.finish()
+
+
+@cli.command(name="soak")
+@click.option("--minutes", type=click.FloatRange(0.1), default=10.0, show_default=True, help="Of load.")
+@click.option("--every", type=click.FloatRange(5), default=30.0, show_default=True, help="Seconds between two faults.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Of what the clients ask for.")
+def soak_command(minutes: float, every: float, seed: int) -> None:
+    """Mixed load, a fault every half minute, and a ledger that has to balance."""
+    if not asyncio.run(soak.run(minutes, every, seed, click.echo)):
+        raise click.ClickException("see above")
 
 
 @cli.command(name="report")

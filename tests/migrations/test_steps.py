@@ -3,7 +3,7 @@
 import psycopg
 
 from service import migrate
-from tests.migrations.conftest import applied, schema
+from tests.migrations.conftest import schema
 
 IDS = migrate.ids()
 
