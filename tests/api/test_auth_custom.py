@@ -50,3 +50,8 @@ def test_its_refusal_is_the_answer(headers: dict[str, str], wire: Wire) -> None:
     answer = wire.send("GET", tasks_of("user-1"), **headers)
     assert (answer.status, answer.json()) == (401, {"error": "Authentication required"})
     assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def test_the_example_is_the_one_that_readme_shows() -> None:
+    example = (ROOT / "tests" / "api" / "auth_example.py").read_text()
+    assert f"```python\n{example}```" in (ROOT / "README.md").read_text()
