@@ -20,47 +20,45 @@ from tests.raw import Reply, connect, read_reply, request
 from tests.running import RunningService
 
 
-async def at_once(service: RunningService, method: str, path: str, count: int, **what: Any) -> list[httpx.Response]:
-    """The answers to `count` requests, each on a connection of its own, all connected before the first is sent."""
-    limits = httpx.Limits(max_connections=count, max_keepalive_connections=count)
-    async with httpx.AsyncClient(base_url=service.url, timeout=30, limits=limits, verify=False) as client:
-        await asyncio.gather(*(client.get("/livez") for _ in range(count)))
-        return await asyncio.gather(*(client.request(method, path, **what) for _ in range(count)))
+def at_once(service: RunningService, count: int, sent: bytes) -> list[Reply]:
+    """The answers to so many equal requests, each on its own connection, all connected before the first is sent."""
+    with ExitStack() as stack:
+        connections = [stack.enter_context(connect(service.url, 30)) for _ in range(count)]
+        ask(connections, [request("GET", "/livez")] * count)
+        return ask(connections, [sent] * count)
 
 
-async def test_101_toggles_leave_an_odd_number_of_them(
-    service: RunningService, client: httpx.Client, tasks: str
-) -> None:
+def test_101_toggles_leave_an_odd_number_of_them(service: RunningService, client: httpx.Client, tasks: str) -> None:
     path = client.post(tasks, json={"title": "x"}).headers["location"]
-    answers = await at_once(service, "PATCH", path + "/complete", 101)
-    assert Counter(answer.status_code for answer in answers) == {200: 101}
-    assert sorted(answer.json()["version"] for answer in answers) == list(range(2, 103))
+    replies = at_once(service, 101, request("PATCH", path + "/complete"))
+    assert Counter(reply.status for reply in replies) == {200: 101}
+    assert sorted(reply.json()["version"] for reply in replies) == list(range(2, 103))
     task = client.get(path).json()
     assert (task["completed"], task["version"]) == (True, 102)
 
 
-async def test_sets_at_once_change_it_once(service: RunningService, client: httpx.Client, tasks: str) -> None:
+def test_sets_at_once_change_it_once(service: RunningService, client: httpx.Client, tasks: str) -> None:
     path = client.post(tasks, json={"title": "x"}).headers["location"]
-    answers = await at_once(service, "PATCH", path + "/complete", 50, json={"completed": True})
-    assert {(answer.json()["completed"], answer.headers["etag"]) for answer in answers} == {(True, '"2"')}
+    replies = at_once(service, 50, request("PATCH", path + "/complete", b'{"completed": true}'))
+    assert {(reply.json()["completed"], reply.headers["etag"]) for reply in replies} == {(True, '"2"')}
 
 
-async def test_first_creates_at_once_make_one_user(
+def test_first_creates_at_once_make_one_user(
     service: RunningService, client: httpx.Client, shared_database_url: str, user: str, tasks: str
 ) -> None:
-    answers = await at_once(service, "POST", tasks, 50, json={"title": "x"})
-    assert Counter(answer.status_code for answer in answers) == {201: 50}
+    replies = at_once(service, 50, request("POST", tasks, b'{"title": "x"}'))
+    assert Counter(reply.status for reply in replies) == {201: 50}
     with psycopg.connect(shared_database_url) as connection:
         assert connection.execute("SELECT count(*) FROM users WHERE id = %s", (user,)).fetchone() == (1,)
     assert [task["id"] for task in client.get(tasks).json()] == sorted(
-        (answer.json()["id"] for answer in answers), reverse=True
+        (reply.json()["id"] for reply in replies), reverse=True
     )
 
 
-async def test_of_50_deletes_one_deletes(service: RunningService, client: httpx.Client, tasks: str) -> None:
+def test_of_50_deletes_one_deletes(service: RunningService, client: httpx.Client, tasks: str) -> None:
     path = client.post(tasks, json={"title": "x"}).headers["location"]
-    answers = await at_once(service, "DELETE", path, 50)
-    assert Counter(answer.status_code for answer in answers) == {204: 1, 404: 49}
+    replies = at_once(service, 50, request("DELETE", path))
+    assert Counter(reply.status for reply in replies) == {204: 1, 404: 49}
 
 
 @contextmanager
