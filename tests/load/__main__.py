@@ -339,6 +339,17 @@ def compare(options: Options, only: tuple[str, ...], operations: tuple[str, ...]
         bench.finish()
 
 
+@cli.command()
+@with_options
+def batch(options: Options) -> None:
+    """The closed loop of batches of 1000, and of single creates."""
+    with reported(), Bench(options) as bench:
+        cluster = bench.database()
+        with targets.running(bench.plans(SERVICE), cluster.url) as up:
+            closed_loop(bench, up, ("create", closed.BATCH), bench.aim, cluster.pid)
+        bench.finish()
+
+
 @cli.command(name="stages")
 @with_options
 def stages_(options: Options) -> None:

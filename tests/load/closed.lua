@@ -36,6 +36,17 @@ function operations.create()
       .. "Content-Type: application/json\r\nContent-Length: " .. #body .. "\r\n\r\n" .. body
 end
 
+local tasks_of_a_batch = {}
+for number = 1, 1000 do
+   tasks_of_a_batch[number] = '{"title":"Made under load ' .. number .. '","description":"Before noon, please"}'
+end
+local batch = "[" .. table.concat(tasks_of_a_batch, ",") .. "]"
+
+function operations.batch()
+   return request_line("POST", owner() .. "/tasks/batch")
+      .. "Content-Type: application/json\r\nContent-Length: " .. #batch .. "\r\n\r\n" .. batch
+end
+
 function operations.toggle()
    local user, id = pick()
    return request_line("PATCH", user .. "/tasks/" .. id .. "/complete") .. "Content-Length: 0\r\n\r\n"

@@ -23,11 +23,12 @@ SHAPES = {
     "create": r"POST /api/user-\d+/tasks",
     "toggle": f"PATCH {TASK}/complete",
 }
+ALL = SHAPES | {closed.BATCH: r"POST /api/user-\d+/tasks/batch"}
 
 
 def check(operation: str, asked: list[str]) -> None:
     """Every request is one of the operation's, of a task and its owner; users and tasks differ."""
-    shapes = list(SHAPES.values()) if operation == "mixed" else [SHAPES[operation]]
+    shapes = list(SHAPES.values()) if operation == "mixed" else [ALL[operation]]
     for line in asked:
         [found] = [match for shape in shapes if (match := re.fullmatch(shape, line))]
         if "task" in found.groupdict():
@@ -42,7 +43,7 @@ def test_the_open_loop_asks_for_tasks_of_their_owners(operation: str) -> None:
 
 
 @pytest.mark.debian
-@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("operation", [*OPERATIONS, closed.BATCH])
 def test_the_closed_loop_asks_for_tasks_of_their_owners(operation: str) -> None:
     asked: list[str] = []
 
