@@ -259,6 +259,7 @@ class HttpProtocol(asyncio.Protocol):
         self._connections.discard(self)
         self.resume_writing()
         self._next.clear()
+        del self._parser  # which holds this protocol: a circle, left for the garbage collector
         exchange = self._exchange
         if exchange is not None:
             exchange.wake()
