@@ -15,7 +15,7 @@ from service.database import Database
 from service.entrance import Shortcut, entrance, middleware
 from service.limits import Limits
 from service.queries import STATEMENTS, Queries
-from service.refusals import handle_exception
+from service.refusals import handle_exception, preflight_refusals
 from service.responses import noting
 from service.settings import Settings, SettingsError
 
@@ -89,7 +89,7 @@ def create_app(
     cors = bool(settings.cors_allow_origins)
     service = Service(
         # CORS headers are added by a layer of Litestar's, so there is no way past it then.
-        noting(litestar) if cors else Shortcut(litestar.routes, enter, otherwise=noting(litestar)),
+        noting(preflight_refusals(litestar)) if cors else Shortcut(litestar.routes, enter, otherwise=noting(litestar)),
         max_in_flight=settings.max_in_flight,
         wraps_send=cors,
         observer=numbers,

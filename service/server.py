@@ -44,9 +44,9 @@ def app() -> Any:
     logs.configure(settings.log_level, settings.log_format)
     folder = os.environ.get(METRICS_FOLDER)
     application = create_app(settings, metrics_folder=Path(folder) if folder else None)
-    # What is loaded now stays: the collector need not go through it again and again. Nor through the requests under way,
-    # which leave no circles behind: 512 at once are some 15,000 objects, and Python's own threshold of 700 made it look
-    # for circles among them all the time, at 12 to 17 % of a get's CPU.
+    # What is loaded now stays: the collector need not go through it again and again. Nor through the requests under
+    # way, which leave no circles behind: 512 at once are some 15,000 objects, and Python's own threshold of 700 made it
+    # look for circles among them all the time, at 12 to 17 % of a get's CPU.
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000)

@@ -272,6 +272,18 @@ def test_a_hostile_origin_is_not(shared: RunningService, origin: str) -> None:
     for method, more in (("GET", {}), ("OPTIONS", PREFLIGHT)):
         reply = exchange(shared.url, request(method, TASKS, headers={"Origin": origin} | more))
         assert "access-control-allow-origin" not in reply.headers, method
+    if origin:  # an empty one is none: no preflight
+        assert (reply.status, reply.headers["content-type"]) == (400, "application/json")
+        assert reply.json() == {"error": "Origin, method or headers are not allowed across origins"}
+        assert reply.headers["x-request-id"]
+
+
+@pytest.mark.parametrize(
+    "asked", [{"Access-Control-Request-Method": "TRACE"}, PREFLIGHT | {"Access-Control-Request-Headers": "X-Admin"}]
+)
+def test_nor_is_what_an_allowed_origin_may_not_send(shared: RunningService, asked: dict[str, str]) -> None:
+    reply = exchange(shared.url, request("OPTIONS", TASKS, headers={"Origin": ALLOWED} | asked))
+    assert (reply.status, list(reply.json())) == (400, ["error"])
 
 
 def test_an_error_can_be_read_by_the_page_that_caused_it(shared: RunningService) -> None:
