@@ -6,20 +6,17 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from litestar import Litestar
-from litestar.config.cors import CORSConfig
 from litestar.exceptions.base_exceptions import LitestarDeprecationWarning
 
-from service import auth, docs, health, metrics, openapi, tasks
+from service import auth, cors, docs, health, metrics, openapi, tasks
 from service.auth import Authenticator, ManagedAuthenticator, NoAuthenticator
 from service.database import Database
 from service.entrance import Shortcut, entrance, middleware
 from service.limits import Limits
 from service.queries import STATEMENTS, Queries
-from service.refusals import handle_exception, preflight_refusals
+from service.refusals import handle_exception
 from service.responses import noting
 from service.settings import Settings, SettingsError
-
-EXPOSED_HEADERS = ["ETag", "Link", "Location", "Retry-After", "X-Request-ID", "Idempotency-Replayed"]
 
 
 class Service(Limits):
@@ -82,32 +79,15 @@ def create_app(
             ],
             lifespan=[lifespan],
             exception_handlers={Exception: handle_exception},
-            cors_config=_cors(settings),
+            cors_config=cors.config(settings),
             openapi_config=None,
             logging_config=None,  # service.logs is the only one to configure logging
         )
-    cors = bool(settings.cors_allow_origins)
-    service = Service(
-        # CORS headers are added by a layer of Litestar's, so there is no way past it then.
-        noting(preflight_refusals(litestar)) if cors else Shortcut(litestar.routes, enter, otherwise=noting(litestar)),
-        max_in_flight=settings.max_in_flight,
-        wraps_send=cors,
-        observer=numbers,
-    )
+    app = Shortcut(litestar.routes, enter, otherwise=noting(litestar))
+    if settings.cors_allow_origins:
+        app = cors.by_origin(app, noting(cors.refusing(litestar)))
+    service = Service(app, max_in_flight=settings.max_in_flight, observer=numbers)
     numbers.front = service
     service.health = state
     service.database = database
     return service
-
-
-def _cors(settings: Settings) -> CORSConfig | None:
-    if not settings.cors_allow_origins:
-        return None
-    return CORSConfig(
-        allow_origins=list(settings.cors_allow_origins),
-        allow_credentials=settings.cors_allow_credentials,
-        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-        allow_headers=["Authorization", "Content-Type", "If-Match", "If-None-Match", "Idempotency-Key", "X-Request-ID"],
-        expose_headers=EXPOSED_HEADERS,
-        max_age=600,
-    )

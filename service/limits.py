@@ -30,12 +30,9 @@ class Observer(Protocol):
 class Limits:
     """Wraps the application; counts what is in flight and sheds what is too much."""
 
-    def __init__(
-        self, app: ASGIApp, *, max_in_flight: int, wraps_send: bool = False, observer: Observer | None = None
-    ) -> None:
+    def __init__(self, app: ASGIApp, *, max_in_flight: int, observer: Observer | None = None) -> None:
         self._app = app
         self._max = max_in_flight
-        self._wraps_send = wraps_send  # some layer below adds headers to what is sent
         self._observer = observer
         self._logs_all = log.isEnabledFor(logging.DEBUG)
         self.in_flight = 0
@@ -54,7 +51,6 @@ class Limits:
         if identifier is not None:
             scope["request_id"] = identifier
             send = _echoing(send, identifier)
-        if identifier is not None or self._wraps_send:
             scope["extensions"] = {}  # no short cut: every message of the answer has to pass `send`
         begin = perf_counter()
         self.in_flight += 1

@@ -82,28 +82,3 @@ class _Refusal(Response[None]):
 def handle_exception(request: Request[Any, Any, Any], error: Exception) -> Response[None]:
     """Litestar's exception handler: for what is raised outside the task routes, the router's 404 and 405 among them."""
     return _Refusal(refusal(error, request.scope))
-
-
-def preflight_refusals(app: Any) -> Any:
-    """Litestar's CORS layer refuses a preflight in plain text, past every exception handler: here that gets the one
-    shape of every error.
-    """
-
-    async def reshaped(scope: Any, receive: Any, send: Any) -> None:
-        refused = False
-
-        async def unless_refused(message: Any) -> None:
-            nonlocal refused
-            refused = refused or message.get("status") == HTTPStatus.BAD_REQUEST
-            if not refused:
-                await send(message)
-
-        if scope["type"] != "http" or scope["method"] != "OPTIONS":
-            await app(scope, receive, send)
-            return
-        await app(scope, receive, unless_refused)
-        if refused:
-            problem = Problem(HTTPStatus.BAD_REQUEST, "Origin, method or headers are not allowed across origins")
-            await refusal(problem, scope)(scope, receive, send)
-
-    return reshaped
