@@ -51,7 +51,8 @@ class Limits:
         if identifier is not None:
             scope["request_id"] = identifier
             send = _echoing(send, identifier)
-            scope["extensions"] = {}  # no short cut: every message of the answer has to pass `send`
+            if respond := scope.get("extensions", {}).get("respond"):
+                scope["extensions"]["respond"] = _echoing_whole(respond, identifier)
         begin = perf_counter()
         self.in_flight += 1
         try:
@@ -109,3 +110,12 @@ def _echoing(send: Any, identifier: bytes) -> Any:
         await send(message)
 
     return send_with_id
+
+
+def _echoing_whole(respond: Any, identifier: bytes) -> Any:
+    """The same for service.protocol's `respond`, which takes whole answers."""
+
+    def respond_with_id(status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        respond(status, [*headers, (b"x-request-id", identifier)], body)
+
+    return respond_with_id

@@ -264,6 +264,7 @@ def test_requests_and_connections_leave_no_circles_behind(database_url: str, tmp
         path = service.http.post("/api/u/tasks", json={"title": "x"}).headers["location"]
         sent = {
             request("GET", path): 200,
+            request("GET", path, headers={"X-Request-ID": "abc"}): 200,
             request("GET", "/api/u/tasks"): 200,
             request("GET", "/api/u/tasks/999"): 404,
             request("GET", "/nothing"): 404,
