@@ -4,7 +4,6 @@ one service for the tests that only need a user of their own.
 
 import logging
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import count
@@ -17,7 +16,7 @@ import pytest
 from service import embedded, migrate
 from tests import pgbouncer
 from tests.migrations.partitioned import partition
-from tests.running import RunningService, plain_client
+from tests.running import RunningService, wait_ready
 
 SERVER = os.environ.get("TASKS_TEST_SERVER", "uvicorn")  # granian: the API tests run on that
 POOLED = "TASKS_TEST_POOLED" in os.environ  # the services of the API tests go through PgBouncer in transaction mode
@@ -116,17 +115,3 @@ def tasks(user: str) -> str:
 def named(url: str, database: str) -> str:
     """A conninfo URL of another database of the same cluster."""
     return psycopg.conninfo.make_conninfo(url, dbname=database)
-
-
-def wait_ready(url: str, timeout_s: float = 20) -> None:
-    """Returns when /readyz answers 200."""
-    end = time.monotonic() + timeout_s
-    with plain_client(url) as client:
-        while True:
-            try:
-                if client.get("/readyz").status_code == 200:
-                    return
-            except httpx.TransportError:
-                pass
-            assert time.monotonic() < end, "the service did not become ready"
-            time.sleep(0.02)

@@ -26,6 +26,20 @@ def plain_client(url: str) -> httpx.Client:
     return httpx.Client(base_url=url, timeout=30, verify=False)
 
 
+def wait_ready(url: str, timeout_s: float = 20) -> None:
+    """Returns when /readyz answers 200."""
+    end = time.monotonic() + timeout_s
+    with plain_client(url) as client:
+        while True:
+            try:
+                if client.get("/readyz").status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            assert time.monotonic() < end, "the service did not become ready"
+            time.sleep(0.02)
+
+
 class RunningService:
     """`tasks-service serve` with these settings (names as in the environment). `url` is its base URL; `command` says
     where the service is to be found, if not in this checkout.

@@ -21,11 +21,10 @@ import psutil
 import psycopg
 
 from service import embedded, migrate
-from tests.conftest import wait_ready
 from tests.database.ground import terminate
 from tests.database.proxy import Proxy
 from tests.faults.clients import Answer, Client, Cut
-from tests.running import RunningService
+from tests.running import RunningService, wait_ready
 
 CLIENTS = 24
 PAUSE_S = 0.02  # between a client's requests: the soak is to last, not to saturate

@@ -30,6 +30,13 @@ ASKED = [
 ]
 
 
+@pytest.mark.parametrize("module", ["tests.load.__main__", "tests.load.auth_cost"])
+def test_its_extra_is_all_that_the_harness_needs(module: str) -> None:
+    """README's line installs `.[load]`, without what the tests need."""
+    absent = "import sys; sys.modules |= dict.fromkeys(['pytest', 'hypothesis', 'pglast', 'urllib3'])"
+    subprocess.run([sys.executable, "-c", f"{absent}; import {module}"], check=True)
+
+
 @pytest.fixture(scope="module")
 def loaded(cluster: Embedded, template: str) -> str:
     """The URL of a database with the harness's data."""
