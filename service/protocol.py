@@ -12,7 +12,7 @@ import asyncio
 import http
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 from urllib.parse import unquote
 from uuid import uuid4
 
@@ -34,6 +34,7 @@ STATUS_LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.enc
 REFUSED = 0  # an exchange's status where the answer was given here: whoever counts was told
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 BODILESS = (http.HTTPStatus.NO_CONTENT, http.HTTPStatus.NOT_MODIFIED)
+FRAMING = (b"content-length", b"transfer-encoding")
 DISCONNECT = {"type": "http.disconnect"}
 ASGI = {"version": "3.0", "spec_version": "2.3"}
 
@@ -159,7 +160,7 @@ class Exchange:
         if not self.started:
             sized = any(name == b"content-length" for name, _ in headers)
             if not more:
-                if not sized and status not in BODILESS:
+                if not sized and status not in BODILESS and self.scope["method"] != "HEAD":
                     headers.append((b"content-length", b"%d" % len(body)))
                 self.respond(status, headers, body)
                 return
@@ -205,6 +206,13 @@ class Exchange:
         self._protocol.end_exchange(self)
 
 
+class _Body(NamedTuple):
+    """What a parser tells that reads a body only."""
+
+    on_body: Callable[[bytes], None]
+    on_message_complete: Callable[[], None]
+
+
 class HttpProtocol(asyncio.Protocol):
     """One connection. The constructor's parameters are what uvicorn gives its protocols."""
 
@@ -243,6 +251,7 @@ class HttpProtocol(asyncio.Protocol):
         self._headers: list[tuple[bytes, bytes]] = []
         self._hosts = 0
         self._expects_continue = False
+        self._staying = False  # from the head of a request for another protocol to the parser that reads its body
 
     # The connection ---------------------------------------------------------------------------------------------
 
@@ -335,14 +344,8 @@ class HttpProtocol(asyncio.Protocol):
         self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # No other protocol is spoken here: the request is answered as it stands, and then the connection ends.
-            if self._reading is not None:
-                self._reading.end_request()
-            for exchange in (self._exchange, *self._next):
-                if exchange is not None:
-                    exchange.keep_alive = False
-            self.pause_reading()
+        except httptools.HttpParserUpgrade as upgrade:
+            self._stay(data[upgrade.args[0] :])
         except httptools.HttpParserError:
             if not self._too_large:
                 self._refuse(http.HTTPStatus.BAD_REQUEST, "Malformed HTTP request")
@@ -350,6 +353,23 @@ class HttpProtocol(asyncio.Protocol):
             self._too_large = self._head_bytes > HEAD_BYTES
         if self._too_large:
             self._refuse(http.HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "Request headers are too large")
+
+    def _stay(self, rest: bytes) -> None:
+        """No other protocol is spoken here: a request that asks for one (Java's HttpClient and `curl --http2` do) is
+        answered as if it had not (RFC 9110, 7.8), and then the connection ends.
+
+        The parser takes what follows the head for the other protocol, a body too: so another one reads that.
+        """
+        (self._next[-1] if self._next else cast(Exchange, self._exchange)).keep_alive = False
+        if self._reading is None:
+            self.pause_reading()
+            return
+        self._staying = False
+        self._parser = httptools.HttpRequestParser(_Body(self.on_body, self.on_message_complete))
+        framing = (b"%s: %s\r\n" % line for line in self._headers if line[0] in FRAMING)
+        self._parser.feed_data(b"POST / HTTP/1.1\r\n%s\r\n" % b"".join(framing))
+        if rest:
+            self.data_received(rest)
 
     def on_message_begin(self) -> None:
         self._url = b""
@@ -409,6 +429,7 @@ class HttpProtocol(asyncio.Protocol):
         exchange.scope["extensions"] = {"respond": exchange.respond}
         self._deadline = 0.0
         self._head_bytes = 0
+        self._staying = parser.should_upgrade() and any(name in FRAMING for name, _ in self._headers)
         if self._exchange is None:
             self._answer(exchange)
         else:
@@ -422,6 +443,8 @@ class HttpProtocol(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         self._head_bytes = 0
+        if self._staying:
+            return  # its body is still to come, see _stay
         exchange, self._reading = self._reading, None
         if exchange is None:
             return

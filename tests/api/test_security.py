@@ -3,6 +3,8 @@
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import sleep
+from typing import Any
 
 import pytest
 
@@ -176,6 +178,40 @@ def test_a_body_by_its_length_is_no_request_by_its_chunks(service: RunningServic
     hidden = request("DELETE", other_task)
     lines = (f"Content-Length: {len(hidden) + 5}", "Transfer-Encoding: chunked", "Connection: close")
     exchange(service.url, framed(*lines).replace(SMUGGLED, hidden))
+
+
+UPGRADE = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAEAAEAAAAIAAAAB"}
+SET = b'{"completed": true}'
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [UPGRADE | {"Content-Length": "19"}, SET],
+        [UPGRADE | {"Content-Length": "19"}, b"", SET[:5], SET[5:]],
+        [UPGRADE | CHUNKED, b"5\r\n" + SET[:5] + b"\r\n", b"e\r\n" + SET[5:] + b"\r\n0\r\n\r\n"],
+    ],
+    ids=["at once", "in pieces", "chunked"],
+)
+def test_a_request_that_asks_for_another_protocol_keeps_its_body(service: RunningService, pieces: list[Any]) -> None:
+    """As Java's HttpClient and `curl --http2` ask, each time (RFC 9110, 7.8: it may be ignored)."""
+    headers, *body = pieces
+    path = exchange(service.url, request("POST", TASKS, b'{"title": "x", "completed": true}')).headers["location"]
+    head = request("PATCH", path + "/complete", headers=headers)
+    with connect(service.url) as connection:
+        connection.sendall(head + body[0])
+        for piece in body[1:]:
+            sleep(0.02)  # so that it is a packet of its own
+            connection.sendall(piece)
+        reply = read_reply(connection)
+    assert (reply.status, reply.json()["completed"], reply.json()["version"]) == (200, True, 1)
+
+
+@ours
+def test_requests_before_one_that_asks_for_another_protocol_are_answered_too(service: RunningService) -> None:
+    sent = request("GET", TASKS) + request("GET", "/livez", headers=UPGRADE) + SMUGGLED
+    found = answers(service.url, sent)
+    assert [(reply.status, reply.headers.get("connection")) for reply in found] == [(200, None), (200, "close")]
 
 
 def test_trailers_are_no_headers(service: RunningService) -> None:
