@@ -12,7 +12,7 @@ import asyncio
 import http
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 from urllib.parse import unquote
 from uuid import uuid4
 
@@ -206,11 +206,22 @@ class Exchange:
         self._protocol.end_exchange(self)
 
 
-class _Body(NamedTuple):
-    """What a parser tells that reads a body only."""
+class _Body:
+    """What a parser tells that reads one body, behind a head that another parser has read."""
 
-    on_body: Callable[[bytes], None]
-    on_message_complete: Callable[[], None]
+    def __init__(self, protocol: "HttpProtocol") -> None:
+        self._protocol = protocol
+        self._messages = 0
+        self.on_body = protocol.on_body
+
+    def on_message_begin(self) -> None:
+        self._messages += 1
+        if self._messages > 1:
+            self._protocol.body_read(more=True)
+
+    def on_message_complete(self) -> None:
+        if self._messages == 1:
+            self._protocol.body_read(more=False)
 
 
 class HttpProtocol(asyncio.Protocol):
@@ -356,20 +367,30 @@ class HttpProtocol(asyncio.Protocol):
 
     def _stay(self, rest: bytes) -> None:
         """No other protocol is spoken here: a request that asks for one (Java's HttpClient and `curl --http2` do) is
-        answered as if it had not (RFC 9110, 7.8), and then the connection ends.
+        answered as if it had not (RFC 9110, 7.8).
 
-        The parser takes what follows the head for the other protocol, a body too: so another one reads that.
+        The parser takes what follows the head for the other protocol, a body too: so others read that.
         """
-        (self._next[-1] if self._next else cast(Exchange, self._exchange)).keep_alive = False
         if self._reading is None:
-            self.pause_reading()
-            return
-        self._staying = False
-        self._parser = httptools.HttpRequestParser(_Body(self.on_body, self.on_message_complete))
-        framing = (b"%s: %s\r\n" % line for line in self._headers if line[0] in FRAMING)
-        self._parser.feed_data(b"POST / HTTP/1.1\r\n%s\r\n" % b"".join(framing))
+            self._parser = httptools.HttpRequestParser(self)
+        else:
+            self._staying = False
+            self._parser = httptools.HttpRequestParser(_Body(self))
+            framing = (b"%s: %s\r\n" % line for line in self._headers if line[0] in FRAMING)
+            self._parser.feed_data(b"POST / HTTP/1.1\r\n%s\r\n" % b"".join(framing))
         if rest:
             self.data_received(rest)
+
+    def body_read(self, more: bool) -> None:
+        """A request that asked for another protocol is here as a whole; what came with its end, if `more`, is lost."""
+        last = self._next[-1] if self._next else self._exchange
+        if not more:
+            self._parser = httptools.HttpRequestParser(self)
+            self.on_message_complete()
+        elif last is not None:
+            last.keep_alive = False
+        else:
+            self.transport.close()
 
     def on_message_begin(self) -> None:
         self._url = b""

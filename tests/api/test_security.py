@@ -204,14 +204,24 @@ def test_a_request_that_asks_for_another_protocol_keeps_its_body(service: Runnin
             sleep(0.02)  # so that it is a packet of its own
             connection.sendall(piece)
         reply = read_reply(connection)
+        connection.sendall(request("GET", path))
+        assert read_reply(connection).body == reply.body
     assert (reply.status, reply.json()["completed"], reply.json()["version"]) == (200, True, 1)
 
 
 @ours
-def test_requests_before_one_that_asks_for_another_protocol_are_answered_too(service: RunningService) -> None:
-    sent = request("GET", TASKS) + request("GET", "/livez", headers=UPGRADE) + SMUGGLED
-    found = answers(service.url, sent)
-    assert [(reply.status, reply.headers.get("connection")) for reply in found] == [(200, None), (200, "close")]
+def test_requests_around_one_that_asks_for_another_protocol_are_answered_too(service: RunningService) -> None:
+    asking, last = request("GET", "/livez", headers=UPGRADE), {"Connection": "close"}
+    found = answers(service.url, request("GET", TASKS) + asking + asking + request("GET", "/nowhere", headers=last))
+    assert [reply.status for reply in found] == [200, 200, 200, 404]
+
+
+@ours
+def test_what_comes_right_behind_its_body_is_not_answered(service: RunningService, other_task: str) -> None:
+    """It cannot be told from what belongs to the other protocol: its sender sees that the connection ends."""
+    asking = request("POST", TASKS, GOOD, UPGRADE) + request("DELETE", other_task)
+    found = answers(service.url, request("GET", TASKS) + asking)
+    assert [(reply.status, reply.headers.get("connection")) for reply in found] == [(200, None), (201, "close")]
 
 
 def test_trailers_are_no_headers(service: RunningService) -> None:
