@@ -4,6 +4,7 @@ Above the limit the answer is 503 at once, so that what was accepted still meets
 Knows ASGI. Must not know tasks.
 """
 
+import asyncio
 import logging
 from time import perf_counter
 from typing import Any, Protocol
@@ -16,7 +17,7 @@ from service.requests import request_id
 log = logging.getLogger("service.request")
 
 ALWAYS = frozenset({"/livez", "/readyz", "/metrics"})
-REFUSED = 0  # by service.protocol, which has told `refused`
+REFUSED = 0  # answered by service.protocol, which has told `refused`
 CLIENT_GONE = 499  # nginx's number for a client that did not wait for the answer
 SLOW_S = 1.0  # a request slower than this is logged
 
@@ -61,6 +62,10 @@ class Limits:
                 await refusal(errors.unavailable(), scope)(scope, receive, send)
             else:
                 await self._app(scope, receive, send)
+        except asyncio.CancelledError:
+            if "status" not in scope:  # not the client's doing: the server stops, and its patience is over
+                await refusal(errors.unavailable(), scope)(scope, receive, send)
+            raise
         finally:
             self.in_flight -= 1
             self._ended(scope, perf_counter() - begin)

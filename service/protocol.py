@@ -20,6 +20,7 @@ import httptools
 import uvicorn
 from uvicorn.server import ServerState
 
+from service.limits import CLIENT_GONE, REFUSED
 from service.requests import request_id
 from service.responses import encode
 
@@ -31,7 +32,6 @@ HALF_CLOSED_S = 1.0  # for an answer to a client that has closed its side, which
 WRITE_S = 30.0  # for a client to read some of what waits for it
 BODY_WATER = 128 * 1024  # body bytes held for the application before reading stops
 STATUS_LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in http.HTTPStatus}
-REFUSED = 0  # an exchange's status where the answer was given here: whoever counts was told
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 BODILESS = (http.HTTPStatus.NO_CONTENT, http.HTTPStatus.NOT_MODIFIED)
 FRAMING = (b"content-length", b"transfer-encoding")
@@ -284,6 +284,7 @@ class HttpProtocol(asyncio.Protocol):
         if exchange is not None:
             exchange.wake()
             if exchange.task is not None:
+                exchange.scope.setdefault("status", CLIENT_GONE)
                 exchange.task.cancel()  # nobody waits for the answer: what it held is freed
 
     def eof_received(self) -> bool:

@@ -139,6 +139,22 @@ def test_ready_says_no_while_it_stops(database_url: str, tmp_path: Path) -> None
 
 
 @pytest.mark.faults
+@pytest.mark.skipif(SERVER == "granian", reason="cuts connections when its time is over")
+def test_what_cannot_be_finished_in_time_is_told_so(database_url: str, tmp_path: Path) -> None:
+    with running(tmp_path, database_url, SHUTDOWN_GRACE_S="1") as service:
+        wait_ready(service.url)
+        headers = {"Content-Length": "14", "X-Request-ID": "mine"}
+        with connect(service.url, 10) as connection:
+            connection.sendall(request("POST", "/api/u/tasks", headers=headers) + b'{"title"')  # and never the rest
+            service.process.send_signal(signal.SIGTERM)
+            reply = read_reply(connection)
+        assert (reply.status, reply.json()) == (503, {"error": "Service is temporarily unavailable"})
+        assert (reply.headers["retry-after"], reply.headers["x-request-id"]) == ("1", "mine")
+        assert service.logged(request_id="mine")["status"] == 503
+        assert service.process.wait(10) == 0
+
+
+@pytest.mark.faults
 def test_a_second_signal_stops_at_once(database_url: str, tmp_path: Path) -> None:
     with running(tmp_path, database_url) as service:
         wait_ready(service.url)
