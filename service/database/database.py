@@ -413,6 +413,9 @@ class Database:
                 self._wait(call, now)
             self._release(call, now, self._wait)
 
+    def _other(self, group: _Group) -> _Group:
+        return self._writes if group is self._reads else self._reads
+
     def _group(self, lane: Lane) -> _Group:
         return self._reads if lane in self._reads.lanes or lane in self._reads.retiring else self._writes
 
@@ -422,7 +425,7 @@ class Database:
         """Begins to open one lane more, unless one is being opened; at the bound, takes over one that idles."""
         if group.opening is not None or self._closing:
             return
-        other = self._writes if group is self._reads else self._reads
+        other = self._other(group)
         kept = 0 if other.lanes or other.opening else 1  # the other kind's first lane
         if self._open + kept < self.connections:
             self._open += 1
@@ -432,6 +435,7 @@ class Database:
                 if not lane.calls:
                     other.lanes.remove(lane)
                     group.lanes.append(lane)
+                    group.down_since = None
                     break
 
     async def _open_lane(self, group: _Group) -> None:
@@ -473,8 +477,13 @@ class Database:
         if reason != group.complaint:
             group.complaint = reason
             log.warning("the database cannot be reached: %s", reason)
-        if group.down_since is None and not group.lanes:
-            group.down_since = now
+        if not group.lanes:
+            group.down_since = group.down_since or now
+            # PostgreSQL may allow fewer connections than the bound, and the other kind have them all.
+            other = self._other(group)
+            if len(other.lanes) > 1 and not other.retiring:
+                other.retiring.append(other.lanes.pop())
+                self._empty_retired(other)
         down_s = 0.0 if group.down_since is None else now - group.down_since
         group.next_attempt = now + random.uniform(RETRY_S[0], min(RETRY_S[1], 0.1 + down_s / 10))  # noqa: S311
         if down_s > PATIENCE_S:
@@ -501,10 +510,17 @@ class Database:
                 return
         self.mismatch, self._unverified = None, []
 
-    def _give_back_retired(self, group: _Group) -> None:
-        for lane in tuple(group.retiring):
-            if not lane.calls:
+    def _empty_retired(self, group: _Group) -> None:
+        """Gives the retired lanes that are empty by now back, or to the other kind where that can get none."""
+        other = self._other(group)
+        for lane in [lane for lane in group.retiring if not lane.calls]:
+            if other.lanes or other.down_since is None:
                 self._give_back(group, lane)
+            else:
+                group.retiring.remove(lane)
+                other.lanes.append(lane)
+                other.down_since = None
+                self._serve_waiting(other, self._loop.time())
 
     def _give_back(self, group: _Group, lane: Lane) -> None:
         group.drop(lane)
@@ -529,7 +545,7 @@ class Database:
         now = self._loop.time()
         self._sweeper = None
         for group in self._groups:
-            self._give_back_retired(group)
+            self._empty_retired(group)
             for lane in (*group.lanes, *group.retiring):
                 if not lane.calls:
                     continue
@@ -615,7 +631,7 @@ class Database:
                     self._grow(group)  # in use: its successor comes first, where there is room for one
             if group.opening is None:
                 group.retire(now)
-            self._give_back_retired(group)
+            self._empty_retired(group)
         if self._unverified and self.reachable:
             self._spawn(self._verify())
         self._housekeeper = self._loop.call_later(HOUSEKEEP_S, self._housekeep)

@@ -94,6 +94,40 @@ async def test_at_the_bound_an_idle_lane_changes_sides(url: str, admin: psycopg.
         assert database.stats.connects == connects
 
 
+@pytest.mark.parametrize("kind", ["writes", "reads"])
+@pytest.mark.parametrize("goes_on", [False, True])
+async def test_who_gets_no_connection_because_the_other_kind_has_all_gets_one_of_those(
+    url: str, admin: psycopg.Connection, kind: str, goes_on: bool
+) -> None:
+    """PostgreSQL may allow fewer connections than this process would open."""
+    admin.execute("DROP ROLE IF EXISTS few; CREATE ROLE few LOGIN CONNECTION LIMIT 3")
+    admin.execute("GRANT USAGE ON SCHEMA public TO few; GRANT ALL ON ALL TABLES IN SCHEMA public TO few")
+    async with opened(psycopg.conninfo.make_conninfo(url, user="few"), connections=10) as database:
+        busy, starved = (SLOW, database._writes) if kind == "writes" else (SLOW_WRITE, database._reads)
+        ends = asyncio.Event()
+
+        async def ask(n: int) -> None:
+            while not ends.is_set():
+                await database.one(busy, n, 5)
+
+        if kind == "reads":
+            await database.one(WRITE, 0)
+            for lane in tuple(starved.lanes):
+                database._give_back(starved, lane)
+        async with asyncio.TaskGroup() as tasks:
+            for n in range(100):
+                tasks.create_task(ask(n))
+            await until(lambda: connections(admin) == 3 and not starved.lanes)
+            if not goes_on:
+                ends.set()
+                await until(lambda: not database.under_way)
+            wanted = database.one(WRITE, 1) if kind == "writes" else database.one(ECHO, 1)
+            assert await asyncio.wait_for(wanted, 2) == 1
+            assert database.reachable
+            ends.set()
+    admin.execute("DROP OWNED BY few; DROP ROLE few")
+
+
 @pytest.mark.parametrize("others", ["before", "after"])
 async def test_writers_stuck_on_one_row_hold_up_only_that_row(url: str, admin: psycopg.Connection, others: str) -> None:
     """Ten writers wait for a row that another session holds; everybody else's writes and reads go on."""
