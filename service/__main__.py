@@ -159,7 +159,10 @@ def _migrate(settings: Settings) -> None:
         logging.getLogger("service.server").warning("serving all the same, and waiting: %s", error)
         return
     except migrate.MigrationError as error:
-        raise ClickException(str(error)) from None
+        # Without its last migrations the service's role may not even look which there are.
+        denied = getattr(error.__cause__, "sqlstate", None) == "42501"
+        hint = "; is `tasks-service migrate apply` still to be run? `tasks-service check` says more" if denied else ""
+        raise ClickException(f"{error}{hint}") from None
     pending = [state.id for state in states if state.state == "pending"]
     if pending:
         raise ClickException(
