@@ -8,8 +8,9 @@ from pathlib import Path
 from litestar import Litestar
 from litestar.exceptions.base_exceptions import LitestarDeprecationWarning
 
-from service import auth, cors, docs, health, metrics, openapi, tasks
+from service import auth, docs, health, metrics, openapi, tasks
 from service.auth import Authenticator, ManagedAuthenticator, NoAuthenticator
+from service.cors import Origins
 from service.database import Database
 from service.entrance import Shortcut, entrance, middleware
 from service.limits import Limits
@@ -79,14 +80,17 @@ def create_app(
             ],
             lifespan=[lifespan],
             exception_handlers={Exception: handle_exception},
-            cors_config=cors.config(settings),
             openapi_config=None,
             logging_config=None,  # service.logs is the only one to configure logging
         )
     app = Shortcut(litestar.routes, enter, otherwise=noting(litestar))
-    if settings.cors_allow_origins:
-        app = cors.by_origin(app, noting(cors.refusing(litestar)))
-    service = Service(app, max_in_flight=settings.max_in_flight, observer=numbers)
+    origins = Origins(settings) if settings.cors_allow_origins else None
+    service = Service(
+        origins.preflights(app) if origins else app,
+        max_in_flight=settings.max_in_flight,
+        headers=origins.headers if origins else None,
+        observer=numbers,
+    )
     numbers.front = service
     service.health = state
     service.database = database

@@ -6,13 +6,15 @@ Knows ASGI. Must not know tasks.
 
 import asyncio
 import logging
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any, Protocol
 
 from service import errors
 from service.entrance import ASGIApp
 from service.refusals import refusal
-from service.requests import request_id
+from service.requests import Headers, request_id
+from service.responses import Header
 
 log = logging.getLogger("service.request")
 
@@ -31,9 +33,17 @@ class Observer(Protocol):
 class Limits:
     """Wraps the application; counts what is in flight and sheds what is too much."""
 
-    def __init__(self, app: ASGIApp, *, max_in_flight: int, observer: Observer | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        max_in_flight: int,
+        headers: Callable[[Headers], list[Header]] | None = None,
+        observer: Observer | None = None,
+    ) -> None:
         self._app = app
         self._max = max_in_flight
+        self._headers = headers  # more of them for any answer, by those of its request
         self._observer = observer
         self._logs_all = log.isEnabledFor(logging.DEBUG)
         self.in_flight = 0
@@ -51,13 +61,13 @@ class Limits:
         identifier = request_id(scope["headers"])
         if identifier is not None:
             scope["request_id"] = identifier
-            send = _echoing(send, identifier)
-            if respond := scope.get("extensions", {}).get("respond"):
-                scope["extensions"]["respond"] = _echoing_whole(respond, identifier)
+            send = _adding(scope, send, [(b"x-request-id", identifier)])
+        if self._headers is not None:
+            send = _adding(scope, send, self._headers(scope["headers"]))
         begin = perf_counter()
         self.in_flight += 1
         try:
-            if self.in_flight > self._max and scope["path"] not in ALWAYS:
+            if self.in_flight > self._max and scope["path"] not in ALWAYS and scope["method"] != "OPTIONS":
                 self.shed += 1
                 await refusal(errors.unavailable(), scope)(scope, receive, send)
             else:
@@ -106,21 +116,18 @@ class Limits:
         )
 
 
-def _echoing(send: Any, identifier: bytes) -> Any:
-    """`send`, with the X-Request-ID that came in on whatever is answered, by whomever."""
+def _adding(scope: Any, send: Any, added: list[Header]) -> Any:
+    """`send`, with these headers on whatever is answered, by whomever; also if service.protocol is given it whole."""
+    if respond := scope.get("extensions", {}).get("respond"):
 
-    async def send_with_id(message: Any) -> None:
+        def respond_adding(status: int, headers: list[Header], body: bytes) -> None:
+            respond(status, headers + added, body)
+
+        scope["extensions"]["respond"] = respond_adding
+
+    async def send_adding(message: Any) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", ()), (b"x-request-id", identifier)]
+            message["headers"] = [*message.get("headers", ()), *added]
         await send(message)
 
-    return send_with_id
-
-
-def _echoing_whole(respond: Any, identifier: bytes) -> Any:
-    """The same for service.protocol's `respond`, which takes whole answers."""
-
-    def respond_with_id(status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-        respond(status, [*headers, (b"x-request-id", identifier)], body)
-
-    return respond_with_id
+    return send_adding

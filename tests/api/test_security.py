@@ -332,6 +332,28 @@ def test_nor_is_what_an_allowed_origin_may_not_send(shared: RunningService, aske
     assert (reply.status, list(reply.json())) == (400, ["error"])
 
 
+@pytest.mark.parametrize("origin", [None, ALLOWED, "https://evil.example"])
+def test_caches_are_told_that_the_origin_matters(shared: RunningService, origin: str | None) -> None:
+    """Else one may hand a page what it kept for somebody who needs no leave, and the page could not read it."""
+    for path in (TASKS, f"{TASKS}/9999", "/nowhere"):
+        reply = exchange(shared.url, request("GET", path, headers={"Origin": origin} if origin else {}))
+        assert reply.headers["vary"] == "Origin", path
+
+
+def test_a_page_can_read_that_there_is_too_much_to_do(clone: Callable[[], str], tmp_path: Path) -> None:
+    settings = {"DATABASE_URL": clone(), "AUTH_MODE": "none", "SERVER": SERVER, "CORS_ALLOW_ORIGINS": ALLOWED}
+    with RunningService(tmp_path, **settings, MAX_IN_FLIGHT="1") as service:
+        wait_ready(service.url)
+        with connect(service.url) as slow:
+            slow.sendall(request("POST", TASKS, headers={"Content-Length": "14", "Expect": "100-continue"}))
+            assert slow.recv(25) == b"HTTP/1.1 100 Continue\r\n\r\n"  # so it is in flight, and its body will not come
+            reply = exchange(service.url, request("GET", TASKS, headers={"Origin": ALLOWED}))
+            preflight = exchange(service.url, request("OPTIONS", TASKS, headers={"Origin": ALLOWED} | PREFLIGHT))
+        assert (reply.status, reply.headers["access-control-allow-origin"]) == (503, ALLOWED)
+        assert "Retry-After" in reply.headers["access-control-expose-headers"]
+        assert preflight.status == 204
+
+
 def test_an_error_can_be_read_by_the_page_that_caused_it(shared: RunningService) -> None:
     for method, path, status in (("POST", TASKS, 400), ("GET", f"{TASKS}/9999", 404), ("GET", "/nowhere", 404)):
         reply = exchange(shared.url, request(method, path, headers={"Origin": ALLOWED}))
