@@ -94,6 +94,7 @@ async def test_at_the_bound_an_idle_lane_changes_sides(url: str, admin: psycopg.
         assert database.stats.connects == connects
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("kind", ["writes", "reads"])
 @pytest.mark.parametrize("goes_on", [False, True])
 async def test_who_gets_no_connection_because_the_other_kind_has_all_gets_one_of_those(
