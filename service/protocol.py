@@ -411,6 +411,8 @@ class HttpProtocol(asyncio.Protocol):
             self._hosts += 1
         elif name == b"expect" and value.lower() == b"100-continue":
             self._expects_continue = True
+        elif name == b"transfer-encoding" and value.strip().lower() != b"chunked":
+            raise ValueError("RFC 9112, 6.1: a body in a coding that is not understood would be read as it is")
 
     def on_headers_complete(self) -> None:
         parser = self._parser

@@ -106,6 +106,8 @@ REFUSED = {
     "a space before the colon": framed("Content-Length : 5"),
     "a space before chunked's colon": framed("Transfer-Encoding : chunked"),
     "an unknown coding": framed("Transfer-Encoding: xchunked"),
+    "a coding before chunked": framed("Transfer-Encoding: gzip, chunked"),
+    "a coding on a line before chunked": framed("Transfer-Encoding: gzip", "Transfer-Encoding: chunked"),
     "chunked is not the last": framed("Transfer-Encoding: chunked, identity"),
     "chunked on a line of two": framed("Transfer-Encoding: chunked", "Transfer-Encoding: identity"),
     "a folded coding": framed("Transfer-Encoding:\r\n chunked", "Content-Length: 5"),
