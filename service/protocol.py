@@ -358,6 +358,7 @@ class HttpProtocol(asyncio.Protocol):
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             self._stay(data[upgrade.args[0] :])
+            return
         except httptools.HttpParserError:
             if not self._too_large:
                 self._refuse(http.HTTPStatus.BAD_REQUEST, "Malformed HTTP request")
