@@ -374,12 +374,12 @@ class HttpProtocol(asyncio.Protocol):
         The parser takes what follows the head for the other protocol, a body too: so others read that.
         """
         if self._reading is None:
-            self._parser = httptools.HttpRequestParser(self)
-        else:
-            self._staying = False
-            self._parser = httptools.HttpRequestParser(_Body(self))
-            framing = (b"%s: %s\r\n" % line for line in self._headers if line[0] in FRAMING)
-            self._parser.feed_data(b"POST / HTTP/1.1\r\n%s\r\n" % b"".join(framing))
+            self.body_read(more=bool(rest))
+            return
+        self._staying = False
+        self._parser = httptools.HttpRequestParser(_Body(self))
+        framing = (b"%s: %s\r\n" % line for line in self._headers if line[0] in FRAMING)
+        self._parser.feed_data(b"POST / HTTP/1.1\r\n%s\r\n" % b"".join(framing))
         if rest:
             self.data_received(rest)
 
@@ -391,6 +391,7 @@ class HttpProtocol(asyncio.Protocol):
             self.on_message_complete()
         elif last is not None:
             last.keep_alive = False
+            self.pause_reading()
         else:
             self.transport.close()
 
