@@ -8,16 +8,19 @@ from pathlib import Path
 from litestar import Litestar
 from litestar.exceptions.base_exceptions import LitestarDeprecationWarning
 
-from service import auth, docs, health, metrics, openapi, tasks
+from service import auth
 from service.auth import Authenticator, ManagedAuthenticator, NoAuthenticator
-from service.cors import Origins
 from service.database import Database
-from service.entrance import Shortcut, entrance, middleware
-from service.limits import Limits
-from service.queries import STATEMENTS, Queries
-from service.refusals import handle_exception
-from service.responses import noting
+from service.http.cors import CorsPolicy
+from service.http.error_handler import handle_exception
+from service.http.load_shedding import Limits
+from service.http.responses import noting
+from service.monitoring import health, metrics
 from service.settings import Settings, SettingsError
+from service.tasks import docs, openapi
+from service.tasks import handlers as tasks
+from service.tasks.queries import STATEMENTS, Queries
+from service.tasks.routing import FastPath, entrance, middleware
 
 
 class Service(Limits):
@@ -45,7 +48,7 @@ def create_app(
         connect_timeout_s=settings.connect_timeout_s,
         statement_timeout_s=settings.statement_timeout_ms / 1000,
         deadline_s=settings.request_deadline_ms / 1000,
-        most_waiting=settings.max_in_flight,
+        max_queued=settings.max_in_flight,
         verify=STATEMENTS,
     )
     authenticator = authenticator or auth.from_settings(settings)
@@ -69,7 +72,7 @@ def create_app(
 
     enter = entrance(authenticator, Queries(database))
     with warnings.catch_warnings():
-        # The task handlers' `request` is made by service.entrance; Litestar warns that it would not make such a one.
+        # The task handlers' `request` is made by service.tasks.routing; Litestar warns that it makes no such.
         warnings.filterwarnings("ignore", ".*Reserved kwarg 'request'", LitestarDeprecationWarning)
         litestar = Litestar(
             route_handlers=[
@@ -81,10 +84,10 @@ def create_app(
             lifespan=[lifespan],
             exception_handlers={Exception: handle_exception},
             openapi_config=None,
-            logging_config=None,  # service.logs is the only one to configure logging
+            logging_config=None,  # service.monitoring.logs is the only one to configure logging
         )
-    app = Shortcut(litestar.routes, enter, otherwise=noting(litestar))
-    origins = Origins(settings) if settings.cors_allow_origins else None
+    app = FastPath(litestar.routes, enter, otherwise=noting(litestar))
+    origins = CorsPolicy(settings) if settings.cors_allow_origins else None
     service = Service(
         origins.preflights(app) if origins else app,
         max_in_flight=settings.max_in_flight,

@@ -13,7 +13,7 @@ import httpx
 import psycopg
 import pytest
 
-from service import embedded, migrate
+from service.operations import embedded, migrate
 from tests import pgbouncer
 from tests.migrations.partitioned import partition
 from tests.running import RunningService, wait_ready

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from service import embedded
+from service.operations import embedded
 
 BACKENDS = 3
 

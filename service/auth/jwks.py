@@ -12,7 +12,7 @@ import httpx
 import msgspec
 
 from service.auth.keys import ALGORITHMS, Key, UnusableKey, from_jwk
-from service.errors import unavailable
+from service.http.errors import unavailable
 
 logger = logging.getLogger(__name__)
 

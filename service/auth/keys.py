@@ -46,7 +46,7 @@ class KeySource(Protocol):
     async def candidates(self, algorithm: str, kid: str | None) -> Sequence[Key]:
         """The keys that may have signed a token with this header; none if there is no such key.
 
-        Raises service.errors.Problem (503) when that cannot be said at present.
+        Raises service.http.errors.ApiError (503) when that cannot be said at present.
         """
         ...
 

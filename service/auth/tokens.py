@@ -18,7 +18,7 @@ from jwt.utils import base64url_decode
 
 from service.auth.authenticator import Headers, Principal
 from service.auth.keys import Key, KeySource
-from service.errors import Problem, unauthenticated
+from service.http.errors import ApiError, unauthenticated
 
 logger = logging.getLogger(__name__)
 
@@ -147,13 +147,13 @@ class TokenAuthenticator:
         return Principal(subject), until
 
 
-def _invalid() -> Problem:
+def _invalid() -> ApiError:
     """One answer, whatever is wrong: a forger learns nothing from it."""
     return unauthenticated("Invalid token")
 
 
 def _bearer_token(headers: Headers) -> bytes:
-    """The one token that was sent. Raises Problem (401)."""
+    """The one token that was sent. Raises ApiError (401)."""
     values = [value for name, value in headers if name == b"authorization"]
     if len(values) > 1:
         raise _invalid()  # two parties could each believe another of them

@@ -3,15 +3,15 @@ psycopg on the request's path.
 """
 
 from service.database.database import Database, Stats
-from service.database.failures import SQLSTATES, Defect, Failure, Rejected, TimedOut, Unavailable
+from service.database.failures import SQLSTATES, ConstraintViolation, Failure, InternalError, TimedOut, Unavailable
 from service.database.statement import Statement, StatementError, read
 
 __all__ = [
     "SQLSTATES",
+    "ConstraintViolation",
     "Database",
-    "Defect",
     "Failure",
-    "Rejected",
+    "InternalError",
     "Statement",
     "StatementError",
     "Stats",

@@ -20,7 +20,7 @@ from psycopg import pq
 from psycopg.adapt import Transformer
 from psycopg_pool import AsyncNullConnectionPool
 
-from service.database.failures import Failure, TimedOut, Unavailable, meaning
+from service.database.failures import Failure, TimedOut, Unavailable, error_class
 from service.database.lane import Call, Lane, sqlstate_of
 from service.database.statement import Statement, Value
 
@@ -46,10 +46,10 @@ IDLE_S = 60.0
 # A lane older than this drains and gives its connection back, so that failovers and rebalancing are followed.
 LIFETIME_S = (600.0, 900.0)
 HOUSEKEEP_S = 5.0
-MOST_TRIES = 4
+MAX_ATTEMPTS = 4
 # Who gave way in a conflict comes back after so long, drawn evenly: at once, one in four took its rows again before the
 # other had woken, and the two met as before.
-GIVE_WAY_S = (0.01, 0.05)
+CONFLICT_DELAY_S = (0.01, 0.05)
 
 
 class _Group:
@@ -79,13 +79,13 @@ class _Group:
         self.complaint: str | None = None  # why the last attempt failed, as it was logged
 
     def pick(self, now: float) -> Lane | None:
-        """The lane with the fewest calls under way, of those that are not full, stale or shunned."""
+        """The lane with the fewest calls under way, of those that are not full, stale or exclusive."""
         best, least = None, self.depth
         for lane in self.lanes:
             load = len(lane.calls)
             if load == 0:
                 return lane
-            if load < least and now - lane.head_since < STALE_S and not lane.shunned:
+            if load < least and now - lane.head_since < STALE_S and not lane.exclusive:
                 best, least = lane, load
         return best
 
@@ -102,14 +102,14 @@ class _Group:
 class Stats:
     """What the database package counts, for metrics: plain numbers that only grow, but for the gauges' sources."""
 
-    __slots__ = ("connects", "failures", "lost", "repeated", "rescued", "seconds", "statements", "unreachable")
+    __slots__ = ("connects", "failures", "hedged", "lost", "retried", "seconds", "statements", "unreachable")
 
     def __init__(self) -> None:
         self.connects = 0
         self.lost = 0
         self.unreachable = 0
-        self.repeated = 0
-        self.rescued = 0
+        self.retried = 0
+        self.hedged = 0
         self.failures: Counter[str] = Counter()  # by SQLSTATE class; "lost": a connection's end without one
         self.statements: Counter[str] = Counter()  # by statement name
         self.seconds: defaultdict[str, float] = defaultdict(float)  # by statement name, waiting included
@@ -133,7 +133,7 @@ class Database:
         connect_timeout_s: float = 5,
         statement_timeout_s: float = 5,
         deadline_s: float = 10,
-        most_waiting: int = 1024,
+        max_queued: int = 1024,
         verify: Sequence[Statement[Any]] = (),
     ) -> None:
         self.stats = Stats()
@@ -142,7 +142,7 @@ class Database:
         self._connect_timeout_s = connect_timeout_s
         self._statement_timeout_s = statement_timeout_s
         self._deadline_s = deadline_s
-        self._most_waiting = most_waiting
+        self._most_waiting = max_queued
         self._unverified = [statement.explained() for statement in verify]
         self.mismatch: str | None = "no statement was compared with the schema yet" if verify else None
         # Reads gain from depth; commits on one connection are serial, so writes spread sooner, and few are put at the
@@ -212,19 +212,19 @@ class Database:
                 task.cancel()
         await self._pool.close()
 
-    async def one(self, statement: Statement[Row], *values: object) -> Row | None:
+    async def fetch_one(self, statement: Statement[Row], *values: object) -> Row | None:
         """The first row, or None. Raises Failure."""
         result = await self._run(statement, values)
         transformer = self._transformer
         transformer.set_pgresult(result)
-        return transformer.load_row(0, statement.make_row) if result.ntuples else None
+        return transformer.load_row(0, statement.row_factory) if result.ntuples else None
 
-    async def all(self, statement: Statement[Row], *values: object) -> list[Row]:
+    async def fetch_all(self, statement: Statement[Row], *values: object) -> list[Row]:
         """Every row, in order. Raises Failure."""
         result = await self._run(statement, values)
         transformer = self._transformer
         transformer.set_pgresult(result)
-        return transformer.load_rows(0, result.ntuples, statement.make_row)
+        return transformer.load_rows(0, result.ntuples, statement.row_factory)
 
     async def execute(self, statement: Statement[Any], *values: object) -> int:
         """The number of rows changed. Raises Failure."""
@@ -305,7 +305,7 @@ class Database:
             return
         if len(lane.calls) >= group.grow_at:
             self._grow(group)
-        lane.shunned = lane.shunned or call.moved
+        lane.exclusive = lane.exclusive or call.moved
         lane.send(call)
 
     def _wait(self, call: Call, now: float) -> None:
@@ -327,7 +327,7 @@ class Database:
         while waiting and (lane := group.pick(now)) is not None:
             call = waiting.popleft()
             if not call.future.done():
-                lane.shunned = lane.shunned or call.moved
+                lane.exclusive = lane.exclusive or call.moved
                 lane.send(call)
             else:
                 self._release(call, now, self._send)
@@ -351,7 +351,7 @@ class Database:
     def _refused(self, lane: Lane, call: Call, error: pq.abc.PGresult) -> None:
         """PostgreSQL answered with an error: the statement changed nothing."""
         sqlstate = sqlstate_of(error) or ""
-        again = meaning(sqlstate).repeat
+        again = error_class(sqlstate).repeat
         if sqlstate == "57014":
             # Repeated where the cancel was to let others pass, or was meant for the statement before and came late.
             # What others cancel (a role's statement_timeout, an administrator) stays cancelled.
@@ -366,21 +366,21 @@ class Database:
         elif sqlstate == "25006":
             lane.retires_at = 0.0  # a standby, or no longer the primary: the next connection may find the new one
         call.tries += 1
-        if again and call.tries < MOST_TRIES and not call.future.done():
-            self.stats.repeated += 1
+        if again and call.tries < MAX_ATTEMPTS and not call.future.done():
+            self.stats.retried += 1
             call.sent = False
-            if meaning(sqlstate).repeat:
+            if error_class(sqlstate).repeat:
                 self._spawn(self._place_later(call))
             else:
                 self._place(call, lane.head_since)
             return
         self.stats.failures[sqlstate[:2]] += 1
         constraint = error.error_field(pq.DiagnosticField.CONSTRAINT_NAME)
-        kind = meaning(sqlstate).failure
+        kind = error_class(sqlstate).failure
         _fail(call, kind(error.get_error_message().strip(), sqlstate, constraint.decode() if constraint else None))
 
     async def _place_later(self, call: Call) -> None:
-        await asyncio.sleep(random.uniform(*GIVE_WAY_S))  # noqa: S311
+        await asyncio.sleep(random.uniform(*CONFLICT_DELAY_S))  # noqa: S311
         now = self._loop.time()
         if not call.future.done():
             self._place(call, now)
@@ -404,11 +404,11 @@ class Database:
             call.tries += 1
             if call.overdue:
                 _fail(call, TimedOut(reason, sqlstate))
-            elif (call.sent and call.statement.writes) or call.tries >= MOST_TRIES:
+            elif (call.sent and call.statement.writes) or call.tries >= MAX_ATTEMPTS:
                 _fail(call, Unavailable(reason, sqlstate))
             elif not call.future.done():
                 # Not sent at once: the other connections are likely broken too, and say so in a moment.
-                self.stats.repeated += 1
+                self.stats.retried += 1
                 call.sent = False
                 self._wait(call, now)
             self._release(call, now, self._wait)
@@ -575,7 +575,7 @@ class Database:
         head, age = lane.calls[0], now - lane.head_since
         behind = [call for call in itertools.islice(lane.calls, 1, None) if not call.future.done()]
         if not head.statement.writes:
-            self._rescue(group, behind, now)
+            self._hedge(group, behind, now)
         elif age > STUCK_S and behind and not (head.moved or head.overdue):
             # Those behind were sent and so cannot be sent again. Cancelled, the head has changed nothing, and goes to
             # the end of a lane on which nobody is put behind it.
@@ -589,26 +589,26 @@ class Database:
             head.overdue = True
             self._cancel(lane)
 
-    def _rescue(self, group: _Group, reads: list[Call], now: float) -> None:
+    def _hedge(self, group: _Group, reads: list[Call], now: float) -> None:
         """Sends reads a second time on a lane that idles: whichever answer comes first is taken.
 
         Where none idles, all are busy: reads sent twice would then be load on load.
         """
-        reads = [call for call in reads if not call.rescued]
+        reads = [call for call in reads if not call.hedged]
         lane = group.pick(now) if reads else None
         if lane is not None and not lane.calls:
             for call in reads[: group.depth]:
-                call.rescued = True
+                call.hedged = True
                 twin = Call(call.statement, call.values, call.future, call.begun, call.deadline, None)
-                twin.rescued = True
-                self.stats.rescued += 1
+                twin.hedged = True
+                self.stats.hedged += 1
                 lane.send(twin)
         elif reads:
             self._grow(group)
 
     def _cancel(self, lane: Lane) -> None:
         lane.cancels += 1
-        lane.shunned = True
+        lane.exclusive = True
         self._spawn(self._send_cancel(lane))
 
     async def _send_cancel(self, lane: Lane) -> None:

@@ -59,13 +59,13 @@ class Call:
         "begun",
         "deadline",
         "future",
+        "hedged",
         "holds",
         "key",
         "moved",
         "name",
         "overdue",
         "replies",
-        "rescued",
         "sent",
         "statement",
         "tries",
@@ -94,7 +94,7 @@ class Call:
         self.sent = False
         self.overdue = False  # cancelled for good: the statement limit has passed, or nobody waits for it
         self.moved = False  # cancelled once so that those behind it could pass
-        self.rescued = False  # asked a second time on another lane, or the one that asks
+        self.hedged = False  # asked a second time on another lane, or the one that asks
         self.tries = 0
 
 
@@ -125,10 +125,10 @@ class Lane:
         "cancels",
         "closed",
         "connection",
+        "exclusive",
         "head_since",
         "idle_since",
         "retires_at",
-        "shunned",
     )
 
     def __init__(
@@ -143,7 +143,7 @@ class Lane:
         self.connection = connection
         self.calls: deque[Call] = deque()  # sent and not answered, oldest first
         self.cancels = 0  # that the owner sent and whose effect has not been seen
-        self.shunned = False  # the owner wants nobody else on it until it is empty
+        self.exclusive = False  # the owner wants nobody else on it until it is empty
         self._loop = asyncio.get_running_loop()
         self.idle_since = self.head_since = self._loop.time()
         self.retires_at = self.idle_since + lifetime_s
@@ -245,7 +245,7 @@ class Lane:
                 self.head_since = self._loop.time()
                 if not calls:
                     self.idle_since = self.head_since
-                    self.shunned = False
+                    self.exclusive = False
                 self._ended(self, call, result, error)
                 continue
             if status in _OK:

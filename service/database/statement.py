@@ -6,7 +6,7 @@ from copy import copy
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from service.database.failures import Defect
+from service.database.failures import InternalError
 
 Row = TypeVar("Row")
 Value = bytes | None  # a parameter as it is sent: PostgreSQL's text format, or NULL
@@ -19,7 +19,7 @@ _LITERAL = re.compile(r"'(?:[^']|'')*'")
 def _text(value: str) -> bytes:
     encoded = value.encode()
     if b"\0" in encoded:  # libpq would send what comes before it: another text, perhaps another user's name
-        raise Defect("PostgreSQL cannot hold a NUL in a text", "22021")
+        raise InternalError("PostgreSQL cannot hold a NUL in a text", "22021")
     return encoded
 
 
@@ -41,19 +41,19 @@ class StatementError(Exception):
 class Statement(Generic[Row]):
     """One statement, ready to be sent.
 
-    `sql` has `$1`… for the file's named placeholders; `make_row` takes a tuple of column values in the order selected;
+    `sql` has `$1`… for the file's named placeholders; `row_factory` takes a tuple of column values in order;
     `writes` says whether it may change rows; `key` holds the positions of the parameters that name the row it locks,
     and `shared` says that statements of one key as a rule do not wait for each other (a foreign key's lock).
     """
 
-    __slots__ = ("encoders", "key", "make_row", "name", "parameters", "shared", "sql", "writes")
+    __slots__ = ("encoders", "key", "name", "parameters", "row_factory", "shared", "sql", "writes")
 
     def __init__(
         self,
         name: str,
         text: str,
         parameters: Mapping[str, type],
-        make_row: Callable[[Sequence[Any]], Row],
+        row_factory: Callable[[Sequence[Any]], Row],
         *,
         key: tuple[str, ...] = (),
         shared: bool = False,
@@ -78,13 +78,13 @@ class Statement(Generic[Row]):
         )
         self.parameters = tuple(order)
         self.encoders = tuple(_ENCODERS[kind] for kind in parameters.values())
-        self.make_row = make_row
+        self.row_factory = row_factory
         self.writes = re.search(r"\b(insert|update|delete|merge)\b", bare, re.IGNORECASE) is not None
         self.key = tuple(order.index(part) for part in key)
         self.shared = shared
 
     def encode(self, values: tuple[object, ...]) -> list[Value]:
-        """The values as they are sent. Raises Defect for a text that PostgreSQL cannot hold."""
+        """The values as they are sent. Raises InternalError for a text that PostgreSQL cannot hold."""
         return [None if value is None else encode(value) for encode, value in zip(self.encoders, values, strict=True)]
 
     def explained(self) -> "Statement[Any]":

@@ -1,6 +1,6 @@
 from service.app import create_app
 from service.auth import Principal
-from service.errors import unauthenticated
+from service.http.errors import unauthenticated
 from service.settings import load
 
 KEYS = {b"5b6d9c1e": "user-1", b"a04f77d2": "user-2"}

@@ -12,7 +12,7 @@ TIMEOUT_S = 10
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     status: int
     headers: HTTPMessage
     body: bytes
@@ -42,7 +42,7 @@ class Wire:
 
     def send(
         self, method: str, path: str, authorization: Iterable[bytes] = (), body: bytes | None = None, **headers: str
-    ) -> Answer:
+    ) -> Response:
         """A header's underscores stand for hyphens. A Content-Length among them is sent as it is, with no body."""
         lines = [f"{method} {path} HTTP/1.1".encode(), b"Host: localhost"]
         lines += [b"Authorization: " + value for value in authorization]
@@ -54,7 +54,7 @@ class Wire:
         self._socket.sendall(b"\r\n".join(lines) + b"\r\n\r\n" + (body or b""))
         response = HTTPResponse(self._socket, method=method)
         response.begin()
-        answer = Answer(response.status, response.headers, response.read())
+        answer = Response(response.status, response.headers, response.read())
         if response.will_close or "content_length" in headers:
             self.close()
         return answer

@@ -10,7 +10,7 @@ import pytest
 
 from tests import tokens
 from tests.api.auth_provider import Provider
-from tests.api.auth_wire import Answer, Wire, tasks_of
+from tests.api.auth_wire import Response, Wire, tasks_of
 from tests.conftest import wait_ready
 from tests.running import RunningService
 from tests.tokens import CASES, ED, GOOD, ISSUER, REQUIRED, SECRET_CASES, Case
@@ -116,7 +116,7 @@ def test_a_token_on_every_endpoint_with_a_shared_secret(case: Case, by_secret: W
     hold_to(case, by_secret, [tokens.bearer(tokens.token(tokens.SHARED))])
 
 
-def same_for_all(answers: list[Answer]) -> set[tuple[int, bytes, tuple[tuple[str, str], ...]]]:
+def same_for_all(answers: list[Response]) -> set[tuple[int, bytes, tuple[tuple[str, str], ...]]]:
     told_apart = ("x-request-id", "date")
     return {
         (

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.docs import CONTENT_SECURITY_POLICY
+from service.tasks.docs import CONTENT_SECURITY_POLICY
 from tests import raw
 from tests.browser import Browser
 from tests.conftest import wait_ready
@@ -41,7 +41,7 @@ def test_the_page_and_its_files_come_from_here(client: httpx.Client) -> None:
         "__init__.py",
         "swagger_bundle.js",
         "redoc.js",
-        "../service/docs.py",
+        "../service/tasks/docs.py",
         "..%2fservice%2fdocs.py",
         "%2e%2e/%2e%2e/etc/passwd",
         "..%5c..%5cetc%5cpasswd",

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from service.database import SQLSTATES
-from service.refusals import CONSTRAINTS
+from service.http.error_handler import CONSTRAINTS
 from tests.conftest import wait_ready
 from tests.running import RunningService
 

@@ -49,10 +49,10 @@ class Operation(NamedTuple):
 
 
 CREATE = Operation("", b"%s")
-BATCH = Operation("/batch", b' [ {"title":"before"},%s , {"title":"after"}]')
+CREATE_MANY = Operation("/batch", b' [ {"title":"before"},%s , {"title":"after"}]')
 
 
-@pytest.fixture(params=[CREATE, BATCH], ids=["create", "batch"])
+@pytest.fixture(params=[CREATE, CREATE_MANY], ids=["create", "batch"])
 def operation(request: pytest.FixtureRequest) -> Operation:
     return request.param
 
@@ -92,7 +92,7 @@ def test_the_first_answer_is_that_of_a_create(client: httpx.Client, tasks: str) 
 
 
 def test_the_first_answer_is_that_of_a_batch(client: httpx.Client, tasks: str) -> None:
-    made = post(client, tasks, BATCH).json()
+    made = post(client, tasks, CREATE_MANY).json()
     assert [task["title"] for task in made] == ["before", "Buy milk", "after"]
     assert client.get(tasks).json() == made[::-1]
 

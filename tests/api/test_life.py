@@ -256,7 +256,7 @@ def test_a_database_url_that_is_none_is_said_in_a_line(tmp_path: Path, url: str)
 # The service, which on SIGUSR2 prints how many objects, held by nothing but circles, were collected since the last one.
 COUNTED = """
 import gc, signal
-from service.__main__ import main
+from service.operations.cli import main
 
 found = []
 gc.callbacks.append(lambda phase, info: found.append(info["collected"]) if phase == "stop" else None)

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.queries import STATEMENTS
+from service.tasks.queries import STATEMENTS
 from tests.conftest import SERVER, wait_ready
 from tests.database.ground import terminate
 from tests.raw import exchange, request

@@ -12,13 +12,14 @@ import pytest
 from litestar import Litestar
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from service import app, openapi
+from service import app
 from service.database import TimedOut, Unavailable
-from service.errors import ErrorBody, Problem
-from service.refusals import problem_of
-from service.requests import BATCH_BYTES, BODY_BYTES, read_body
+from service.http.error_handler import api_error_of
+from service.http.errors import ApiError, ErrorBody
 from service.settings import Secret, Settings
-from service.structs import Task, TaskCreate, TaskToggle, TaskUpdate
+from service.tasks import openapi
+from service.tasks.requests import BATCH_BYTES, BODY_BYTES, read_body
+from service.tasks.schemas import Task, TaskCreate, TaskToggle, TaskUpdate
 from tests import raw
 from tests.conftest import wait_ready
 from tests.running import RunningService
@@ -229,9 +230,9 @@ async def test_the_other_errors_have_the_sentences_described() -> None:
     async def receive() -> Any:
         return next(messages, None) or await asyncio.Event().wait()
 
-    with pytest.raises(Problem) as late:
+    with pytest.raises(ApiError) as late:
         await read_body([], receive, BODY_BYTES, timeout_s=0.01)
-    problems = [late.value, problem_of(RuntimeError()), problem_of(Unavailable("x")), problem_of(TimedOut("x"))]
+    problems = [late.value, api_error_of(RuntimeError()), api_error_of(Unavailable("x")), api_error_of(TimedOut("x"))]
     real = {(problem.status, problem.message) for problem in problems}
     for name in TASK_OPERATIONS:
         described = {

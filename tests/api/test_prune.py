@@ -13,9 +13,9 @@ import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
-from service import prune
-from service.__main__ import cli
 from service.database import Database, read
+from service.operations import prune
+from service.operations.cli import cli
 from service.paths import root
 from tests.api.database import a_day_passes, until_it_waits
 from tests.running import RunningService
@@ -107,7 +107,7 @@ async def test_a_request_that_waits_for_it_creates(
     a_day_passes(shared_database_url, user)
     async with httpx.AsyncClient(base_url=service.url, timeout=30, verify=False) as slow:
         with psycopg.connect(shared_database_url) as other:
-            assert other.execute(read(root() / "sql" / "maintenance", "prune"), {"rows": prune.BATCH_ROWS}).rowcount > 0
+            assert other.execute(read(root() / "sql" / "operations", "prune"), {"rows": prune.BATCH_ROWS}).rowcount > 0
             waiting = asyncio.create_task(slow.post(tasks, json=SAME, headers=KEYED))
             await until_it_waits(shared_database_url)
         answer = await waiting

@@ -259,7 +259,7 @@ def test_http_1_0_needs_no_host_and_ends(service: RunningService) -> None:
         assert connection.recv(1) == b""
 
 
-# Origins ------------------------------------------------------------------------------------------------------------
+# CorsPolicy -------------------------------------------------------------------------------------------------------
 
 ALLOWED = "https://app.example.com"
 HOSTILE = [

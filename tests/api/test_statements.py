@@ -13,7 +13,7 @@ import psutil
 import psycopg
 import pytest
 
-from service.tasks import PAGE_ROWS
+from service.tasks.handlers import PAGE_ROWS
 from tests.conftest import SERVER, wait_ready
 from tests.running import RunningService
 from tests.tap import Tap

@@ -90,4 +90,4 @@ async def more(numbers: Sized, many: int) -> None:
 
 async def ready(database: Database) -> None:
     """Opens the first lane for reads and the first for writes."""
-    await asyncio.gather(database.one(ECHO, 0), database.one(COUNT_UP, 100))
+    await asyncio.gather(database.fetch_one(ECHO, 0), database.fetch_one(COUNT_UP, 100))

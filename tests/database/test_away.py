@@ -8,7 +8,7 @@ from contextlib import suppress
 import psycopg
 import pytest
 
-from service.database import Defect, Unavailable
+from service.database import InternalError, Unavailable
 from service.database import database as scheduler
 from tests.database.ground import COUNT_UP, ECHO, WRITE, more, opened, ready, statement, terminate, until
 from tests.database.proxy import Proxy
@@ -21,7 +21,7 @@ async def test_away_at_start_then_coming(url: str, caplog: pytest.LogCaptureFixt
         proxy.refuses = True
         async with opened(proxy.url) as database:
             assert not database.reachable
-            call = asyncio.ensure_future(database.one(ECHO, 1))
+            call = asyncio.ensure_future(database.fetch_one(ECHO, 1))
             await until(lambda: proxy.accepted >= 3)
             assert not database.reachable
             proxy.refuses = False
@@ -49,15 +49,15 @@ async def test_away_for_long_calls_fail_at_once(url: str, monkeypatch: pytest.Mo
         async with opened(proxy.url) as database:
             begin = time.monotonic()
             with pytest.raises(Unavailable, match="cannot be reached"):
-                await database.one(ECHO, 1)
+                await database.fetch_one(ECHO, 1)
             assert 0.2 <= time.monotonic() - begin < 1
             begin = time.monotonic()
             with pytest.raises(Unavailable, match="cannot be reached"):
-                await database.one(ECHO, 1)
+                await database.fetch_one(ECHO, 1)
             assert time.monotonic() - begin < 0.01
             proxy.refuses = False
             await until(lambda: database.reachable)
-            assert await database.one(ECHO, 1) == 1
+            assert await database.fetch_one(ECHO, 1) == 1
 
 
 async def test_a_suspended_compute_is_woken_by_a_call_and_by_nothing_else(
@@ -73,7 +73,7 @@ async def test_a_suspended_compute_is_woken_by_a_call_and_by_nothing_else(
         assert proxy.accepted == accepted
         assert database.reachable
         proxy.refuses = True  # it wakes, which takes a moment
-        call = asyncio.ensure_future(database.one(WRITE, 1))
+        call = asyncio.ensure_future(database.fetch_one(WRITE, 1))
         await until(lambda: proxy.accepted > accepted + 2)
         proxy.refuses = False
         assert await call == 1
@@ -91,8 +91,8 @@ async def test_the_cluster_restarts_under_load(url: str, admin: psycopg.Connecti
             while not stop.is_set():
                 n = next(numbers)
                 with suppress(Unavailable):
-                    acknowledged.append(await database.one(WRITE, n))
-                assert await database.one(ECHO, n) == n
+                    acknowledged.append(await database.fetch_one(WRITE, n))
+                assert await database.fetch_one(ECHO, n) == n
 
         clients = [asyncio.create_task(client()) for _ in range(16)]
         for _ in range(3):
@@ -116,7 +116,7 @@ async def test_a_wrong_password_is_said_once_and_tried_on(
     monkeypatch.setattr(scheduler, "PATIENCE_S", 0.1)
     async with opened(psycopg.conninfo.make_conninfo(url, user="stranger_to_us")) as database:
         with pytest.raises(Unavailable):
-            await database.one(ECHO, 1)
+            await database.fetch_one(ECHO, 1)
         await until(lambda: database.stats.unreachable >= 3)
         assert not database.reachable
         lines = [record.getMessage() for record in caplog.records if record.name == "service.database"]
@@ -125,7 +125,7 @@ async def test_a_wrong_password_is_said_once_and_tried_on(
         admin.execute("CREATE ROLE stranger_to_us LOGIN")
         try:
             await until(lambda: database.reachable)
-            assert await database.one(ECHO, 1) == 1
+            assert await database.fetch_one(ECHO, 1) == 1
         finally:
             admin.execute("DROP ROLE stranger_to_us")
 
@@ -138,7 +138,7 @@ async def test_no_room_for_one_connection_more_is_no_outage(url: str, admin: psy
         async with opened(psycopg.conninfo.make_conninfo(url, user="narrow"), connections=8) as database:
             await ready(database)
             for _ in range(5):
-                await asyncio.gather(*(database.one(WRITE, n) for n in range(200)))
+                await asyncio.gather(*(database.fetch_one(WRITE, n) for n in range(200)))
             assert database.stats.unreachable >= 1
             assert database.reachable
             assert database.lanes == 2
@@ -157,13 +157,13 @@ async def test_a_server_that_refuses_writes_is_looked_for_elsewhere(
     try:
         async with opened(url) as database:
             with pytest.raises(Unavailable) as caught:
-                await database.one(WRITE, 1)
+                await database.fetch_one(WRITE, 1)
             assert caught.value.sqlstate == "25006"
             admin.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = off")
 
             async def promoted() -> bool:
                 try:
-                    return await database.one(WRITE, 2) == 2
+                    return await database.fetch_one(WRITE, 2) == 2
                 except Unavailable:
                     return False
 
@@ -182,12 +182,12 @@ async def test_statements_are_compared_with_the_schema_until_they_fit(
     async with opened(url, verify=[ECHO, missing, COUNT_UP]) as database:
         await until(lambda: database.reachable and "later" in (database.mismatch or ""))
         assert database.mismatch == 'missing: relation "later" does not exist'
-        assert await database.one(ECHO, 1) == 1
+        assert await database.fetch_one(ECHO, 1) == 1
         terminate(admin)  # a new connection looks too
         await until(lambda: database.stats.lost)
         admin.execute("CREATE TABLE later (n integer)")
         await until(lambda: database.mismatch is None)
-        assert await database.one(missing) is None
+        assert await database.fetch_one(missing) is None
     errors = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert len(errors) == 1
 
@@ -197,8 +197,8 @@ async def test_a_missing_privilege_is_a_defect(url: str, admin: psycopg.Connecti
     admin.execute("GRANT USAGE ON SCHEMA public TO nobody")
     try:
         async with opened(psycopg.conninfo.make_conninfo(url, user="nobody")) as database:
-            with pytest.raises(Defect) as caught:
-                await database.one(WRITE, 1)
+            with pytest.raises(InternalError) as caught:
+                await database.fetch_one(WRITE, 1)
             assert caught.value.sqlstate == "42501"
     finally:
         terminate(admin)

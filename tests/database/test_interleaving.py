@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.database import Database, Defect, TimedOut, Unavailable
+from service.database import Database, InternalError, TimedOut, Unavailable
 from tests.database.ground import BIG, COUNT_UP, ECHO, FAILS, SLOW, SLOW_WRITE, WRITE, opened, statement, terminate
 from tests.database.proxy import Proxy
 
@@ -46,23 +46,23 @@ class World:
         serial = len(self.asked)
         match kind:
             case "read":
-                self._ask(kind, serial, self.database.one(ECHO, serial))
+                self._ask(kind, serial, self.database.fetch_one(ECHO, serial))
             case "write":
-                self._ask(kind, serial, self.database.one(WRITE, serial))
+                self._ask(kind, serial, self.database.fetch_one(WRITE, serial))
             case "count":
-                self._ask(kind, n % 3 + 1, self.database.one(COUNT_UP, n % 3 + 1))
+                self._ask(kind, n % 3 + 1, self.database.fetch_one(COUNT_UP, n % 3 + 1))
             case "big":
-                self._ask(kind, n * 100, self.database.one(BIG, n * 100))
+                self._ask(kind, n * 100, self.database.fetch_one(BIG, n * 100))
             case "fail":
-                self._ask(kind, 0, self.database.one(FAILS, serial))
+                self._ask(kind, 0, self.database.fetch_one(FAILS, serial))
             case "slow read":
-                self._ask("read", serial, self.database.one(SLOW, serial, n % 50))
+                self._ask("read", serial, self.database.fetch_one(SLOW, serial, n % 50))
             case "slow write":
-                self._ask("write", serial, self.database.one(SLOW_WRITE, serial, n % 50))
+                self._ask("write", serial, self.database.fetch_one(SLOW_WRITE, serial, n % 50))
             case "too slow":
-                self._ask(kind, serial, self.database.one(SLOW, serial, 60_000))
+                self._ask(kind, serial, self.database.fetch_one(SLOW, serial, 60_000))
             case "too slow write":
-                self._ask(kind, serial, self.database.one(SLOW_WRITE, serial, 60_000))
+                self._ask(kind, serial, self.database.fetch_one(SLOW_WRITE, serial, 60_000))
             case "leave":
                 if self.asked:
                     self.asked[n % serial][2].cancel()
@@ -115,7 +115,7 @@ async def run(url: str, admin: psycopg.Connection, happenings: Sequence[tuple[st
             while database.under_way:
                 await asyncio.sleep(0.005)
         assert not database._keys
-        assert await database.one(ECHO, 77) == 77
+        assert await database.fetch_one(ECHO, 77) == 77
     check(admin, [(kind, n, end) for (kind, n, _), end in zip(world.asked, ends, strict=True)])
 
 
@@ -123,7 +123,7 @@ def check(admin: psycopg.Connection, ends: list[tuple[str, int, Any]]) -> None:
     found = [n for (n,) in admin.execute("SELECT n FROM ledger")]
     assert len(found) == len(set(found))  # none twice
     for kind, n, end in ends:
-        if kind == "fail" and isinstance(end, Defect):
+        if kind == "fail" and isinstance(end, InternalError):
             assert end.sqlstate == "22012"
         elif isinstance(end, BaseException):
             assert isinstance(end, (Unavailable, TimedOut, asyncio.CancelledError)), (kind, end)

@@ -6,7 +6,7 @@ import select
 import psycopg
 import pytest
 
-from service.database import Database, Defect, Rejected, Unavailable
+from service.database import ConstraintViolation, Database, InternalError, Unavailable
 from service.database import database as scheduler
 from service.database import lane as lane_module
 from tests.database.ground import (
@@ -38,14 +38,14 @@ def prepare(request: pytest.FixtureRequest) -> bool:
 
 async def test_everybody_gets_their_own_answer(url: str, prepare: bool) -> None:
     async with opened(url, prepare=prepare) as database:
-        assert await asyncio.gather(*(database.one(ECHO, n) for n in range(500))) == list(range(500))
+        assert await asyncio.gather(*(database.fetch_one(ECHO, n) for n in range(500))) == list(range(500))
 
 
 async def test_a_libpq_that_cannot_put_off_writing(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before libpq 17 each Sync is written at once, which changes nothing but the cost."""
     assert lane_module._send_sync is not None
     monkeypatch.setattr(lane_module, "_send_sync", None)
-    calls = [database.one(FAILS if n % 7 == 3 else ECHO, n) for n in range(60)]
+    calls = [database.fetch_one(FAILS if n % 7 == 3 else ECHO, n) for n in range(60)]
     ends = await asyncio.gather(*calls, return_exceptions=True)
     assert [end for end in ends if isinstance(end, int)] == [n for n in range(60) if n % 7 != 3]
 
@@ -58,18 +58,18 @@ async def test_huge_statements_and_huge_answers_cross_on_one_connection(
     async with opened(url, connections=2, prepare=prepare, statement_timeout_s=30, deadline_s=30) as database:
         texts = [chr(ord("a") + n) * (4 * MEGABYTE + n) for n in range(10)]
         async with asyncio.timeout(30):
-            answers = await asyncio.gather(*(database.one(BACK, text) for text in texts))
+            answers = await asyncio.gather(*(database.fetch_one(BACK, text) for text in texts))
             assert answers == texts
-            assert [len(text) for text in await asyncio.gather(*(database.one(BIG, MEGABYTE) for _ in range(10)))] == [
-                MEGABYTE
-            ] * 10
+            assert [
+                len(text) for text in await asyncio.gather(*(database.fetch_one(BIG, MEGABYTE) for _ in range(10)))
+            ] == [MEGABYTE] * 10
 
 
 async def test_a_failing_statement_fails_alone(database: Database, prepare: bool) -> None:
-    calls = [database.one(FAILS if n % 7 == 3 else ECHO, n) for n in range(60)]
+    calls = [database.fetch_one(FAILS if n % 7 == 3 else ECHO, n) for n in range(60)]
     for n, end in enumerate(await asyncio.gather(*calls, return_exceptions=True)):
         if n % 7 == 3:
-            assert isinstance(end, Defect)
+            assert isinstance(end, InternalError)
             assert end.sqlstate == "22012"
         else:
             assert end == n
@@ -79,9 +79,9 @@ async def test_a_failing_statement_fails_alone(database: Database, prepare: bool
 async def test_a_failing_write_takes_no_neighbour_back(database: Database, admin: psycopg.Connection) -> None:
     """One Sync each: every statement is a transaction of its own."""
     admin.execute("ALTER TABLE ledger ADD CONSTRAINT ledger_even CHECK (n % 2 = 0)")
-    ends = await asyncio.gather(*(database.one(WRITE, n) for n in range(40)), return_exceptions=True)
+    ends = await asyncio.gather(*(database.fetch_one(WRITE, n) for n in range(40)), return_exceptions=True)
     assert [n for n, end in enumerate(ends) if end == n] == list(range(0, 40, 2))
-    assert {end.constraint for end in ends if isinstance(end, Rejected)} == {"ledger_even"}
+    assert {end.constraint for end in ends if isinstance(end, ConstraintViolation)} == {"ledger_even"}
     assert [n for (n,) in admin.execute("SELECT n FROM ledger ORDER BY n")] == list(range(0, 40, 2))
 
 
@@ -91,15 +91,15 @@ async def test_an_error_at_commit_comes_after_the_rows_and_wins(database: Databa
     admin.execute(
         "ALTER TABLE ledger ADD CONSTRAINT ledger_n FOREIGN KEY (n) REFERENCES parents DEFERRABLE INITIALLY DEFERRED"
     )
-    ends = await asyncio.gather(*(database.one(WRITE, n) for n in range(40)), return_exceptions=True)
+    ends = await asyncio.gather(*(database.fetch_one(WRITE, n) for n in range(40)), return_exceptions=True)
     assert [n for n, end in enumerate(ends) if end == n] == list(range(0, 40, 2))
-    assert {end.constraint for end in ends if isinstance(end, Rejected)} == {"ledger_n"}
+    assert {end.constraint for end in ends if isinstance(end, ConstraintViolation)} == {"ledger_n"}
     assert database.stats.lost == 0
 
 
 async def test_cancelled_callers_answers_are_consumed(database: Database) -> None:
     await ready(database)
-    calls = [asyncio.ensure_future(database.one(SLOW, n, 5)) for n in range(40)]
+    calls = [asyncio.ensure_future(database.fetch_one(SLOW, n, 5)) for n in range(40)]
     await asyncio.sleep(0)
     for call in calls[::2]:
         call.cancel()
@@ -107,12 +107,12 @@ async def test_cancelled_callers_answers_are_consumed(database: Database) -> Non
     assert ends[1::2] == list(range(1, 40, 2))
     assert all(isinstance(end, asyncio.CancelledError) for end in ends[::2])
     await until(lambda: database.under_way == 0)
-    assert await database.one(ECHO, 7) == 7
+    assert await database.fetch_one(ECHO, 7) == 7
 
 
 async def test_a_cancelled_call_that_waits_is_never_sent(url: str, admin: psycopg.Connection) -> None:
     async with opened(url) as database:
-        calls = [asyncio.ensure_future(database.one(WRITE, n)) for n in range(4)]
+        calls = [asyncio.ensure_future(database.fetch_one(WRITE, n)) for n in range(4)]
         await asyncio.sleep(0)
         assert database.waiting == 4  # no connection is open yet
         calls[1].cancel()
@@ -122,8 +122,8 @@ async def test_a_cancelled_call_that_waits_is_never_sent(url: str, admin: psycop
 
 async def test_a_text_with_nul_is_refused(database: Database) -> None:
     """libpq would send what comes before it."""
-    with pytest.raises(Defect, match="NUL"):
-        await database.one(BACK, "alice\0evil")
+    with pytest.raises(InternalError, match="NUL"):
+        await database.fetch_one(BACK, "alice\0evil")
 
 
 # Death ------------------------------------------------------------------------------------------------------------
@@ -134,8 +134,8 @@ async def test_a_connection_cut_after_some_bytes(url: str, admin: psycopg.Connec
     """Statements queued, sent and half answered: each write is acknowledged and there, or refused; none twice."""
     async with Proxy(url) as proxy, opened(proxy.url, connections=2) as database:
         await ready(database)
-        calls = [asyncio.ensure_future(database.one(WRITE, n)) for n in range(40)]
-        reads = [asyncio.ensure_future(database.one(ECHO, n)) for n in range(40)]
+        calls = [asyncio.ensure_future(database.fetch_one(WRITE, n)) for n in range(40)]
+        reads = [asyncio.ensure_future(database.fetch_one(ECHO, n)) for n in range(40)]
         await asyncio.sleep(0)
         proxy.left = left
         ends = await asyncio.gather(*calls, return_exceptions=True)
@@ -146,7 +146,7 @@ async def test_a_connection_cut_after_some_bytes(url: str, admin: psycopg.Connec
             assert end == n or isinstance(end, Unavailable)
             assert n in found or end != n
         assert database.stats.lost >= 1
-        assert await database.one(WRITE, 1000) == 1000
+        assert await database.fetch_one(WRITE, 1000) == 1000
 
 
 async def test_a_write_that_was_sent_is_not_repeated(url: str, admin: psycopg.Connection) -> None:
@@ -154,7 +154,7 @@ async def test_a_write_that_was_sent_is_not_repeated(url: str, admin: psycopg.Co
     async with Proxy(url) as proxy, opened(proxy.url) as database:
         await ready(database)
         passed = proxy.edit = lambda message: b"" if message[:1] in b"2TDC" else message
-        call = asyncio.ensure_future(database.one(WRITE, 1))
+        call = asyncio.ensure_future(database.fetch_one(WRITE, 1))
         while admin.execute("SELECT count(*) FROM ledger").fetchone() != (1,):
             await asyncio.sleep(0.002)
         proxy.cut()
@@ -162,7 +162,7 @@ async def test_a_write_that_was_sent_is_not_repeated(url: str, admin: psycopg.Co
         with pytest.raises(Unavailable):
             await call
         assert passed
-        assert await database.one(WRITE, 2) == 2
+        assert await database.fetch_one(WRITE, 2) == 2
         assert admin.execute("SELECT array_agg(n ORDER BY n) FROM ledger").fetchone() == ([1, 2],)
 
 
@@ -172,7 +172,7 @@ async def test_all_backends_terminated_under_load(url: str, admin: psycopg.Conne
 
         async def write(n: int) -> int | None:
             try:
-                return await database.one(WRITE, n)
+                return await database.fetch_one(WRITE, n)
             except Unavailable:
                 return None
 
@@ -182,7 +182,7 @@ async def test_all_backends_terminated_under_load(url: str, admin: psycopg.Conne
         async def writer() -> None:
             while not stop.is_set():
                 acknowledged.append(await write(next(numbers)))
-                assert await database.one(ECHO, 5) == 5  # a read is never refused for it
+                assert await database.fetch_one(ECHO, 5) == 5  # a read is never refused for it
 
         writers = [asyncio.create_task(writer()) for _ in range(16)]
         for _ in range(5):
@@ -203,8 +203,8 @@ async def test_reads_outlive_the_end_of_every_connection_at_once(url: str) -> No
     """They are not sent on, from one broken connection to the next, until their tries are used up."""
     async with Proxy(url) as proxy, opened(proxy.url, connections=9) as database:
         while len(database._reads.lanes) < 8:
-            await asyncio.gather(*(database.one(SLOW, n, 1) for n in range(400)))
-        calls = [asyncio.ensure_future(database.one(SLOW, n, 20)) for n in range(24)]
+            await asyncio.gather(*(database.fetch_one(SLOW, n, 1) for n in range(400)))
+        calls = [asyncio.ensure_future(database.fetch_one(SLOW, n, 20)) for n in range(24)]
         await asyncio.sleep(0)
         proxy.cut()
         assert await asyncio.gather(*calls) == list(range(24))
@@ -215,8 +215,8 @@ async def test_what_was_answered_before_the_end_counts(url: str, admin: psycopg.
     async with Proxy(url) as proxy, opened(proxy.url, connections=2) as database:
         await ready(database)
         proxy.flows.clear()
-        calls = [asyncio.ensure_future(database.one(WRITE, n)) for n in range(3)]
-        slow = asyncio.ensure_future(database.one(SLOW_WRITE, 3, 2000))
+        calls = [asyncio.ensure_future(database.fetch_one(WRITE, n)) for n in range(3)]
+        slow = asyncio.ensure_future(database.fetch_one(SLOW_WRITE, 3, 2000))
         await asyncio.sleep(0)
         proxy.flows.set()
         assert await asyncio.gather(*calls) == [0, 1, 2]
@@ -243,10 +243,10 @@ async def test_an_answer_that_a_flush_has_read_is_not_left_lying(
         await ready(database)
         with admin.transaction():
             admin.execute("SELECT FROM counters WHERE id = 1 FOR UPDATE")
-            first = asyncio.ensure_future(database.one(COUNT_UP, 1))
+            first = asyncio.ensure_future(database.fetch_one(COUNT_UP, 1))
             await until(lambda: admin.execute("SELECT FROM pg_locks WHERE NOT granted").fetchall())
             proxy.takes.clear()
-            second = asyncio.ensure_future(database.one(huge, "x" * 20 * MEGABYTE))
+            second = asyncio.ensure_future(database.fetch_one(huge, "x" * 20 * MEGABYTE))
             (lane,) = database._writes.lanes
             await until(lambda: lane._writing)
             proxy.edit = note
@@ -296,7 +296,7 @@ async def test_a_message_that_is_lost_costs_the_connection(url: str, kind: bytes
 
         proxy.edit = lose_one
         fresh = statement("SELECT %(n)s::integer -- anew", n=int)
-        calls = [database.one(fresh, n) for n in range(30)]
+        calls = [database.fetch_one(fresh, n) for n in range(30)]
         async with asyncio.timeout(10):
             ends = await asyncio.gather(*calls)
         assert lost
@@ -323,7 +323,7 @@ async def test_a_message_too_many_costs_the_connection(url: str, extra: str, aft
 
         proxy.edit = add_one
         async with asyncio.timeout(10):
-            ends = await asyncio.gather(*(database.one(ECHO, n) for n in range(30)))
+            ends = await asyncio.gather(*(database.fetch_one(ECHO, n) for n in range(30)))
         assert added
         assert ends == list(range(30))
         # A row between an end and its Sync is the one thing that libpq drops in silence.
@@ -336,11 +336,11 @@ async def test_a_message_too_many_costs_the_connection(url: str, extra: str, aft
 @pytest.mark.parametrize("how", ["DEALLOCATE ALL", "DISCARD ALL"])
 async def test_prepared_statements_that_are_gone_are_prepared_again(database: Database, how: str) -> None:
     await ready(database)
-    assert await asyncio.gather(*(database.one(ECHO, n) for n in range(10))) == list(range(10))
+    assert await asyncio.gather(*(database.fetch_one(ECHO, n) for n in range(10))) == list(range(10))
     await database.execute(statement(how))
-    assert await asyncio.gather(*(database.one(ECHO, n) for n in range(30))) == list(range(30))
+    assert await asyncio.gather(*(database.fetch_one(ECHO, n) for n in range(30))) == list(range(30))
     assert database.stats.lost == 0
-    assert database.stats.repeated >= 1
+    assert database.stats.retried >= 1
 
 
 async def test_a_plan_that_changed_is_prepared_again(url: str, admin: psycopg.Connection) -> None:
@@ -348,12 +348,12 @@ async def test_a_plan_that_changed_is_prepared_again(url: str, admin: psycopg.Co
     async with opened(url, connections=2) as database:
         counter = statement("SELECT value FROM counters WHERE id = %(id)s::integer", id=int, name="counter")
         names = statement("SELECT count(*)::integer FROM pg_prepared_statements WHERE name LIKE 'counter%%'")
-        assert await asyncio.gather(*(database.one(counter, n) for n in range(1, 50))) == [0] * 49
+        assert await asyncio.gather(*(database.fetch_one(counter, n) for n in range(1, 50))) == [0] * 49
         admin.execute("ALTER TABLE counters ALTER COLUMN value TYPE bigint")
-        assert await asyncio.gather(*(database.one(counter, n) for n in range(1, 50))) == [0] * 49
+        assert await asyncio.gather(*(database.fetch_one(counter, n) for n in range(1, 50))) == [0] * 49
         assert database.stats.lost == 0
-        assert database.stats.repeated >= 10
-        assert await database.one(names) == 2
+        assert database.stats.retried >= 10
+        assert await database.fetch_one(names) == 2
 
 
 async def test_a_statement_that_could_not_be_prepared_is_prepared_later(
@@ -361,10 +361,10 @@ async def test_a_statement_that_could_not_be_prepared_is_prepared_later(
 ) -> None:
     later = statement("SELECT count(*)::integer FROM later")
     with pytest.raises(Unavailable) as caught:
-        await database.one(later)
+        await database.fetch_one(later)
     assert caught.value.sqlstate == "42P01"
     admin.execute("CREATE TABLE later ()")
-    assert await database.one(later) == 0
+    assert await database.fetch_one(later) == 0
 
 
 # Repeats ----------------------------------------------------------------------------------------------------------
@@ -381,8 +381,8 @@ async def test_what_lost_a_conflict_is_sent_again(database: Database, admin: psy
         END $$;
         CREATE TRIGGER conflict BEFORE INSERT ON ledger FOR EACH ROW EXECUTE FUNCTION conflict();
     """)
-    assert await database.one(WRITE, 1) == 1
-    assert database.stats.repeated == 2
+    assert await database.fetch_one(WRITE, 1) == 1
+    assert database.stats.retried == 2
     assert admin.execute("SELECT n FROM ledger").fetchall() == [(1,)]
 
 
@@ -401,9 +401,9 @@ async def test_a_real_deadlock_is_got_over(url: str, admin: psycopg.Connection) 
     assert two.writes
     async with opened(url) as database:
         while len(database._writes.lanes) < 2:
-            await asyncio.gather(*(database.one(SLOW_WRITE, n, 1) for n in range(10)))
-        assert await asyncio.gather(database.one(two, 1, 2), database.one(two, 2, 1)) == [1, 2]
-        assert database.stats.repeated >= 1
+            await asyncio.gather(*(database.fetch_one(SLOW_WRITE, n, 1) for n in range(10)))
+        assert await asyncio.gather(database.fetch_one(two, 1, 2), database.fetch_one(two, 2, 1)) == [1, 2]
+        assert database.stats.retried >= 1
     assert admin.execute("SELECT value FROM counters WHERE id IN (1, 2)").fetchall() == [(2,), (2,)]
 
 
@@ -417,9 +417,9 @@ async def test_whoever_leaves_while_giving_way_frees_the_row(database: Database,
         END $$;
         CREATE TRIGGER conflict BEFORE UPDATE ON counters FOR EACH ROW EXECUTE FUNCTION conflict();
     """)
-    first = asyncio.ensure_future(database.one(COUNT_UP, 1))
-    second = asyncio.ensure_future(database.one(COUNT_UP, 1))
-    await until(lambda: database.stats.repeated)
+    first = asyncio.ensure_future(database.fetch_one(COUNT_UP, 1))
+    second = asyncio.ensure_future(database.fetch_one(COUNT_UP, 1))
+    await until(lambda: database.stats.retried)
     first.cancel()
     assert await second == 1
 
@@ -430,15 +430,15 @@ async def test_a_statement_that_always_gives_way_is_unavailable(database: Databa
         " $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '40001'; END $$"
     )
     with pytest.raises(Unavailable) as caught:
-        await database.one(statement("SELECT never()"))
+        await database.fetch_one(statement("SELECT never()"))
     assert caught.value.sqlstate == "40001"
 
 
 async def test_a_new_backend_knows_no_names(database: Database, admin: psycopg.Connection) -> None:
     await ready(database)
-    first = await database.one(BACKEND)
+    first = await database.fetch_one(BACKEND)
     admin.execute("SELECT pg_terminate_backend(%s)", (first,))
     await until(lambda: database.stats.lost == 1)
-    assert await database.one(ECHO, 3) == 3
-    assert await database.one(BACKEND) != first
-    assert await database.one(COUNT_UP, 5) == 1
+    assert await database.fetch_one(ECHO, 3) == 3
+    assert await database.fetch_one(BACKEND) != first
+    assert await database.fetch_one(COUNT_UP, 5) == 1

@@ -21,8 +21,8 @@ async def test_a_statement_over_its_limit_is_cancelled_and_those_behind_it_are_n
     async with opened(url, connections=2, statement_timeout_s=0.2) as database:
         await ready(database)
         begin = time.monotonic()
-        slow = asyncio.ensure_future(database.one(SLOW, 0, 5000))
-        behind = [asyncio.ensure_future(database.one(ECHO, n)) for n in range(20)]
+        slow = asyncio.ensure_future(database.fetch_one(SLOW, 0, 5000))
+        behind = [asyncio.ensure_future(database.fetch_one(ECHO, n)) for n in range(20)]
         with pytest.raises(TimedOut) as caught:
             await slow
         assert 0.2 <= time.monotonic() - begin < 0.6
@@ -35,7 +35,7 @@ async def test_a_write_over_its_limit_changes_nothing(url: str, admin: psycopg.C
     async with opened(url, statement_timeout_s=0.2) as database:
         await ready(database)
         with pytest.raises(TimedOut):
-            await database.one(SLOW_WRITE, 1, 5000)
+            await database.fetch_one(SLOW_WRITE, 1, 5000)
         assert database.stats.lost == 0
     assert admin.execute("SELECT count(*) FROM ledger").fetchone() == (0,)
 
@@ -43,22 +43,22 @@ async def test_a_write_over_its_limit_changes_nothing(url: str, admin: psycopg.C
 async def test_a_cancel_that_comes_late_hits_nobody(database: Database, admin: psycopg.Connection) -> None:
     """The statement it hits, meant for the one before, is sent again."""
     await ready(database)
-    call = asyncio.ensure_future(database.one(SLOW_WRITE, 1, 100))
+    call = asyncio.ensure_future(database.fetch_one(SLOW_WRITE, 1, 100))
     await until(lambda: admin.execute(RUNNING.format("pid")).fetchall())
     (lane,) = (lane for lane in database._writes.lanes if lane.calls)
     database._cancel(lane)
     assert await call == 1
-    assert database.stats.repeated == 1
+    assert database.stats.retried == 1
     assert admin.execute("SELECT n FROM ledger").fetchall() == [(1,)]
 
 
 async def test_what_an_administrator_cancels_stays_cancelled(database: Database, admin: psycopg.Connection) -> None:
     await ready(database)
-    call = asyncio.ensure_future(database.one(SLOW, 1, 5000))
+    call = asyncio.ensure_future(database.fetch_one(SLOW, 1, 5000))
     await until(lambda: admin.execute(RUNNING.format("pg_cancel_backend(pid)")).fetchall())
     with pytest.raises(TimedOut):
         await call
-    assert database.stats.repeated == 0
+    assert database.stats.retried == 0
 
 
 async def test_a_limit_that_the_database_sets_is_not_stretched_by_repeats(url: str, admin: psycopg.Connection) -> None:
@@ -66,9 +66,9 @@ async def test_a_limit_that_the_database_sets_is_not_stretched_by_repeats(url: s
     async with opened(options) as database:
         begin = time.monotonic()
         with pytest.raises(TimedOut):
-            await database.one(SLOW, 1, 5000)
+            await database.fetch_one(SLOW, 1, 5000)
         assert time.monotonic() - begin < 0.4
-        assert database.stats.repeated == 0
+        assert database.stats.retried == 0
 
 
 @pytest.mark.faults
@@ -80,11 +80,11 @@ async def test_the_cancel_itself_does_not_get_through(url: str, monkeypatch: pyt
         proxy.refuses = True
         begin, attempts = time.monotonic(), proxy.accepted
         with pytest.raises(TimedOut):
-            await database.one(SLOW, 1, 5000)
+            await database.fetch_one(SLOW, 1, 5000)
         assert 0.4 <= time.monotonic() - begin < 0.8
         assert proxy.accepted - attempts == 1
         proxy.refuses = False
-        assert await database.one(ECHO, 1) == 1
+        assert await database.fetch_one(ECHO, 1) == 1
 
 
 @pytest.mark.faults
@@ -96,14 +96,14 @@ async def test_a_connection_on_which_nothing_comes(url: str, monkeypatch: pytest
         await ready(database)
         proxy.flows.clear()
         begin = time.monotonic()
-        calls = [database.one(ECHO, n) if reads else database.one(WRITE, n) for n in range(20)]
+        calls = [database.fetch_one(ECHO, n) if reads else database.fetch_one(WRITE, n) for n in range(20)]
         ends = await asyncio.gather(*calls, return_exceptions=True)
         assert time.monotonic() - begin < 0.8
         assert all(isinstance(end, (TimedOut, Unavailable)) for end in ends)
         proxy.cut()
         proxy.flows.set()
-        assert await database.one(ECHO, 1) == 1
-        assert await database.one(WRITE, 100) == 100
+        assert await database.fetch_one(ECHO, 1) == 1
+        assert await database.fetch_one(WRITE, 100) == 100
 
 
 @pytest.mark.faults
@@ -111,11 +111,11 @@ async def test_one_stalled_connection_holds_up_no_read(url: str) -> None:
     """Those behind the first are sent again elsewhere, and what cannot be known to be lost takes its limit."""
     async with opened(url, connections=4, statement_timeout_s=2) as database:
         await ready(database)
-        first = asyncio.ensure_future(database.one(SLOW, 0, 600))
+        first = asyncio.ensure_future(database.fetch_one(SLOW, 0, 600))
         begin = time.monotonic()
-        assert await asyncio.gather(*(database.one(ECHO, n) for n in range(30))) == list(range(30))
+        assert await asyncio.gather(*(database.fetch_one(ECHO, n) for n in range(30))) == list(range(30))
         assert time.monotonic() - begin < 0.5
-        assert database.stats.rescued > 0
+        assert database.stats.hedged > 0
         assert await first == 0
 
 
@@ -124,7 +124,7 @@ async def test_a_sent_call_past_its_deadline_is_told_so(url: str) -> None:
     async with opened(url, connections=2, deadline_s=0.3, grace_s=0) as database:
         await ready(database)
         begin = time.monotonic()
-        calls = [asyncio.ensure_future(database.one(SLOW, n, 20)) for n in range(60)]
+        calls = [asyncio.ensure_future(database.fetch_one(SLOW, n, 20)) for n in range(60)]
         ends = await asyncio.gather(*calls, return_exceptions=True)
         assert time.monotonic() - begin < 0.5
         assert ends[0] == 0
@@ -137,7 +137,7 @@ async def test_a_write_that_waits_for_its_row_past_its_deadline_is_told_so(url: 
         with admin.transaction():
             admin.execute("SELECT FROM counters WHERE id = 1 FOR UPDATE")
             begin = time.monotonic()
-            ends = await asyncio.gather(*(database.one(COUNT_UP, 1) for _ in range(10)), return_exceptions=True)
+            ends = await asyncio.gather(*(database.fetch_one(COUNT_UP, 1) for _ in range(10)), return_exceptions=True)
             assert time.monotonic() - begin < 0.6
             assert all(isinstance(end, TimedOut) for end in ends)
             await until(lambda: database.under_way == 0)
@@ -150,13 +150,13 @@ async def test_a_waiting_call_past_its_deadline_is_told_so(url: str) -> None:
         async with opened(proxy.url, deadline_s=0.2, grace_s=0) as database:
             begin = time.monotonic()
             with pytest.raises(Unavailable, match="in time"):
-                await database.one(ECHO, 1)
+                await database.fetch_one(ECHO, 1)
             assert 0.2 <= time.monotonic() - begin < 0.4
 
 
 async def test_the_queue_is_bounded(url: str) -> None:
-    async with opened(url, most_waiting=10) as database:
-        calls = [database.one(ECHO, n) for n in range(30)]
+    async with opened(url, max_queued=10) as database:
+        calls = [database.fetch_one(ECHO, n) for n in range(30)]
         ends = await asyncio.gather(*calls, return_exceptions=True)
         assert ends[:10] == list(range(10))
         assert {str(end) for end in ends[10:]} == {"too many calls wait for the database"}
@@ -170,7 +170,7 @@ async def test_a_write_that_nobody_waits_for_is_not_left_to_wait_for_its_row(
         await ready(database)
         with admin.transaction():
             admin.execute("SELECT FROM counters WHERE id = 1 FOR UPDATE")
-            calls = [asyncio.ensure_future(database.one(COUNT_UP, 1)) for _ in range(3)]
+            calls = [asyncio.ensure_future(database.fetch_one(COUNT_UP, 1)) for _ in range(3)]
             await until(lambda: database.under_way == 3)
             for call in calls:
                 call.cancel()
@@ -183,7 +183,7 @@ async def test_closing_ends_within_its_grace(url: str) -> None:
     begin = time.monotonic()
     async with opened(url, grace_s=0.2) as database:
         await ready(database)
-        call = asyncio.ensure_future(database.one(SLOW, 1, 5000))
+        call = asyncio.ensure_future(database.fetch_one(SLOW, 1, 5000))
         await asyncio.sleep(0)
     assert time.monotonic() - begin < 2
     with pytest.raises(Unavailable, match="shutting down"):
@@ -193,11 +193,11 @@ async def test_closing_ends_within_its_grace(url: str) -> None:
 async def test_closing_lets_what_is_under_way_end(url: str) -> None:
     async with opened(url) as database:
         await ready(database)
-        calls = [asyncio.ensure_future(database.one(SLOW_WRITE, n, 100)) for n in range(3)]
+        calls = [asyncio.ensure_future(database.fetch_one(SLOW_WRITE, n, 100)) for n in range(3)]
         await asyncio.sleep(0)
     assert [call.result() for call in calls] == [0, 1, 2]
     with pytest.raises(Unavailable, match="shutting down"):
-        await database.one(ECHO, 1)
+        await database.fetch_one(ECHO, 1)
 
 
 async def test_closing_while_it_connects(url: str) -> None:

@@ -8,7 +8,7 @@ from contextlib import suppress
 import psycopg
 import pytest
 
-from service.database import Defect, TimedOut, Unavailable
+from service.database import InternalError, TimedOut, Unavailable
 from tests import pgbouncer
 from tests.database.ground import (
     BACK,
@@ -41,13 +41,13 @@ async def test_everybody_gets_their_own_answer(bouncer: PgBouncer, admin: psycop
     async with opened(bouncer.url, prepare=False, connections=8) as database:
         await ready(database)
         for _ in range(5):
-            reads = [database.one(FAILS if n % 7 == 3 else ECHO, n) for n in range(300)]
-            writes = [database.one(WRITE, n) for n in range(100)]
-            counts = [database.one(COUNT_UP, n % 5 + 1) for n in range(100)]
-            texts = [database.one(BACK, chr(97 + n) * 300_000) for n in range(10)]
+            reads = [database.fetch_one(FAILS if n % 7 == 3 else ECHO, n) for n in range(300)]
+            writes = [database.fetch_one(WRITE, n) for n in range(100)]
+            counts = [database.fetch_one(COUNT_UP, n % 5 + 1) for n in range(100)]
+            texts = [database.fetch_one(BACK, chr(97 + n) * 300_000) for n in range(10)]
             ends = await asyncio.gather(*reads, *writes, *counts, *texts, return_exceptions=True)
             for n, end in enumerate(ends[:300]):
-                assert (isinstance(end, Defect) and end.sqlstate == "22012") if n % 7 == 3 else end == n
+                assert (isinstance(end, InternalError) and end.sqlstate == "22012") if n % 7 == 3 else end == n
             assert ends[300:400] == list(range(100))
             assert ends[500:] == [chr(97 + n) * 300_000 for n in range(10)]
         assert database.stats.lost == 0
@@ -59,7 +59,7 @@ async def test_a_lane_is_one_statement_deep(bouncer: PgBouncer) -> None:
     """Deeper, this PgBouncer gives the backend away while a statement is half passed on: connections break."""
     async with opened(bouncer.url, prepare=False, connections=3) as database:
         await ready(database)
-        calls = [asyncio.ensure_future(database.one(SLOW, n, 5)) for n in range(20)]
+        calls = [asyncio.ensure_future(database.fetch_one(SLOW, n, 5)) for n in range(20)]
         while not all(call.done() for call in calls):
             assert max(len(lane.calls) for lane in database._reads.lanes) <= 1
             await asyncio.sleep(0.001)
@@ -70,8 +70,8 @@ async def test_a_statement_over_its_limit_is_cancelled(bouncer: PgBouncer) -> No
     async with opened(bouncer.url, prepare=False, statement_timeout_s=0.2) as database:
         await ready(database)
         begin = time.monotonic()
-        slow = asyncio.ensure_future(database.one(SLOW, 0, 5000))
-        behind = [asyncio.ensure_future(database.one(ECHO, n)) for n in range(20)]
+        slow = asyncio.ensure_future(database.fetch_one(SLOW, 0, 5000))
+        behind = [asyncio.ensure_future(database.fetch_one(ECHO, n)) for n in range(20)]
         with pytest.raises(TimedOut) as caught:
             await slow
         assert time.monotonic() - begin < 1
@@ -85,9 +85,9 @@ async def test_writers_stuck_on_one_row_hold_up_only_that_row(bouncer: PgBouncer
         await ready(database)
         with admin.transaction():
             admin.execute("SELECT FROM counters WHERE id = 1 FOR UPDATE")
-            stuck = [asyncio.ensure_future(database.one(COUNT_UP, 1)) for _ in range(5)]
+            stuck = [asyncio.ensure_future(database.fetch_one(COUNT_UP, 1)) for _ in range(5)]
             async with asyncio.timeout(2):
-                await asyncio.gather(*(database.one(WRITE, n) for n in range(20)))
+                await asyncio.gather(*(database.fetch_one(WRITE, n) for n in range(20)))
             assert not any(call.done() for call in stuck)
         assert sorted(await asyncio.gather(*stuck)) == [1, 2, 3, 4, 5]
 
@@ -103,8 +103,8 @@ async def test_its_restart_under_load(bouncer: PgBouncer, admin: psycopg.Connect
             while not stop.is_set():
                 n = next(numbers)
                 with suppress(Unavailable):
-                    acknowledged.append(await database.one(WRITE, n))
-                assert await database.one(ECHO, n) == n
+                    acknowledged.append(await database.fetch_one(WRITE, n))
+                assert await database.fetch_one(ECHO, n) == n
 
         clients = [asyncio.create_task(client()) for _ in range(16)]
         for _ in range(3):
@@ -124,27 +124,27 @@ async def test_its_restart_under_load(bouncer: PgBouncer, admin: psycopg.Connect
 async def test_a_backend_that_dies_behind_it(bouncer: PgBouncer, admin: psycopg.Connection) -> None:
     async with opened(bouncer.url, prepare=False) as database:
         await ready(database)
-        slow = asyncio.ensure_future(database.one(SLOW, 1, 200))
+        slow = asyncio.ensure_future(database.fetch_one(SLOW, 1, 200))
         with suppress(Unavailable):
             for _ in range(3):
-                admin.execute("SELECT pg_terminate_backend(%s)", (await database.one(BACKEND),))
+                admin.execute("SELECT pg_terminate_backend(%s)", (await database.fetch_one(BACKEND),))
         assert await slow == 1
-        assert await database.one(BIG, 10) == "x" * 10
-        assert await database.one(WRITE, 10) == 10
+        assert await database.fetch_one(BIG, 10) == "x" * 10
+        assert await database.fetch_one(WRITE, 10) == 10
 
 
 async def test_prepared_statements_fail_in_the_open(bouncer: PgBouncer) -> None:
     """With DB_PREPARE left on: a right answer or a failure that names the cause, never another's answer."""
     async with opened(bouncer.url, prepare=True, connections=8) as database:
         statements = [statement(f"SELECT %(n)s::integer + {m}", n=int, name=f"plus_{m}") for m in range(5)]
-        failures = list[Defect]()
+        failures = list[InternalError]()
         for _ in range(10):
-            calls = [database.one(statements[n % 5], n) for n in range(200)] + [
-                database.one(WRITE, n) for n in range(50)
+            calls = [database.fetch_one(statements[n % 5], n) for n in range(200)] + [
+                database.fetch_one(WRITE, n) for n in range(50)
             ]
             for n, end in enumerate(await asyncio.gather(*calls, return_exceptions=True)):
                 if isinstance(end, BaseException):
-                    assert isinstance(end, Defect)
+                    assert isinstance(end, InternalError)
                     failures.append(end)
                 else:
                     assert end == (n + n % 5 if n < 200 else n - 200)

@@ -8,9 +8,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from service import embedded
 from service.database import Database, TimedOut
 from service.database import database as scheduler
+from service.operations import embedded
 from tests.database.ground import COUNT_UP, ECHO, SLOW, SLOW_WRITE, TABLES, WRITE, opened, ready, statement, until
 
 
@@ -40,13 +40,13 @@ async def test_reads_share_a_connection_and_writes_spread(url: str, admin: psyco
     async with opened(url, connections=10) as database:
         await ready(database)
         for _ in range(20):
-            await asyncio.gather(*(database.one(ECHO, n) for n in range(16)))
+            await asyncio.gather(*(database.fetch_one(ECHO, n) for n in range(16)))
         assert len(database._reads.lanes) == 1
         numbers = iter(range(400))
 
         async def write() -> None:
             for n in numbers:
-                await database.one(WRITE, n)
+                await database.fetch_one(WRITE, n)
 
         begin = time.monotonic()
         await asyncio.gather(*(write() for _ in range(32)))
@@ -61,8 +61,8 @@ async def test_never_more_connections_than_allowed_and_each_kind_has_its_first(
     async with opened(url, connections=3) as database:
         most = 0
         for _ in range(3):
-            calls = [asyncio.ensure_future(database.one(SLOW, n, 2)) for n in range(100)]
-            calls += [asyncio.ensure_future(database.one(SLOW_WRITE, n, 2)) for n in range(50)]
+            calls = [asyncio.ensure_future(database.fetch_one(SLOW, n, 2)) for n in range(100)]
+            calls += [asyncio.ensure_future(database.fetch_one(SLOW_WRITE, n, 2)) for n in range(50)]
             while not all(call.done() for call in calls):
                 most = max(most, connections(admin))
                 await asyncio.sleep(0.005)
@@ -75,9 +75,9 @@ async def test_never_more_connections_than_allowed_and_each_kind_has_its_first(
 async def test_with_two_connections_both_kinds_are_served(url: str) -> None:
     """However many reads come first, one connection is left for writes."""
     async with opened(url, connections=2) as database:
-        assert await asyncio.gather(*(database.one(SLOW, n, 1) for n in range(150))) == list(range(150))
+        assert await asyncio.gather(*(database.fetch_one(SLOW, n, 1) for n in range(150))) == list(range(150))
         assert len(database._reads.lanes) == 1
-        assert await asyncio.gather(*(database.one(WRITE, n) for n in range(100))) == list(range(100))
+        assert await asyncio.gather(*(database.fetch_one(WRITE, n) for n in range(100))) == list(range(100))
         assert len(database._reads.lanes) == len(database._writes.lanes) == 1
 
 
@@ -86,9 +86,9 @@ async def test_at_the_bound_an_idle_lane_changes_sides(url: str, admin: psycopg.
     async with opened(url, connections=4) as database:
         await ready(database)
         while len(database._reads.lanes) < 3:
-            await asyncio.gather(*(database.one(SLOW, n, 1) for n in range(150)))
+            await asyncio.gather(*(database.fetch_one(SLOW, n, 1) for n in range(150)))
         connects = database.stats.connects
-        await asyncio.gather(*(database.one(SLOW_WRITE, n, 20) for n in range(30)))
+        await asyncio.gather(*(database.fetch_one(SLOW_WRITE, n, 20) for n in range(30)))
         assert len(database._writes.lanes) == 3
         assert len(database._reads.lanes) == 1
         assert database.stats.connects == connects
@@ -109,10 +109,10 @@ async def test_who_gets_no_connection_because_the_other_kind_has_all_gets_one_of
 
         async def ask(n: int) -> None:
             while not ends.is_set():
-                await database.one(busy, n, 5)
+                await database.fetch_one(busy, n, 5)
 
         if kind == "reads":
-            await database.one(WRITE, 0)
+            await database.fetch_one(WRITE, 0)
             for lane in tuple(starved.lanes):
                 database._give_back(starved, lane)
         async with asyncio.TaskGroup() as tasks:
@@ -122,7 +122,7 @@ async def test_who_gets_no_connection_because_the_other_kind_has_all_gets_one_of
             if not goes_on:
                 ends.set()
                 await until(lambda: not database.under_way)
-            wanted = database.one(WRITE, 1) if kind == "writes" else database.one(ECHO, 1)
+            wanted = database.fetch_one(WRITE, 1) if kind == "writes" else database.fetch_one(ECHO, 1)
             assert await asyncio.wait_for(wanted, 2) == 1
             assert database.reachable
             ends.set()
@@ -136,15 +136,15 @@ async def test_writers_stuck_on_one_row_hold_up_only_that_row(url: str, admin: p
         await ready(database)
         with admin.transaction():
             admin.execute("SELECT FROM counters WHERE id = 1 FOR UPDATE")
-            stuck = [asyncio.ensure_future(database.one(COUNT_UP, 1)) for _ in range(10)]
+            stuck = [asyncio.ensure_future(database.fetch_one(COUNT_UP, 1)) for _ in range(10)]
             if others == "after":
                 await asyncio.sleep(0.2)
             begin = time.monotonic()
             for _ in range(10):
                 await asyncio.gather(
-                    *(database.one(COUNT_UP, n) for n in range(2, 60)),
-                    *(database.one(WRITE, n) for n in range(20)),
-                    *(database.one(ECHO, n) for n in range(20)),
+                    *(database.fetch_one(COUNT_UP, n) for n in range(2, 60)),
+                    *(database.fetch_one(WRITE, n) for n in range(20)),
+                    *(database.fetch_one(ECHO, n) for n in range(20)),
                 )
             assert time.monotonic() - begin < 4  # the stuck reach their limit after 5 s
             assert not any(call.done() for call in stuck)
@@ -158,8 +158,8 @@ async def test_what_was_sent_behind_a_stuck_write_gets_past_it(url: str, admin: 
         await ready(database)
         with admin.transaction():
             admin.execute("SELECT FROM counters WHERE id = 1 FOR UPDATE")
-            stuck = asyncio.ensure_future(database.one(COUNT_UP, 1))
-            behind = [asyncio.ensure_future(database.one(WRITE, n)) for n in range(10)]
+            stuck = asyncio.ensure_future(database.fetch_one(COUNT_UP, 1))
+            behind = [asyncio.ensure_future(database.fetch_one(WRITE, n)) for n in range(10)]
             async with asyncio.timeout(1):
                 assert await asyncio.gather(*behind) == list(range(10))
             assert not stuck.done()
@@ -176,16 +176,16 @@ async def test_writers_of_a_shared_lock_that_are_stuck_gather_on_one_lane(url: s
     create = statement("INSERT INTO owned VALUES (%(id)s::integer) RETURNING owner", id=int, key=("id",), shared=True)
     async with opened(url, connections=5) as database:
         await ready(database)
-        free = [asyncio.ensure_future(database.one(create, 1)) for _ in range(4)]
+        free = [asyncio.ensure_future(database.fetch_one(create, 1)) for _ in range(4)]
         await asyncio.sleep(0)
         assert not database._keys  # none waits for another
         await asyncio.gather(*free)
         with admin.transaction():
             admin.execute("SELECT FROM owners WHERE id = 1 FOR UPDATE")
-            stuck = [asyncio.ensure_future(database.one(create, 1)) for _ in range(12)]
+            stuck = [asyncio.ensure_future(database.fetch_one(create, 1)) for _ in range(12)]
             async with asyncio.timeout(4):  # the stuck reach their limit after 5 s
                 for _ in range(20):
-                    await asyncio.gather(*(database.one(create, 2) for _ in range(12)))
+                    await asyncio.gather(*(database.fetch_one(create, 2) for _ in range(12)))
             await until(lambda: sum(bool(lane.calls) for lane in database._writes.lanes) == 1)
         assert await asyncio.gather(*stuck) == [1] * 12
 
@@ -195,31 +195,31 @@ async def test_the_stuck_time_out_and_leave_nothing(url: str, admin: psycopg.Con
         await ready(database)
         with admin.transaction():
             admin.execute("SELECT FROM counters WHERE id = 1 FOR UPDATE")
-            ends = await asyncio.gather(*(database.one(COUNT_UP, 1) for _ in range(4)), return_exceptions=True)
+            ends = await asyncio.gather(*(database.fetch_one(COUNT_UP, 1) for _ in range(4)), return_exceptions=True)
             assert all(isinstance(end, TimedOut) for end in ends)
             await until(lambda: database.under_way == 0)
         assert admin.execute("SELECT value FROM counters WHERE id = 1").fetchone() == (0,)
-        assert await database.one(COUNT_UP, 1) == 1
+        assert await database.fetch_one(COUNT_UP, 1) == 1
 
 
 async def test_a_slow_read_holds_up_no_other(database: Database) -> None:
     await ready(database)
     for _ in range(3):
-        slow = asyncio.ensure_future(database.one(SLOW, 0, 300))
+        slow = asyncio.ensure_future(database.fetch_one(SLOW, 0, 300))
         begin = time.monotonic()
-        assert await asyncio.gather(*(database.one(ECHO, n) for n in range(30))) == list(range(30))
+        assert await asyncio.gather(*(database.fetch_one(ECHO, n) for n in range(30))) == list(range(30))
         assert time.monotonic() - begin < 0.2
         assert await slow == 0
-    assert database.stats.rescued > 0
+    assert database.stats.hedged > 0
     assert database.stats.lost == 0  # asked twice, each lane keeps its own count of what it is owed
 
 
 async def test_slow_reads_hold_up_no_write(url: str) -> None:
     async with opened(url, grace_s=0) as database:
         await ready(database)
-        slow = [asyncio.ensure_future(database.one(SLOW, n, 300)) for n in range(10)]
+        slow = [asyncio.ensure_future(database.fetch_one(SLOW, n, 300)) for n in range(10)]
         await asyncio.sleep(0)
-        assert await timed(asyncio.ensure_future(database.one(WRITE, 1))) < 0.1
+        assert await timed(asyncio.ensure_future(database.fetch_one(WRITE, 1))) < 0.1
         assert not any(call.done() for call in slow)
         for call in slow:
             call.cancel()
@@ -229,7 +229,7 @@ async def test_writes_of_one_row_keep_their_order(url: str, admin: psycopg.Conne
     """They go over one lane, so the answers count up as they were asked."""
     async with opened(url, connections=10) as database:
         await ready(database)
-        ends = await asyncio.gather(*(database.one(COUNT_UP, 1) for _ in range(100)))
+        ends = await asyncio.gather(*(database.fetch_one(COUNT_UP, 1) for _ in range(100)))
         assert ends == list(range(1, 101))
 
 
@@ -239,7 +239,7 @@ async def test_idle_lanes_are_given_back_but_for_one_of_each_kind(
     monkeypatch.setattr(scheduler, "IDLE_S", 0.05)
     monkeypatch.setattr(scheduler, "HOUSEKEEP_S", 0.02)
     async with opened(url, connections=6) as database:
-        await asyncio.gather(*(database.one(SLOW_WRITE, n, 10) for n in range(60)))
+        await asyncio.gather(*(database.fetch_one(SLOW_WRITE, n, 10) for n in range(60)))
         assert database.lanes > 2
         await ready(database)
         await until(lambda: connections(admin) == 2)
@@ -257,7 +257,7 @@ async def test_a_lane_is_followed_by_another_before_it_goes(
         slowest, end = 0.0, time.monotonic() + 1
         seen = set[int]()
         while time.monotonic() < end:
-            slowest = max(slowest, await timed(asyncio.ensure_future(database.one(ECHO, 1))))
+            slowest = max(slowest, await timed(asyncio.ensure_future(database.fetch_one(ECHO, 1))))
             seen |= {id(lane) for lane in database._reads.lanes}
             assert connections(admin) <= 6
         assert database.stats.connects >= 5
@@ -273,7 +273,7 @@ async def test_with_no_room_for_a_successor_a_lane_goes_first(url: str, monkeypa
         await ready(database)
         slowest, end = 0.0, time.monotonic() + 1
         while time.monotonic() < end:
-            slowest = max(slowest, await timed(asyncio.ensure_future(database.one(SLOW, 1, 10))))
+            slowest = max(slowest, await timed(asyncio.ensure_future(database.fetch_one(SLOW, 1, 10))))
         assert database.stats.connects >= 4
         assert database.stats.lost == 0
         assert slowest < 0.3
@@ -290,7 +290,7 @@ async def test_a_row_written_without_pause_lets_its_lane_go(url: str, monkeypatc
         async def write() -> None:
             while not first.closed:
                 assert time.monotonic() < end
-                await database.one(COUNT_UP, 1)
+                await database.fetch_one(COUNT_UP, 1)
 
         await asyncio.gather(*(write() for _ in range(4)))
 
@@ -308,7 +308,7 @@ async def test_an_old_idle_lane_is_given_back_and_nothing_connects(
         await asyncio.sleep(0.2)
         assert database.stats.connects == connects
         assert database.reachable
-        assert await database.one(ECHO, 1) == 1
+        assert await database.fetch_one(ECHO, 1) == 1
 
 
 @pytest.mark.faults
@@ -327,7 +327,7 @@ async def test_slow_commits_make_writes_spread(tmp_path: Path) -> None:
 
                 async def write(database: Database = database, numbers: Iterator[int] = numbers) -> None:
                     for n in numbers:
-                        await database.one(WRITE, n)
+                        await database.fetch_one(WRITE, n)
 
                 begin = time.monotonic()
                 await asyncio.gather(*(write() for _ in range(32)))

@@ -18,7 +18,7 @@ HANGS_S = 15.0  # the request deadline, and half as much again
 PAUSE_S = 0.02  # after a 503: Retry-After says a second, which would leave the tests little to see
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     status: int
     headers: dict[str, str]
     body: bytes
@@ -50,7 +50,7 @@ class Client:
         body: Any = None,
         headers: Mapping[str, str] | None = None,
         within_s: float = HANGS_S,
-    ) -> Answer:
+    ) -> Response:
         """Raises Cut, OSError where there is no connection to be had, TimeoutError."""
         async with asyncio.timeout(within_s):
             fresh = self._writer is None
@@ -69,12 +69,12 @@ class Client:
             self.close()
         return answer
 
-    async def _read(self) -> Answer:
+    async def _read(self) -> Response:
         head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         first, *lines = head.strip().split("\r\n")
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
         body = await self._reader.readexactly(int(headers.get("content-length", 0)))
-        return Answer(int(first.split(" ")[1]), headers, body)
+        return Response(int(first.split(" ")[1]), headers, body)
 
     def close(self) -> None:
         if self._writer is not None:
@@ -176,7 +176,7 @@ class Load:
         if answer is not None and answer.status == 200 and answer.json()["title"] != title:
             self.surprises.append(f"somebody else's answer: {answer.body!r} for {title}")
 
-    async def _ask(self, client: Client, method: str, path: str, body: Any, *, expected: int) -> Answer | None:
+    async def _ask(self, client: Client, method: str, path: str, body: Any, *, expected: int) -> Response | None:
         begin = time.monotonic()
         try:
             answer = await client.ask(method, path, body)

@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from service import embedded, migrate
+from service.operations import embedded, migrate
 from tests.conftest import named, wait_ready
 from tests.running import RunningService
 

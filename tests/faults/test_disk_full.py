@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import psycopg
 import pytest
 
-from service import embedded
+from service.operations import embedded
 from tests.faults.clients import asking
 from tests.faults.conftest import Serve
 

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from service import embedded, migrate
+from service.operations import embedded, migrate
 from tests.faults.clients import Load, asking
 from tests.faults.conftest import Serve
 

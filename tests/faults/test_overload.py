@@ -6,7 +6,7 @@ import time
 import psycopg
 import pytest
 
-from tests.faults.clients import Answer, Client, asking
+from tests.faults.clients import Client, Response, asking
 from tests.faults.conftest import Serve
 
 pytestmark = pytest.mark.faults
@@ -15,7 +15,7 @@ DEADLINE_S = 1.5
 LIMITS = {"STATEMENT_TIMEOUT_MS": "1000", "REQUEST_DEADLINE_MS": "1500"}
 
 
-async def timed(client: Client, *request: object) -> tuple[float, Answer]:
+async def timed(client: Client, *request: object) -> tuple[float, Response]:
     begin = time.monotonic()
     answer = await client.ask(*request)  # pyright: ignore[reportArgumentType]
     return time.monotonic() - begin, answer

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from service.embedded import Embedded
+from service.operations.embedded import Embedded
 from tests.faults.clients import Load, asking
 from tests.faults.conftest import Serve
 

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from service.embedded import Embedded
+from service.operations.embedded import Embedded
 from tests.conftest import named, wait_ready
 from tests.faults.clients import asking
 from tests.faults.conftest import Serve

@@ -20,7 +20,7 @@ from hdrh.histogram import HdrHistogram
 from rich.console import Console
 from rich.progress import Progress
 
-from service.embedded import Embedded, EmbeddedError
+from service.operations.embedded import Embedded, EmbeddedError
 from tests.load import ceiling, closed, database, existing, far, rate, report, results, scale, soak, stages, targets
 from tests.load.aim import OPERATIONS, Aim
 from tests.load.results import Run
@@ -346,7 +346,7 @@ def batch(options: Options) -> None:
     with reported(), Bench(options) as bench:
         cluster = bench.database()
         with targets.running(bench.plans(SERVICE), cluster.url) as up:
-            closed_loop(bench, up, ("create", closed.BATCH), bench.aim, cluster.pid)
+            closed_loop(bench, up, ("create", closed.CREATE_MANY), bench.aim, cluster.pid)
         bench.finish()
 
 

@@ -17,7 +17,7 @@ from service.auth.authenticator import Headers
 from service.auth.jwks import Jwks
 from service.auth.keys import SharedSecret
 from service.auth.tokens import TokenAuthenticator
-from service.errors import Problem
+from service.http.errors import ApiError
 from tests import tokens
 from tests.api.auth_provider import Provider
 from tests.tokens import ED, ES, RS, SECRET, SHARED, Signer
@@ -49,7 +49,7 @@ async def time_us(authenticator: Authenticator, requests: list[Headers]) -> floa
     """Microseconds a request."""
     begin = time.perf_counter()
     for request in requests:
-        with suppress(Problem):
+        with suppress(ApiError):
             await authenticator.authenticate(request, tokens.USER)
     return (time.perf_counter() - begin) / len(requests) * 1e6
 

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
-from service.embedded import bin_dir
+from service.operations.embedded import bin_dir
 from tests.load.aim import Aim
 from tests.load.database import ROOT
 from tests.load.targets import cpu_s

@@ -15,7 +15,7 @@ from tests.load.aim import Aim
 from tests.load.targets import Target, cpu_s, memory_mb
 
 SCRIPT = Path(__file__).with_name("closed.lua")
-BATCH = "batch"  # 1000 creates a request: an operation of the closed loop only
+CREATE_MANY = "batch"  # 1000 creates a request: an operation of the closed loop only
 
 
 class Sample(msgspec.Struct):

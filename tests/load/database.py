@@ -18,7 +18,7 @@ import psutil
 import psycopg
 from rich.progress import Progress
 
-from service.embedded import Embedded
+from service.operations.embedded import Embedded
 
 ROOT = Path(__file__).parents[2]
 CHUNK = 50_000  # rows a statement loads: small enough for a progress bar that moves

@@ -19,7 +19,7 @@ from tests.load.aim import Aim
 from tests.load.targets import Target
 
 TITLE = "Made under load"  # so begin the titles of all tasks that the harness makes, closed.lua's and aim.py's too
-BATCH = 1000
+CREATE_MANY = 1000
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -57,9 +57,9 @@ def using(url: str, token: str, user: str, tasks: int, progress: Progress) -> Ge
         mine = Tasks(client, user)
         try:
             step = progress.add_task(f"{tasks:,} tasks of {user}", total=tasks)
-            for first in range(0, tasks, BATCH):
-                mine.create(range(first, min(first + BATCH, tasks)))
-                progress.update(step, completed=first + BATCH)
+            for first in range(0, tasks, CREATE_MANY):
+                mine.create(range(first, min(first + CREATE_MANY, tasks)))
+                progress.update(step, completed=first + CREATE_MANY)
             ids = Path(folder) / "ids"
             ids.write_text("\n".join(map(str, mine.made())))
             yield Target("service", url, None), Aim(tasks=tasks, token=token, user=quote(user, safe=""), ids=str(ids))

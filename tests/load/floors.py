@@ -24,14 +24,16 @@ from litestar import HttpMethod, Litestar, route
 from psycopg import pq
 from psycopg.adapt import Transformer
 
-from service import app, queries, server
+from service import app
 from service.app import Service
 from service.database import Database, Statement
-from service.queries import Changed, Queries
-from service.responses import encode
-from service.server import app as server_app
+from service.http.responses import encode
+from service.server import uvicorn as server
+from service.server.uvicorn import app as server_app
 from service.settings import load
-from service.structs import ID_MAX, Task
+from service.tasks import queries
+from service.tasks.queries import Changed, Queries
+from service.tasks.schemas import ID_MAX, Task
 
 MADE = datetime(2026, 1, 1, 0, 0, 1, 234567, UTC)
 TASK = Task(1, "user-1", "Task number 1: buy milk & “bread”", "Before noon, before it closes.", True, 1, MADE, MADE)
@@ -181,7 +183,7 @@ def _rows(connection: psycopg.Connection, statement: Statement[Any], values: tup
 
     def rows() -> None:
         transformer.set_pgresult(result)
-        transformer.load_rows(0, result.ntuples, statement.make_row)
+        transformer.load_rows(0, result.ntuples, statement.row_factory)
 
     return _each(rows)
 

@@ -5,11 +5,11 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-Answer = Callable[[str, str], int]  # from method and path to the status
+Response = Callable[[str, str], int]  # from method and path to the status
 
 
 @contextmanager
-def server(answer: Answer, token: str = "") -> Generator[str]:
+def server(answer: Response, token: str = "") -> Generator[str]:
     """Its URL. Each request is answered with the status that `answer` gives, in its own time, and `{}`; 401 where it
     does not show the token.
     """

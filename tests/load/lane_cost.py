@@ -11,7 +11,7 @@ import time
 import uvloop
 
 from service.database import Database
-from service.queries import STATEMENTS, Queries
+from service.tasks.queries import STATEMENTS, Queries
 
 
 async def measure(url: str, callers: int, seconds: float, *, prepare: bool = True) -> tuple[float, float]:

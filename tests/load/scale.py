@@ -8,7 +8,7 @@ import msgspec
 import psycopg
 from rich.progress import Progress
 
-from service.embedded import Embedded
+from service.operations.embedded import Embedded
 from tests.load import closed, database, targets
 from tests.load.aim import Aim
 

@@ -20,10 +20,10 @@ from typing import Any, NamedTuple
 import psutil
 import psycopg
 
-from service import embedded, migrate
+from service.operations import embedded, migrate
 from tests.database.ground import terminate
 from tests.database.proxy import Proxy
-from tests.faults.clients import Answer, Client, Cut
+from tests.faults.clients import Client, Cut, Response
 from tests.running import RunningService, wait_ready
 
 CLIENTS = 24
@@ -75,7 +75,7 @@ class Soak:
         self.cut = 0
         self.surprises: list[str] = []
         self.acknowledged = 0  # writes
-        self.repeated = 0  # creates under a key that had to be sent again
+        self.retried = 0  # creates under a key that had to be sent again
         self._url = url
         self._random = random.Random(seed)
         self._over = False
@@ -132,13 +132,13 @@ class Soak:
                 return
             if self.surprises:
                 return
-            self.repeated += 1
+            self.retried += 1
 
     async def _change(self, client: Client, path: str, books: Books, title: str, number: str, draw: float) -> None:
         task_id = books.ids.pop(title)
         (before,) = books.possible[title]
         assert before is not None
-        answer: Answer | None
+        answer: Response | None
         after: State | None
         if draw < 0.85:
             after = State(number, before.completed)
@@ -170,7 +170,7 @@ class Soak:
         expected: int,
         body: object = None,
         headers: dict[str, str] | None = None,
-    ) -> Answer | None:
+    ) -> Response | None:
         """The answer, if it is the one expected."""
         try:
             answer = await client.ask(method, path, body, headers)
@@ -357,7 +357,7 @@ async def run(minutes: float, every_s: float, seed: int, say: Callable[[str], No
     say(
         f"writes in doubt      {sum(book.in_doubt() for book in soak.books)}, each done or not done, nothing in between"
     )
-    say(f"keyed creates        {soak.repeated} times sent again, none done twice")
+    say(f"keyed creates        {soak.retried} times sent again, none done twice")
     say(f"worker's memory      {first.rss_mb:.1f} MB in the first half, {second.rss_mb:.1f} MB in the second")
     say(f"worker's descriptors {first.descriptors} in the first half, {second.descriptors} in the second")
     for line in wrong[:20]:

@@ -23,7 +23,7 @@ SHAPES = {
     "create": r"POST /api/user-\d+/tasks",
     "toggle": f"PATCH {TASK}/complete",
 }
-ALL = SHAPES | {closed.BATCH: r"POST /api/user-\d+/tasks/batch"}
+ALL = SHAPES | {closed.CREATE_MANY: r"POST /api/user-\d+/tasks/batch"}
 
 
 def check(operation: str, asked: list[str]) -> None:
@@ -43,7 +43,7 @@ def test_the_open_loop_asks_for_tasks_of_their_owners(operation: str) -> None:
 
 
 @pytest.mark.debian
-@pytest.mark.parametrize("operation", [*OPERATIONS, closed.BATCH])
+@pytest.mark.parametrize("operation", [*OPERATIONS, closed.CREATE_MANY])
 def test_the_closed_loop_asks_for_tasks_of_their_owners(operation: str) -> None:
     asked: list[str] = []
 

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from rich.progress import Progress
 
-from service.embedded import Embedded
+from service.operations.embedded import Embedded
 from tests.load import ceiling, database, floors, proxy, targets
 from tests.load.aim import Aim
 from tests.load.targets import FASTAPI, GO, LITESTAR, Plan

@@ -8,7 +8,7 @@ from typing import LiteralString
 import psycopg
 import pytest
 
-from service import embedded, migrate
+from service.operations import embedded, migrate
 from tests.conftest import named
 
 _numbers = count(1)

@@ -12,8 +12,8 @@ import pglast
 from pglast import ast, enums
 from pglast.visitors import Visitor
 
-from service.migrate import yoyo_format
-from service.migrate.files import ROLLBACK
+from service.operations.migrate import yoyo_format
+from service.operations.migrate.files import ROLLBACK
 
 NAME = re.compile(r"\d{4}\.[a-z0-9]+(-[a-z0-9]+)*\.sql")
 

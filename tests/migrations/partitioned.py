@@ -4,7 +4,7 @@ import re
 
 import psycopg
 
-from service import migrate
+from service.operations import migrate
 
 PARTS = 4
 

@@ -2,7 +2,8 @@
 
 import psycopg
 
-from service import embedded, migrate, schema
+from service.operations import catalog as schema
+from service.operations import embedded, migrate
 
 HEADER = """\
 # What the migrations make, a fact a line; `tasks-service check` compares a database with it. Made by

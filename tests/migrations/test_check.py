@@ -8,9 +8,10 @@ import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
-from service import check, migrate, queries
-from service.check import Finding
 from service.database import Statement
+from service.operations import check, migrate
+from service.operations.check import Finding
+from service.tasks import queries
 from tests.conftest import named
 from tests.migrations.conftest import relations, schema, wipe
 

@@ -13,7 +13,7 @@ import httpx
 import psycopg
 import pytest
 
-from service import migrate
+from service.operations import migrate
 from tests.conftest import wait_ready
 from tests.running import RunningService
 

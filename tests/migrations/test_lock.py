@@ -15,10 +15,10 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 
-from service import migrate
-from service.migrate import MigrationError, lock
-from service.migrate import session as sessions
-from service.migrate.cli import migrate as command
+from service.operations import migrate
+from service.operations.migrate import MigrationError, lock
+from service.operations.migrate import session as sessions
+from service.operations.migrate.cli import migrate as command
 from tests.migrations.conftest import applied, schema, wipe
 
 IDS = migrate.ids()

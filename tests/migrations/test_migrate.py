@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner, Result
 from yoyo import get_backend, read_migrations
 
-from service import embedded, migrate
-from service.migrate import MigrationError, files
-from service.migrate.cli import migrate as command
+from service.operations import embedded, migrate
+from service.operations.migrate import MigrationError, files
+from service.operations.migrate.cli import migrate as command
 from service.paths import root
 from tests.migrations.conftest import applied, relations, schema
 

@@ -9,9 +9,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from service import schema
 from service.database import Statement
-from service.queries import STATEMENTS
+from service.operations import catalog as schema
+from service.tasks.queries import STATEMENTS
 from tests.migrations.partitioned import PARTS, partition
 from tests.migrations.test_role import VALUES
 

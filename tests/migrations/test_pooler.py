@@ -7,8 +7,8 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 
-from service import check, migrate
-from service.migrate import MigrationError, session
+from service.operations import check, migrate
+from service.operations.migrate import MigrationError, session
 from tests import pgbouncer
 from tests.migrations.conftest import applied, relations, schema
 

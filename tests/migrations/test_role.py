@@ -9,10 +9,11 @@ import psycopg
 import pytest
 from psycopg import pq, sql
 
-from service import embedded, schema
 from service.database import Statement
-from service.prune import PRUNE
-from service.queries import STATEMENTS
+from service.operations import catalog as schema
+from service.operations import embedded
+from service.operations.prune import PRUNE
+from service.tasks.queries import STATEMENTS
 from tests.conftest import named
 
 ALL: list[Statement[Any]] = [*STATEMENTS, PRUNE]

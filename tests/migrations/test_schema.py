@@ -6,7 +6,7 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from service import schema
+from service.operations import catalog as schema
 from service.paths import root
 from tests.migrations.snapshot import snapshot
 

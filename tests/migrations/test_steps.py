@@ -2,7 +2,7 @@
 
 import psycopg
 
-from service import migrate
+from service.operations import migrate
 from tests.migrations.conftest import schema
 
 IDS = migrate.ids()

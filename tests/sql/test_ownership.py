@@ -3,7 +3,7 @@
 import pytest
 
 from service.database import Statement
-from service.queries import STATEMENTS
+from service.tasks.queries import STATEMENTS
 from tests.sql.ownership import OWNED, complaints
 
 BOUND = [
@@ -95,6 +95,6 @@ def test_the_proof_refuses_what_is_not(sql: str) -> None:
 
 
 def test_maintenance_touches_no_task() -> None:
-    from service.prune import PRUNE
+    from service.operations.prune import PRUNE
 
     assert "tasks" not in PRUNE.sql

@@ -11,8 +11,8 @@ import psycopg
 import pytest
 
 from service.database import Statement
-from service.prune import PRUNE
-from service.queries import STATEMENTS
+from service.operations.prune import PRUNE
+from service.tasks.queries import STATEMENTS
 
 USERS = 1000
 TASKS = 100_000
@@ -48,15 +48,15 @@ READS: dict[str, set[Use]] = {
     "flip": {TASK},
     "delete": {TASK},
     "create": set(),
-    "create_once": set(),
-    "batch": set(),
-    "batch_once": set(),
+    "create_idempotent": set(),
+    "create_many": set(),
+    "create_many_idempotent": set(),
 }
 CONFLICTS = {
     "create": {"users_pkey"},
-    "create_once": {"users_pkey", "idempotency_keys_pkey"},
-    "batch": {"users_pkey"},
-    "batch_once": {"users_pkey", "idempotency_keys_pkey"},
+    "create_idempotent": {"users_pkey", "idempotency_keys_pkey"},
+    "create_many": {"users_pkey"},
+    "create_many_idempotent": {"users_pkey", "idempotency_keys_pkey"},
 }
 
 

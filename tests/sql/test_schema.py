@@ -10,8 +10,8 @@ import pytest
 from psycopg import pq
 
 from service.database import Statement
-from service.prune import PRUNE
-from service.queries import FOLDER, STATEMENTS, Once
+from service.operations.prune import PRUNE
+from service.tasks.queries import FOLDER, STATEMENTS, Once
 
 # PostgreSQL's types (pg_type.oid), as which Python's may come back and go in.
 TYPES = {
@@ -80,7 +80,7 @@ def test_every_file_has_its_statement_and_every_statement_its_file() -> None:
 @pytest.mark.parametrize("statement", STATEMENTS, ids=lambda statement: statement.name)
 def test_the_columns_are_the_fields_of_the_struct(url: str, statement: Statement[Any]) -> None:
     result = describe(url, statement)
-    struct = get_type_hints(statement.make_row)["return"]
+    struct = get_type_hints(statement.row_factory)["return"]
     wanted = list(columns(struct))
     names = [(result.fname(index) or b"").decode() for index in range(result.nfields)]
     assert names == [name for name, _ in wanted]

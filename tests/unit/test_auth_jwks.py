@@ -15,7 +15,7 @@ import pytest
 from service.auth.authenticator import Principal
 from service.auth.jwks import MAX_BYTES, MAX_KEYS, Jwks
 from service.auth.tokens import TokenAuthenticator
-from service.errors import Problem
+from service.http.errors import ApiError
 from tests import tokens
 from tests.api.auth_provider import Provider
 from tests.tokens import ED, ES, INVALID, RS, USER, Signer
@@ -54,7 +54,7 @@ async def said(authenticator: TokenAuthenticator, token: str) -> str:
     """The user that the token proves, or the message of the refusal."""
     try:
         principal = await authenticator.authenticate([(b"authorization", tokens.bearer(token))], "somebody")
-    except Problem as problem:
+    except ApiError as problem:
         assert problem.status == (503 if problem.message == UNAVAILABLE else 401)
         return problem.message
     assert isinstance(principal, Principal)

@@ -12,7 +12,7 @@ from service.auth.authenticator import NoAuthenticator, Principal
 from service.auth.jwks import Jwks
 from service.auth.keys import SharedSecret
 from service.auth.tokens import TokenAuthenticator
-from service.errors import Problem
+from service.http.errors import ApiError
 from tests import tokens
 from tests.api.auth_provider import Provider
 from tests.tokens import AUDIENCE, CASES, EXPIRED, GOOD, INVALID, ISSUER, REQUIRED, SECRET, SECRET_CASES, SHARED, Case
@@ -73,10 +73,10 @@ def at(exp: float, **claims: object) -> str:
     return tokens.token(SHARED, tokens.claims(exp=exp, iat=None, **claims))
 
 
-async def answer(authenticator: TokenAuthenticator, headers: list[tuple[bytes, bytes]]) -> Principal | Problem:
+async def answer(authenticator: TokenAuthenticator, headers: list[tuple[bytes, bytes]]) -> Principal | ApiError:
     try:
         return await authenticator.authenticate(headers, "the path's user")
-    except Problem as problem:
+    except ApiError as problem:
         return problem
 
 
@@ -87,7 +87,7 @@ async def hold_to(case: Case, authenticator: TokenAuthenticator) -> None:
         if case.expected == GOOD:
             assert given == Principal(case.user)
             continue
-        assert isinstance(given, Problem)
+        assert isinstance(given, ApiError)
         challenge = b"Bearer" if case.expected == REQUIRED else b'Bearer error="invalid_token"'
         assert (given.status, given.message) == (401, case.expected)
         assert given.headers == ((b"www-authenticate", challenge),)
@@ -123,7 +123,7 @@ async def test_a_token_ends_when_its_leeway_is_over(
     clock.now = NOW + 60 + leeway_s
     for _ in range(2):
         given = await answer(authenticator, headers)
-        assert isinstance(given, Problem)
+        assert isinstance(given, ApiError)
         assert given.message == EXPIRED
 
 
@@ -133,7 +133,7 @@ async def test_a_token_of_the_future_begins_a_leeway_early(claim: str, secret: S
     headers = header(tokens.token(SHARED, tokens.claims(exp=NOW + 900, iat=None) | {claim: NOW + 60}))
     clock.now = NOW + 49.999
     given = await answer(authenticator, headers)
-    assert isinstance(given, Problem)
+    assert isinstance(given, ApiError)
     assert given.message == INVALID
     clock.now = NOW + 50
     assert await answer(authenticator, headers) == Principal(tokens.USER)
@@ -149,7 +149,7 @@ async def test_another_claim_names_the_user(secret: SharedSecret) -> None:
     token = tokens.token(SHARED, tokens.claims(sub="auth0|5", **{"https://example.com/user_id": "user-7"}))
     assert await answer(authenticator, header(token)) == Principal("user-7")
     given = await answer(authenticator, header(tokens.token(SHARED)))
-    assert isinstance(given, Problem)
+    assert isinstance(given, ApiError)
     assert given.message == INVALID
 
 
@@ -212,7 +212,7 @@ async def growth(authenticator: TokenAuthenticator, flood: Iterator[list[tuple[b
     async def take(count: int) -> None:
         for _ in range(count):
             given = await answer(authenticator, next(flood))
-            assert (given.message if isinstance(given, Problem) else GOOD) == expected
+            assert (given.message if isinstance(given, ApiError) else GOOD) == expected
 
     def traced() -> int:
         gc.collect()
@@ -280,7 +280,7 @@ async def test_the_settings_reach_the_checks() -> None:
 
     async def said(**claims: object) -> str:
         given = await answer(authenticator, header(tokens.token(SHARED, tokens.claims(**claims))))  # type: ignore[arg-type]
-        return given.message if isinstance(given, Problem) else given.user_id
+        return given.message if isinstance(given, ApiError) else given.user_id
 
     assert await said() == "user@example.com"
     assert await said(exp=tokens.in_s(-55)) == "user@example.com"

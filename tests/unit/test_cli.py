@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 from psycopg.conninfo import conninfo_to_dict
 
-from service.__main__ import cli
+from service.operations.cli import cli
 
 AWAY = "postgresql://nobody:secret@127.0.0.1:1/nowhere"
 

@@ -15,14 +15,14 @@ import psutil
 import psycopg
 import pytest
 
-from service import embedded
-from service.embedded import Embedded, EmbeddedError
+from service.operations import embedded
+from service.operations.embedded import Embedded, EmbeddedError
 
 # A service that has nothing but its database: says that it is up, then lives until somebody ends it.
 SERVICE = """
 import sys
 from pathlib import Path
-from service.embedded import Embedded
+from service.operations.embedded import Embedded
 
 with Embedded(Path(sys.argv[1]), throwaway=True) as database:
     print(database.pid, flush=True)

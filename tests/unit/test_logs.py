@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from service import logs
-from service.limits import Limits
+from service.http.load_shedding import Limits
+from service.monitoring import logs
 
 
 @pytest.fixture(autouse=True)
@@ -155,7 +155,7 @@ async def test_failures_are_always_logged_and_the_rest_at_debug(
 
 
 async def test_a_slow_request_is_logged(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("service.limits.SLOW_S", -1.0)
+    monkeypatch.setattr("service.http.load_shedding.SLOW_S", -1.0)
     logs.configure("info", "json")
     await asked(App(status=200, **NOTED))
     (line,) = lines(capfd)

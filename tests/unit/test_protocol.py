@@ -10,8 +10,8 @@ import pytest
 import uvloop
 from uvicorn.server import ServerState
 
-from service.protocol import DRAIN_S, HALF_CLOSED_S, HEAD_S, WRITE_S, HttpProtocol
-from service.server import KEEP_ALIVE_S
+from service.http.protocol import DRAIN_S, HALF_CLOSED_S, HEAD_S, WRITE_S, HttpProtocol
+from service.server.uvicorn import KEEP_ALIVE_S
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 

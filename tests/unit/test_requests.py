@@ -8,16 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.errors import Problem
-from service.requests import (
-    check_user_id,
-    decode_segment,
-    entity_tags,
-    parse_list_query,
-    parse_task_id,
-    read_body,
-    request_id,
-)
+from service.http.errors import ApiError
+from service.http.asgi import request_id
+from service.http.body import read_body
+from service.http.conditional import entity_tags
+from service.tasks.requests import check_user_id, decode_segment, parse_list_query, parse_task_id
 
 TAG_PARTS = st.sampled_from(['"', "W/", "*", ",", " ", "\t", "1", "2147483647", "2147483648", "x", "é", "\\"])
 
@@ -29,7 +24,7 @@ def test_a_conditional_header_is_understood_or_a_400(text: str) -> None:
     wellformed = text.strip() == "*" or (any(members) and all(is_tag(member) for member in members if member))
     try:
         tags = entity_tags([(b"if-match", text.encode("latin-1"))], b"if-match", "If-Match")
-    except Problem as problem:
+    except ApiError as problem:
         assert problem.status == 400
         assert not wellformed
     else:
@@ -81,7 +76,7 @@ def test_any_segment_is_a_user_or_a_400(segment: str) -> None:
     user_id = decode_segment(segment)
     try:
         check_user_id(user_id)
-    except Problem as problem:
+    except ApiError as problem:
         assert (problem.status, problem.field) == (400, "user_id")
     else:
         assert user_id.encode()
@@ -93,7 +88,7 @@ def test_a_task_id_is_a_positive_bigint(number: int) -> None:
     try:
         assert parse_task_id(str(number)) == number
         assert 1 <= number < 2**63
-    except Problem as problem:
+    except ApiError as problem:
         assert (problem.status, problem.message) == (400, "Invalid task ID")
         assert not 1 <= number < 2**63
 
@@ -102,7 +97,7 @@ def test_a_task_id_is_a_positive_bigint(number: int) -> None:
 def test_any_query_is_understood_or_a_400(query: bytes) -> None:
     try:
         _, limit, after, rest = parse_list_query(query)
-    except Problem as problem:
+    except ApiError as problem:
         assert problem.status == 400
     else:
         assert limit is None or 1 <= limit <= 1000
@@ -151,12 +146,12 @@ async def test_a_body_in_pieces_is_put_together() -> None:
 async def test_a_body_that_is_too_long_cut_off_or_endless_is_refused(
     messages: list[dict[str, Any]], status: int
 ) -> None:
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(ApiError) as caught:
         await read_body([], receiving(*messages), 100, timeout_s=0.02)
     assert caught.value.status == status
 
 
 async def test_a_body_announced_as_too_long_is_not_even_read() -> None:
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(ApiError) as caught:
         await read_body([(b"content-length", b"101")], receiving(), 100)
     assert caught.value.status == 413

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from service import paths, queries
+from service import paths
 from service.database import Statement, StatementError, read
+from service.tasks import queries
 
 GOOD = "-- Promises something. Served by tasks_pkey.\nSELECT %(a)s, %(b)s -- and %(a)s\nWHERE 'a;b' = %(a)s;\n"
 

@@ -1,4 +1,4 @@
-"""Bodies: whatever comes in becomes a struct that the schema can hold, or a Problem (400). Nothing else."""
+"""Bodies: whatever comes in becomes a struct that the schema can hold, or a ApiError (400). Nothing else."""
 
 import json
 from typing import Any
@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
-from service.errors import Problem
-from service.structs import (
+from service.http.errors import ApiError
+from service.tasks.schemas import (
     DESCRIPTION_LENGTH,
     TITLE_LENGTH,
     TaskCreate,
@@ -50,7 +50,7 @@ def test_any_json_becomes_a_body_that_fits_or_a_problem(document: object) -> Non
     for decode in DECODERS:
         try:
             struct = decode(body)
-        except Problem as problem:
+        except ApiError as problem:
             assert problem.status == 400
             assert problem.message
         else:
@@ -65,7 +65,7 @@ def test_any_bytes_become_a_body_or_a_problem(body: bytes) -> None:
     for decode in DECODERS:
         try:
             decode(body)
-        except Problem as problem:
+        except ApiError as problem:
             assert problem.status == 400
 
 
@@ -73,7 +73,7 @@ def test_any_bytes_become_a_body_or_a_problem(body: bytes) -> None:
 def test_a_title_is_what_strip_leaves_of_it(text: str) -> None:
     try:
         title = decode_create(msgspec.json.encode({"title": text})).title
-    except Problem as problem:
+    except ApiError as problem:
         assert problem.field == "title"
         assert not 1 <= len(text.strip()) <= TITLE_LENGTH or "\0" in text
     else:
@@ -94,5 +94,5 @@ def test_depth_is_refused_and_does_not_overflow(size: int) -> None:
         for decode in DECODERS[:2]:
             try:
                 decode(body)
-            except Problem as problem:
+            except ApiError as problem:
                 assert problem.status == 400

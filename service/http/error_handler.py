@@ -1,0 +1,85 @@
+"""From any exception to the answer a client gets: the one place where failures become statuses.
+
+The SQLSTATE behind a database failure was already looked up in service.database.failures.SQLSTATES; here each kind of
+failure has its status, and each constraint its sentence.
+"""
+
+import logging
+from http import HTTPStatus
+from typing import Any
+from uuid import uuid4
+
+from litestar import Request
+from litestar import Response as LitestarResponse
+from litestar.exceptions import HTTPException
+
+from service.database import ConstraintViolation, Failure, TimedOut, Unavailable
+from service.http import errors
+from service.http.asgi import request_id
+from service.http.errors import ApiError
+from service.http.responses import Response, error_response_of
+
+log = logging.getLogger("service.request")
+
+# What the schema's constraints say, in the contract's words. The service checks all of it before the database does:
+# these rows are for the day when the two disagree by a hair.
+CONSTRAINTS = {
+    "users_id_length": ("user_id", "Invalid user ID"),
+    "tasks_title_length": ("title", "Title must be 255 characters or less"),
+    "tasks_title_trimmed": ("title", "Title must not begin or end with white space"),
+    "tasks_description_length": ("description", "Description must be 5000 characters or less"),
+}
+_MESSAGES = {
+    HTTPStatus.NOT_FOUND: "Not found",
+    HTTPStatus.METHOD_NOT_ALLOWED: "Method not allowed",
+}
+
+
+def api_error_of(error: Exception) -> ApiError:
+    """The problem that answers this exception. A defect answers 500; the service's own is logged here, with its
+    traceback."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, Unavailable):
+        return errors.unavailable()
+    if isinstance(error, TimedOut):
+        return errors.too_slow()
+    if isinstance(error, ConstraintViolation) and error.constraint in CONSTRAINTS:
+        field, message = CONSTRAINTS[error.constraint]
+        return errors.bad_field(field, message)
+    if isinstance(error, HTTPException) and error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
+        status = HTTPStatus(error.status_code)
+        headers = tuple((name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items())
+        return ApiError(status, _MESSAGES.get(status) or status.phrase.capitalize(), headers=headers)
+    if not isinstance(error, Failure):
+        # PostgreSQL's whole message may quote the row: service.http.load_shedding logs its first line, which does not.
+        log.error("a defect", exc_info=error)
+    return ApiError(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal server error")
+
+
+def refusal(error: Exception, scope: Any) -> Response:
+    """The answer to this exception. It gets a request ID, unless one came in: the outermost layer echoes that."""
+    answer = error_response_of(api_error_of(error))
+    identifier = request_id(scope["headers"])
+    if identifier is None:
+        identifier = uuid4().hex.encode()
+        answer.headers.append((b"x-request-id", identifier))
+    scope["request_id"] = identifier
+    if isinstance(error, Failure):
+        scope["failure"] = error
+    return answer
+
+
+class _Refusal(LitestarResponse[None]):
+    """An Response in the shape that Litestar's exception handlers return."""
+
+    def __init__(self, answer: Response) -> None:
+        self._answer = answer
+
+    def to_asgi_response(self, *args: Any, **kwargs: Any) -> Any:
+        return self._answer
+
+
+def handle_exception(request: Request[Any, Any, Any], error: Exception) -> LitestarResponse[None]:
+    """Litestar's exception handler: for what is raised outside the task routes, the router's 404 and 405 among them."""
+    return _Refusal(refusal(error, request.scope))

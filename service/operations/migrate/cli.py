@@ -1,0 +1,207 @@
+"""`tasks-service migrate …`: the commands, what they print, and when they ask first."""
+
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from service.operations import embedded
+from service.operations import migrate as migrations
+from service.operations.migrate import Migration, MigrationError, State
+from service.operations.migrate.lock import describe
+from service.operations.migrate.run import WAIT_S
+from service.settings import Settings, SettingsError, load
+
+COLOURS = {"applied": "green", "pending": "yellow", "changed": "red", "unknown": "red"}
+MEANINGS = {"changed": "the file is not the one that was applied", "unknown": "no such file here: the schema is ahead"}
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+dry_run = click.option("--dry-run", is_flag=True, help="Print the SQL in order and touch nothing.")
+wait = click.option(
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(min=0),
+    default=WAIT_S,
+    show_default=True,
+    help="Seconds to wait for another migration to end.",
+)
+
+
+@click.group()
+def migrate() -> None:
+    """Brings the schema forward and back. Uses MIGRATION_DATABASE_URL, or DATABASE_URL, or the embedded database."""
+
+
+@migrate.command()
+@as_json
+def status(as_json: bool) -> None:
+    """Says of each migration whether it is applied, and when. Changes nothing."""
+    with _reading() as url:
+        states = migrations.status(url)
+    if as_json:
+        _print_json(states)
+        return
+    width = max(len(state.id) for state in states)
+    for state in states:
+        click.echo(f"{state.id:{width}}  {_coloured(state)}")
+
+
+@migrate.command()
+@click.option("--to", metavar="ID", help="The last migration to apply, as its id or number.")
+@dry_run
+@wait
+@as_json
+def apply(to: str | None, dry_run: bool, wait_s: float, as_json: bool) -> None:
+    """Applies what is pending. Any number may run at once: one applies, the others wait for it."""
+    if dry_run:
+        with _reading() as url:
+            _print_plan(migrations.plan_apply(url, to), "apply", as_json)
+        return
+    with _writing() as url:
+        done = migrations.apply(url, to=to, wait_s=wait_s, say=_say, progress=_Progress("applied", quiet=as_json))
+    if as_json:
+        _print_json({"applied": done})
+    elif not done:
+        click.echo("nothing to apply")
+
+
+@migrate.command()
+@click.option("--to", metavar="ID", help="The migration that is to be the newest applied; 0: none.")
+@click.option("--count", type=click.IntRange(min=1), help="How many to take back.  [default: 1]")
+@dry_run
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@wait
+@as_json
+def rollback(to: str | None, count: int | None, dry_run: bool, yes: bool, wait_s: float, as_json: bool) -> None:
+    """Takes the newest migrations back, with the data that is in what they made."""
+    if to is not None and count is not None:
+        raise click.UsageError("--to and --count cannot be used together")
+    if dry_run:
+        with _reading() as url:
+            _print_plan(migrations.plan_rollback(url, to, count or 1), "rollback", as_json)
+        return
+    with _writing() as url:
+        plan = migrations.plan_rollback(url, to, count or 1)
+        if plan and not yes:
+            _ask("Take back " + ", ".join(migration.id for migration in plan) + ", with the data in what they made?")
+        done = migrations.rollback(
+            url, to=to, count=count or 1, wait_s=wait_s, say=_say, progress=_Progress("taken back", quiet=as_json)
+        )
+    if as_json:
+        _print_json({"rolled_back": done})
+    elif not done:
+        click.echo("nothing to take back")
+
+
+@migrate.command()
+@click.argument("name")
+def new(name: str) -> None:
+    """Writes the two files of the next number, with the header that they need."""
+    with _failing():
+        for path in migrations.new(name):
+            click.echo(path)
+
+
+@migrate.command("break-lock")
+@click.option("--yes", is_flag=True, help="Free it also where nobody can know whether its holder lives.")
+def break_lock(yes: bool) -> None:
+    """Says who held the lock and since when, then frees it; never that of a migration that still runs."""
+    with _writing() as url:
+        holder = migrations.break_lock(url, force=yes)
+    click.echo("nobody holds the lock" if holder is None else f"freed the lock of {describe(holder)}")
+
+
+class _Progress:
+    """A line for each migration; on a terminal it is there from when the migration begins."""
+
+    def __init__(self, done: str, *, quiet: bool) -> None:
+        self._done = done
+        self._quiet = quiet
+
+    def __call__(self, migration: Migration, seconds: float | None) -> None:
+        if self._quiet:
+            return
+        if seconds is not None:
+            click.echo(f"{click.style(self._done, fg='green')} {migration.id} ({seconds:.2f} s)")
+        elif sys.stdout.isatty():
+            click.echo(f"{migration.id} …\r", nl=False)
+
+
+@contextmanager
+def _failing() -> Generator[None]:
+    """Every failure as one line and exit code 1."""
+    try:
+        yield
+    except (MigrationError, embedded.EmbeddedError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _settings() -> Settings:
+    try:
+        return load(options={"auth_mode": "none"})  # no request is served here
+    except SettingsError as error:
+        raise click.ClickException("\n".join(["the settings cannot be used", *error.problems])) from None
+
+
+@contextmanager
+def _writing() -> Generator[str]:
+    """The URL of the database, the embedded one started where need be."""
+    settings = _settings()
+    with _failing():
+        if url := settings.migration_database_url or settings.database_url:
+            yield url.reveal()
+        else:
+            with embedded.using(Path(settings.tasks_data_dir)) as started:
+                yield started
+
+
+@contextmanager
+def _reading() -> Generator[str | None]:
+    """The same, or None where the embedded database was never made: looking at it does not make it."""
+    settings = _settings()
+    named = settings.migration_database_url or settings.database_url
+    if named is None and not embedded.exists(Path(settings.tasks_data_dir)):
+        with _failing():
+            yield None
+    else:
+        with _writing() as url:
+            yield url
+
+
+def _ask(question: str) -> None:
+    if not sys.stdin.isatty():
+        raise click.UsageError("nobody can be asked here: give --yes to take migrations back")
+    click.confirm(question, abort=True)
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _coloured(state: State) -> str:
+    text = click.style(f"{state.state:7}", fg=COLOURS[state.state])
+    when = f"  {state.applied_at:%Y-%m-%d %H:%M:%S} UTC" if state.applied_at else ""
+    meaning = f"  ({MEANINGS[state.state]})" if state.state in MEANINGS else ""
+    return (text + when + meaning).rstrip()
+
+
+def _print_plan(plan: list[Migration], direction: str, as_json: bool) -> None:
+    """The statements as they are run: what is printed can be given to psql."""
+    steps = [(m, m.statements if direction == "apply" else m.rollback or ()) for m in plan]
+    if as_json:
+        _print_json([{"id": m.id, "transactional": m.transactional, "statements": sql} for m, sql in steps])
+        return
+    for migration, statements in steps:
+        click.echo(f"-- {direction} {migration.id}" + ("" if migration.transactional else ", outside a transaction"))
+        body = [text.strip().rstrip(";") + ";" for text in statements]
+        for text in ["BEGIN;", *body, "COMMIT;"] if migration.transactional else body:
+            click.echo(text)
+        click.echo()
+
+
+def _print_json(value: Any) -> None:
+    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))

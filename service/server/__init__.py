@@ -1,0 +1,1 @@
+"""Runs the application on uvicorn: one process, or several on one port."""

@@ -1,0 +1,1 @@
+"""The feature: routes, handlers, schemas, queries, and the OpenAPI document that describes them."""

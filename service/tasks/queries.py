@@ -1,0 +1,204 @@
+"""What the service asks of the database: one typed function for each file under sql/tasks, loaded once at import.
+
+Knows the statements and the structs of their rows. Must not know HTTP or connections. Each function raises
+service.database.Failure.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from operator import attrgetter
+from typing import Any, TypeVar
+
+import msgspec
+
+from service.database import Database, Statement, StatementError, Unavailable, read
+from service.paths import root
+from service.tasks.schemas import ID_MAX, Task
+
+Row = TypeVar("Row")
+Written = TypeVar("Written", "Changed", "Deleted")
+
+FOLDER = root() / "sql" / "tasks"
+STATEMENTS: list[Statement[Any]] = []
+
+
+class Changed(msgspec.Struct, frozen=True, gc=False):
+    """A task after a write. `matched` is false where it is not as asked for: the version stood in the way."""
+
+    matched: bool
+    task: Task
+
+    @property
+    def version(self) -> int:
+        return self.task.version
+
+
+class Deleted(msgspec.Struct, frozen=True, gc=False):
+    """A task that was deleted or, with `matched` false, kept. `version` is its last or its present one."""
+
+    matched: bool
+    version: int
+
+
+class Once(msgspec.Struct, frozen=True, gc=False):
+    """What a keyed create or batch made, now or the first time.
+
+    `matched`: the body is the one the key was first used with. `replayed`: nothing was created now.
+    """
+
+    matched: bool
+    replayed: bool
+    task_ids: list[int]
+    created_at: datetime
+
+
+def _statement(
+    name: str, parameters: dict[str, type], row_factory: Callable[[Sequence[Any]], Row], *, key: tuple[str, ...] = ()
+) -> Statement[Row]:
+    statement = Statement(name, read(FOLDER, name), parameters, row_factory, key=key)
+    STATEMENTS.append(statement)
+    return statement
+
+
+def _task(row: Sequence[Any]) -> Task:
+    return Task(*row)
+
+
+def _changed(row: Sequence[Any]) -> Changed:
+    return Changed(row[0], Task(*row[1:]))
+
+
+def _deleted(row: Sequence[Any]) -> Deleted:
+    return Deleted(*row)
+
+
+def _once(row: Sequence[Any]) -> Once:
+    return Once(*row)
+
+
+_PAGE = {"user_id": str, "newest": int, "rows": int}
+_ROW = ("user_id", "task_id")  # what a write locks
+MAX_ATTEMPTS = 10
+
+GET = _statement("get", {"user_id": str, "task_id": int}, _task)
+LIST = _statement("list", _PAGE, _task)
+LIST_OPEN = _statement("list_open", _PAGE, _task)
+LIST_COMPLETED = _statement("list_completed", _PAGE, _task)
+CREATE = _statement("create", {"user_id": str, "title": str, "description": str, "completed": bool}, _task)
+CREATE_IDEMPOTENT = _statement(
+    "create_idempotent",
+    {"user_id": str, "key": str, "fingerprint": bytes, "title": str, "description": str, "completed": bool},
+    _once,
+)
+CREATE_MANY = _statement("create_many", {"user_id": str, "tasks": str}, _task)
+CREATE_MANY_IDEMPOTENT = _statement(
+    "create_many_idempotent", {"user_id": str, "key": str, "fingerprint": bytes, "tasks": str}, _once
+)
+UPDATE = _statement(
+    "update",
+    {
+        "user_id": str,
+        "task_id": int,
+        "title": str,
+        "description": str,
+        "sets_description": bool,
+        "completed": bool,
+        "versions": list,
+    },
+    _changed,
+    key=_ROW,
+)
+FLIP = _statement("flip", {"user_id": str, "task_id": int}, _task, key=_ROW)
+TOGGLE = _statement("toggle", {"user_id": str, "task_id": int, "completed": bool, "versions": list}, _changed, key=_ROW)
+DELETE = _statement("delete", {"user_id": str, "task_id": int, "versions": list}, _deleted, key=_ROW)
+
+if unused := {path.stem for path in FOLDER.glob("*.sql")} - {statement.name for statement in STATEMENTS}:
+    raise StatementError(f"nothing calls {', '.join(sorted(unused))}")
+
+
+_id = attrgetter("id")
+
+
+def _row(row: Row | None) -> Row:
+    """The row of a statement that always answers one."""
+    assert row is not None
+    return row
+
+
+class Queries:
+    """The statements, bound to a database. `versions` are those a write may meet; None: any."""
+
+    __slots__ = ("database",)
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def get(self, user_id: str, task_id: int) -> Task | None:
+        """The user's task, or None."""
+        return await self.database.fetch_one(GET, user_id, task_id)
+
+    async def list(self, user_id: str, completed: bool | None, after: int | None, rows: int) -> list[Task]:
+        """At most `rows` of the user's tasks, newest first: those older than the task `after`, if given."""
+        statement = LIST if completed is None else LIST_COMPLETED if completed else LIST_OPEN
+        return await self.database.fetch_all(statement, user_id, ID_MAX if after is None else after - 1, rows)
+
+    async def create(self, user_id: str, title: str, description: str | None, completed: bool) -> Task:
+        """The task as it was created."""
+        return _row(await self.database.fetch_one(CREATE, user_id, title, description, completed))
+
+    async def create_idempotent(
+        self, user_id: str, key: str, fingerprint: bytes, title: str, description: str | None, completed: bool
+    ) -> Once:
+        """Creates a task, unless the key did so within its 24 hours."""
+        return _row(
+            await self.database.fetch_one(CREATE_IDEMPOTENT, user_id, key, fingerprint, title, description, completed)
+        )
+
+    async def create_many(self, user_id: str, tasks: str) -> "list[Task]":
+        """The tasks as they were created, in the order of the JSON array `tasks`."""
+        return sorted(await self.database.fetch_all(CREATE_MANY, user_id, tasks), key=_id)
+
+    async def create_many_idempotent(self, user_id: str, key: str, fingerprint: bytes, tasks: str) -> Once:
+        """Creates the tasks of the JSON array `tasks`, unless the key did so within its 24 hours."""
+        return _row(await self.database.fetch_one(CREATE_MANY_IDEMPOTENT, user_id, key, fingerprint, tasks))
+
+    async def update(
+        self,
+        user_id: str,
+        task_id: int,
+        *,
+        title: str | None,
+        sets_description: bool,
+        description: str | None,
+        completed: bool | None,
+        versions: "list[int] | None",
+    ) -> Changed | None:
+        """Changes what is given: a title or a completed that is None is not. None: there is no such task."""
+        return await self._write(
+            UPDATE, user_id, task_id, title, description, sets_description, completed, versions=versions
+        )
+
+    async def toggle(
+        self, user_id: str, task_id: int, completed: bool | None, versions: "list[int] | None"
+    ) -> Changed | None:
+        """Flips completed, or sets it where it is given. None: there is no such task."""
+        if completed is None and versions is None:
+            task = await self.database.fetch_one(FLIP, user_id, task_id)
+            return Changed(True, task) if task else None
+        return await self._write(TOGGLE, user_id, task_id, completed, versions=versions)
+
+    async def delete(self, user_id: str, task_id: int, versions: "list[int] | None") -> Deleted | None:
+        """Deletes the task. None: there is no such task."""
+        return await self._write(DELETE, user_id, task_id, versions=versions)
+
+    async def _write(
+        self, statement: Statement[Written], *values: object, versions: "list[int] | None"
+    ) -> Written | None:
+        """A write, asked for again where the task became another while the statement waited for its lock: PostgreSQL
+        judges by what was there when the statement began, and then nothing was written though the version matches.
+        """
+        for _ in range(MAX_ATTEMPTS):
+            written = await self.database.fetch_one(statement, *values, versions)
+            if written is None or written.matched or (versions is not None and written.version not in versions):
+                return written
+        raise Unavailable("the task went on changing")

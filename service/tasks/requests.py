@@ -1,0 +1,141 @@
+"""A task request as handlers see it: who calls, which task, the headers that matter, the body within its limits.
+
+Knows HTTP's request side. Must not know statements or answers.
+"""
+
+import re
+from typing import Any
+from urllib.parse import parse_qsl, quote, unquote_to_bytes
+
+from service.http.asgi import Headers, Receive
+from service.http.body import read_body
+from service.http.conditional import entity_tags
+from service.http.errors import ApiError, bad_field
+from service.tasks.queries import Queries
+from service.tasks.schemas import ID_MAX
+
+USER_ID_LENGTH = 255  # code points, as in the schema's users_id_length
+BODY_BYTES = 64 * 1024
+BATCH_BYTES = 8 * 1024 * 1024
+LIMIT_MAX = 1000
+
+_TASK_ID = re.compile(r"[0-9]{1,19}")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+# What RFC 3986, section 3.3, lets stand in a path as it is. Servers let more through: a > would end a URL in a Link.
+_NO_PATH = re.compile(r"[^!$%&'()*+,\-./0-9:;=@A-Z_a-z~]")
+
+_IDEMPOTENCY_KEY = re.compile(rb"[\x21-\x7e]{1,255}")
+
+
+class TaskRequest:
+    """One request on a user's tasks. `user_id` is the path's, already decoded and proven to be the principal's."""
+
+    __slots__ = ("_receive", "headers", "path", "queries", "query_string", "task_id", "user_id")
+
+    def __init__(
+        self,
+        scope: Any,
+        receive: Receive,
+        queries: Queries,
+        user_id: str,
+        task_id: int,
+    ) -> None:
+        self._receive = receive
+        self.headers: Headers = scope["headers"]
+        self.query_string: bytes = scope["query_string"]
+        self.path: str = scope["path"]  # as sent, percent-encoded
+        self.queries = queries
+        self.user_id = user_id
+        self.task_id = task_id  # 0 where the path has none
+
+    @property
+    def url(self) -> str:
+        """The path, without a slash at its end, as it may stand in a Location or a Link."""
+        return _NO_PATH.sub(lambda match: quote(match[0]), self.path.rstrip("/"))
+
+    async def body(self, limit: int = BODY_BYTES) -> bytes:
+        """The body. Raises ApiError: 413 over `limit` bytes, 415 for one that is not JSON, 408 if it never ends."""
+        return await read_body(self.headers, self._receive, limit)
+
+    def idempotency_key(self) -> str | None:
+        """The Idempotency-Key, or None. Raises ApiError (400) where it cannot be used."""
+        values = [value.strip(b" \t") for name, value in self.headers if name == b"idempotency-key"]
+        if not values:
+            return None
+        if len(values) > 1 or not _IDEMPOTENCY_KEY.fullmatch(values[0]):
+            raise ApiError(400, "Idempotency-Key must be given once, as 1 to 255 visible characters")
+        return values[0].decode("ascii")
+
+    def versions(self) -> list[int] | None:
+        """The versions that If-Match lets a write meet; None: any. Raises ApiError (400) where it is malformed."""
+        tags = entity_tags(self.headers, b"if-match", "If-Match")
+        if tags is None:
+            return None
+        # A weak tag never matches an If-Match (RFC 9110, 13.1.1), nor does one that this service never gave.
+        return [version for version, weak in tags if version is not None and not weak]
+
+    def known_versions(self) -> list[int | None] | None:
+        """The versions that the client has, by If-None-Match; None: any. Raises ApiError: malformed."""
+        for name, _ in self.headers:
+            if name == b"if-none-match":
+                tags = entity_tags(self.headers, b"if-none-match", "If-None-Match")
+                return None if tags is None else [version for version, _ in tags]
+        return []
+
+
+def decode_segment(segment: str) -> str:
+    """A raw path segment, percent-decoded; what is not UTF-8 in it stays as lone surrogates."""
+    return unquote_to_bytes(segment).decode("utf-8", "surrogateescape") if "%" in segment else segment
+
+
+def check_user_id(user_id: str) -> None:
+    """Raises ApiError (400) where this cannot be a user's id."""
+    if not 0 < len(user_id) <= USER_ID_LENGTH or "\0" in user_id or _SURROGATE.search(user_id):
+        raise bad_field("user_id", "Invalid user ID")
+
+
+def parse_task_id(segment: str) -> int:
+    """The task of a raw path segment. Raises ApiError (400)."""
+    if _TASK_ID.fullmatch(segment):
+        task_id = int(segment)
+        if 0 < task_id <= ID_MAX:
+            return task_id
+    raise bad_field("task_id", "Invalid task ID")
+
+
+def parse_list_query(query_string: bytes) -> tuple[bool | None, int | None, int | None, list[tuple[str, str]]]:
+    """(completed, limit, after, every parameter but after). Raises ApiError (400)."""
+    completed: bool | None = None
+    limit: int | None = None
+    after: int | None = None
+    rest: list[tuple[str, str]] = []
+    if not query_string:
+        return completed, limit, after, rest
+    seen: set[str] = set()
+    for name, value in _pairs(query_string):
+        if name in ("completed", "limit", "after"):
+            if name in seen:
+                raise bad_field(name, f"{name} must be given once")
+            seen.add(name)
+        if name == "completed":
+            if value not in ("true", "false"):
+                raise bad_field("completed", "completed must be true or false")
+            completed = value == "true"
+        elif name == "limit":
+            if not re.fullmatch(r"[0-9]{1,4}", value) or not 1 <= int(value) <= LIMIT_MAX:
+                raise bad_field("limit", f"limit must be between 1 and {LIMIT_MAX}")
+            limit = int(value)
+        elif name == "after":
+            if not _TASK_ID.fullmatch(value) or not 0 < int(value) <= ID_MAX:
+                raise bad_field("after", "after must be a task ID")
+            after = int(value)
+            continue
+        rest.append((name, value))
+    return completed, limit, after, rest
+
+
+def _pairs(query_string: bytes) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(query_string.decode("ascii"), keep_blank_values=True, errors="strict")
+    except (UnicodeDecodeError, ValueError):
+        raise ApiError(400, "Query string must be percent-encoded UTF-8") from None
