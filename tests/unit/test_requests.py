@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.http.errors import ApiError
 from service.http.asgi import request_id
 from service.http.body import read_body
 from service.http.conditional import entity_tags
+from service.http.errors import ApiError
 from service.tasks.requests import check_user_id, decode_segment, parse_list_query, parse_task_id
 
 TAG_PARTS = st.sampled_from(['"', "W/", "*", ",", " ", "\t", "1", "2147483647", "2147483648", "x", "é", "\\"])
