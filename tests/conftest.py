@@ -14,9 +14,9 @@ import psycopg
 import pytest
 
 from service.operations import embedded, migrate
-from tests import pgbouncer
-from tests.migrations.partitioned import partition
-from tests.running import RunningService, wait_ready
+from tests.support import pgbouncer
+from tests.support.partitioned import partition
+from tests.support.processes import RunningService, wait_ready
 
 SERVER = os.environ.get("TASKS_TEST_SERVER", "uvicorn")  # granian: the API tests run on that
 POOLED = "TASKS_TEST_POOLED" in os.environ  # the services of the API tests go through PgBouncer in transaction mode

@@ -10,7 +10,7 @@ import pytest
 
 from tests.api.auth_wire import Wire, tasks_of
 from tests.conftest import wait_ready
-from tests.running import ROOT
+from tests.support.processes import ROOT
 
 USER_1 = {"x_api_key": "5b6d9c1e"}
 USER_2 = {"x_api_key": "a04f77d2"}

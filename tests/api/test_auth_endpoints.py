@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests import tokens
-from tests.api.auth_provider import Provider
 from tests.api.auth_wire import Response, Wire, tasks_of
 from tests.conftest import wait_ready
-from tests.running import RunningService
-from tests.tokens import CASES, ED, GOOD, ISSUER, REQUIRED, SECRET_CASES, Case
+from tests.support import tokens
+from tests.support.identity_provider import Provider
+from tests.support.processes import RunningService
+from tests.support.tokens import CASES, ED, GOOD, ISSUER, REQUIRED, SECRET_CASES, Case
 
 MISSING = 2**62
 

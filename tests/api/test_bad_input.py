@@ -14,8 +14,8 @@ import psycopg
 import pytest
 
 from tests.conftest import SERVER
-from tests.raw import exchange, request
-from tests.running import RunningService
+from tests.support.http import exchange, request
+from tests.support.processes import RunningService
 
 NOT_JSON = "Request body must be valid JSON"
 NOT_OBJECT = "Request body must be a JSON object"

@@ -7,8 +7,8 @@ import httpx
 import psycopg
 import pytest
 
-from tests.raw import exchange, request
-from tests.running import RunningService
+from tests.support.http import exchange, request
+from tests.support.processes import RunningService
 
 BATCH_BYTES = 8 * 1024 * 1024
 

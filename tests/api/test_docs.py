@@ -9,11 +9,11 @@ import httpx
 import pytest
 
 from service.tasks.docs import CONTENT_SECURITY_POLICY
-from tests import raw
-from tests.browser import Browser
 from tests.conftest import wait_ready
-from tests.running import RunningService
-from tests.tokens import SECRET, SHARED, USER, claims, token
+from tests.support import http
+from tests.support.browser import Browser
+from tests.support.processes import RunningService
+from tests.support.tokens import SECRET, SHARED, USER, claims, token
 
 TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8"}
 
@@ -52,7 +52,7 @@ def test_the_page_and_its_files_come_from_here(client: httpx.Client) -> None:
     ],
 )
 def test_no_other_file_is_served(client: httpx.Client, name: str) -> None:
-    reply = raw.exchange(str(client.base_url), raw.request("GET", f"/docs/{name}"))
+    reply = http.exchange(str(client.base_url), http.request("GET", f"/docs/{name}"))
     if name == "":
         assert (reply.status, reply.headers["content-type"]) == (200, "text/html; charset=utf-8")
     else:

@@ -13,7 +13,7 @@ import pytest
 from service.database import SQLSTATES
 from service.http.error_handler import CONSTRAINTS
 from tests.conftest import wait_ready
-from tests.running import RunningService
+from tests.support.processes import RunningService
 
 UNAVAILABLE = (503, "Service is temporarily unavailable")
 TOO_SLOW = (504, "The request took too long")

@@ -8,10 +8,10 @@ import httpx
 import psycopg
 import pytest
 
-from tests.api.database import a_day_passes
 from tests.conftest import SERVER
-from tests.raw import exchange, request
-from tests.running import RunningService
+from tests.support.databases import a_day_passes
+from tests.support.http import exchange, request
+from tests.support.processes import RunningService
 
 USED = {"error": "Idempotency-Key was already used for another request"}
 UNUSABLE = {"error": "Idempotency-Key must be given once, as 1 to 255 visible characters"}

@@ -18,8 +18,8 @@ import psycopg
 import pytest
 
 from tests.conftest import SERVER, named, wait_ready
-from tests.raw import Reply, connect, exchange, read_reply, request
-from tests.running import ROOT, RunningService
+from tests.support.http import Reply, connect, exchange, read_reply, request
+from tests.support.processes import ROOT, RunningService
 
 AWAY = "postgresql://nobody:secret@127.0.0.1:1/nowhere"
 

@@ -14,8 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from service.tasks.queries import STATEMENTS
 from tests.conftest import SERVER, wait_ready
 from tests.database.ground import terminate
-from tests.raw import exchange, request
-from tests.running import RunningService, plain_client
+from tests.support.http import exchange, request
+from tests.support.processes import RunningService, plain_client
 
 AWAY = "postgresql://nobody@127.0.0.1:1/nowhere"
 TASKS, TASK = "/api/{user_id}/tasks", "/api/{user_id}/tasks/{task_id}"

@@ -20,10 +20,10 @@ from service.settings import Secret, Settings
 from service.tasks import openapi
 from service.tasks.requests import BATCH_BYTES, BODY_BYTES, read_body
 from service.tasks.schemas import Task, TaskCreate, TaskToggle, TaskUpdate
-from tests import raw
 from tests.conftest import wait_ready
-from tests.running import RunningService
-from tests.tokens import SECRET, SHARED, claims, in_s, token
+from tests.support import http
+from tests.support.processes import RunningService
+from tests.support.tokens import SECRET, SHARED, claims, in_s, token
 
 Json = dict[str, Any]
 
@@ -180,10 +180,10 @@ def _request(name: str, user: str, bad: Json, task_id: Any) -> bytes:
             item = {field: value for field, value in item.items() if field != "title"}
         content = [{"title": "x"}, {"title": "x"}, {"title": "x"}, item] if name == "batch_tasks" else item
     body = bad.get("body", b"" if content is None else json.dumps(content).encode())
-    return raw.request(method, f"{path}?{bad.get('query', '')}", body, bad.get("headers"))
+    return http.request(method, f"{path}?{bad.get('query', '')}", body, bad.get("headers"))
 
 
-def _check(reply: raw.Reply, name: str, status: int, example: Json) -> None:
+def _check(reply: http.Reply, name: str, status: int, example: Json) -> None:
     assert (reply.status, reply.json()) == (status, example)
     documented = OPERATIONS[name][2]["responses"][str(status)]["headers"]
     assert {header.lower() for header in documented} <= set(reply.headers)
@@ -199,8 +199,8 @@ def test_an_error_is_answered_as_described(
     bad: Json = {"headers": {"Idempotency-Key": "1"}} if example["error"] == USED_KEY else BAD[example["error"]]
     if example["error"] == USED_KEY:
         first = bad | {"body": json.dumps([{"title": "y"}] if name == "batch_tasks" else {"title": "y"}).encode()}
-        assert raw.exchange(str(client.base_url), _request(name, user, first, task_id)).status == 201
-    _check(raw.exchange(str(client.base_url), _request(name, user, bad, task_id)), name, status, example)
+        assert http.exchange(str(client.base_url), _request(name, user, first, task_id)).status == 201
+    _check(http.exchange(str(client.base_url), _request(name, user, bad, task_id)), name, status, example)
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +217,7 @@ def proving(clone: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) 
 def test_who_calls_is_proven_as_described(proving: RunningService, name: str, status: int, example: Json) -> None:
     sent = CALLER[example["error"]]()
     bad = {"headers": {"Authorization": f"Bearer {sent}"} if sent else {}}
-    _check(raw.exchange(proving.url, _request(name, "somebody", bad, 1)), name, status, example)
+    _check(http.exchange(proving.url, _request(name, "somebody", bad, 1)), name, status, example)
 
 
 def test_a_service_that_demands_tokens_says_so(proving: RunningService) -> None:

@@ -14,10 +14,10 @@ import psutil
 import psycopg
 import pytest
 
-from tests.api.database import a_day_passes, until_it_waits
 from tests.conftest import SERVER, wait_ready
-from tests.raw import Reply, connect, read_reply, request
-from tests.running import RunningService
+from tests.support.databases import a_day_passes, until_it_waits
+from tests.support.http import Reply, connect, read_reply, request
+from tests.support.processes import RunningService
 
 
 def at_once(service: RunningService, count: int, sent: bytes) -> list[Reply]:

@@ -22,10 +22,10 @@ import psycopg
 import pytest
 import urllib3
 
-from tests.api.database import until_it_waits
 from tests.conftest import SERVER, wait_ready
-from tests.raw import connect, exchange, read_reply, request
-from tests.running import RunningService
+from tests.support.databases import until_it_waits
+from tests.support.http import connect, exchange, read_reply, request
+from tests.support.processes import RunningService
 
 SAME = {"title": "Buy milk"}
 THREE = [{"title": "Buy milk"}, {"title": "Buy bread"}, {"title": "Call home"}]

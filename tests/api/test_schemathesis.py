@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.running import RunningService
+from tests.support.processes import RunningService
 
 # A stale If-Match and a used Idempotency-Key refuse what is well formed.
 CONFIG = """\

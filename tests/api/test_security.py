@@ -10,8 +10,8 @@ import pytest
 
 from service.settings import SettingsError, load
 from tests.conftest import SERVER, wait_ready
-from tests.raw import Reply, connect, exchange, read_reply, request
-from tests.running import RunningService
+from tests.support.http import Reply, connect, exchange, read_reply, request
+from tests.support.processes import RunningService
 
 TASKS = "/api/u/tasks"
 CHUNKED = {"Transfer-Encoding": "chunked"}

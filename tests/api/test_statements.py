@@ -15,8 +15,8 @@ import pytest
 
 from service.tasks.handlers import PAGE_ROWS
 from tests.conftest import SERVER, wait_ready
-from tests.running import RunningService
-from tests.tap import Tap
+from tests.support.processes import RunningService
+from tests.support.tap import Tap
 
 TASKS = "/api/u/tasks"
 MANY = "/api/many/tasks"

@@ -7,8 +7,8 @@ import psycopg
 import pytest
 
 from tests.conftest import SERVER
-from tests.raw import exchange, request
-from tests.running import RunningService
+from tests.support.http import exchange, request
+from tests.support.processes import RunningService
 
 IDS = [
     "7f9c24e8-3b12-4fef-91e0-5f7d6a1c2b3d",

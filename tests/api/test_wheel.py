@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import wait_ready
-from tests.running import ROOT, RunningService
+from tests.support.processes import ROOT, RunningService
 
 pytestmark = pytest.mark.slow
 

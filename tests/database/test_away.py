@@ -11,7 +11,7 @@ import pytest
 from service.database import InternalError, Unavailable
 from service.database import database as scheduler
 from tests.database.ground import COUNT_UP, ECHO, WRITE, more, opened, ready, statement, terminate, until
-from tests.database.proxy import Proxy
+from tests.support.proxy import Proxy
 
 pytestmark = pytest.mark.faults
 

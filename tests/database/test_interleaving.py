@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from service.database import Database, InternalError, TimedOut, Unavailable
 from tests.database.ground import BIG, COUNT_UP, ECHO, FAILS, SLOW, SLOW_WRITE, WRITE, opened, statement, terminate
-from tests.database.proxy import Proxy
+from tests.support.proxy import Proxy
 
 CONNECTIONS = 4
 LIMIT_S = 0.1

@@ -26,7 +26,7 @@ from tests.database.ground import (
     terminate,
     until,
 )
-from tests.database.proxy import Proxy
+from tests.support.proxy import Proxy
 
 MEGABYTE = 1 << 20
 

@@ -9,7 +9,6 @@ import psycopg
 import pytest
 
 from service.database import InternalError, TimedOut, Unavailable
-from tests import pgbouncer
 from tests.database.ground import (
     BACK,
     BACKEND,
@@ -25,7 +24,8 @@ from tests.database.ground import (
     statement,
     until,
 )
-from tests.pgbouncer import PgBouncer
+from tests.support import pgbouncer
+from tests.support.pgbouncer import PgBouncer
 
 pytestmark = pytest.mark.debian
 

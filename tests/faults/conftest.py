@@ -10,7 +10,7 @@ import pytest
 
 from service.operations import embedded, migrate
 from tests.conftest import named, wait_ready
-from tests.running import RunningService
+from tests.support.processes import RunningService
 
 _numbers = count(1)
 

@@ -13,10 +13,10 @@ import psutil
 import psycopg
 import pytest
 
-from tests.faults.clients import asking
 from tests.faults.conftest import Serve
-from tests.raw import Reply, connect, read_reply, request
-from tests.running import RunningService
+from tests.support.http import Reply, connect, read_reply, request
+from tests.support.ledger import asking
+from tests.support.processes import RunningService
 
 pytestmark = pytest.mark.faults
 

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from tests.database.proxy import Proxy
-from tests.faults.clients import Load, asking
 from tests.faults.conftest import Serve
+from tests.support.ledger import Load, asking
+from tests.support.proxy import Proxy
 
 pytestmark = pytest.mark.faults
 

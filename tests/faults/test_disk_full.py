@@ -13,8 +13,8 @@ import psycopg
 import pytest
 
 from service.operations import embedded
-from tests.faults.clients import asking
 from tests.faults.conftest import Serve
+from tests.support.ledger import asking
 
 pytestmark = pytest.mark.faults
 

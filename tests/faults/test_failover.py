@@ -15,8 +15,8 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from service.operations import embedded, migrate
-from tests.faults.clients import Load, asking
 from tests.faults.conftest import Serve
+from tests.support.ledger import Load, asking
 
 pytestmark = pytest.mark.faults
 

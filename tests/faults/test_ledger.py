@@ -3,8 +3,8 @@
 import psycopg
 import pytest
 
-from tests.faults.clients import Load
 from tests.faults.conftest import Serve
+from tests.support.ledger import Load
 
 pytestmark = pytest.mark.faults
 

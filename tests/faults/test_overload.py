@@ -6,8 +6,8 @@ import time
 import psycopg
 import pytest
 
-from tests.faults.clients import Client, Response, asking
 from tests.faults.conftest import Serve
+from tests.support.ledger import Client, Response, asking
 
 pytestmark = pytest.mark.faults
 

@@ -9,10 +9,10 @@ import time
 
 import pytest
 
-from tests import pgbouncer
-from tests.faults.clients import Load
 from tests.faults.conftest import Serve
-from tests.running import ROOT
+from tests.support import pgbouncer
+from tests.support.ledger import Load
+from tests.support.processes import ROOT
 
 pytestmark = [pytest.mark.faults, pytest.mark.debian]
 

@@ -10,8 +10,8 @@ import psycopg
 import pytest
 
 from service.operations.embedded import Embedded
-from tests.faults.clients import Load, asking
 from tests.faults.conftest import Serve
+from tests.support.ledger import Load, asking
 
 pytestmark = pytest.mark.faults
 

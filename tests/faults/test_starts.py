@@ -10,9 +10,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from service.operations.embedded import Embedded
 from tests.conftest import named, wait_ready
-from tests.faults.clients import asking
 from tests.faults.conftest import Serve
-from tests.running import RunningService
+from tests.support.ledger import asking
+from tests.support.processes import RunningService
 
 pytestmark = pytest.mark.faults
 

@@ -8,8 +8,8 @@ import time
 import psutil
 import pytest
 
-from tests.faults.clients import Client, Cut, Load, asking
 from tests.faults.conftest import Serve
+from tests.support.ledger import Client, Cut, Load, asking
 
 pytestmark = pytest.mark.faults
 

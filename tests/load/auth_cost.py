@@ -18,9 +18,9 @@ from service.auth.jwks import Jwks
 from service.auth.keys import SharedSecret
 from service.auth.tokens import TokenAuthenticator
 from service.http.errors import ApiError
-from tests import tokens
-from tests.api.auth_provider import Provider
-from tests.tokens import ED, ES, RS, SECRET, SHARED, Signer
+from tests.support import tokens
+from tests.support.identity_provider import Provider
+from tests.support.tokens import ED, ES, RS, SECRET, SHARED, Signer
 
 ROUNDS = 15
 MOST_US = 10.0

@@ -22,9 +22,9 @@ import psycopg
 
 from service.operations import embedded, migrate
 from tests.database.ground import terminate
-from tests.database.proxy import Proxy
-from tests.faults.clients import Client, Cut, Response
-from tests.running import RunningService, wait_ready
+from tests.support.ledger import Client, Cut, Response
+from tests.support.processes import RunningService, wait_ready
+from tests.support.proxy import Proxy
 
 CLIENTS = 24
 PAUSE_S = 0.02  # between a client's requests: the soak is to last, not to saturate

@@ -16,7 +16,7 @@ from tests.load.results import Run
 from tests.load.scale import Point
 from tests.load.stages import Stages
 from tests.load.targets import GO, SERVICE
-from tests.running import RunningService
+from tests.support.processes import RunningService
 
 pytestmark = pytest.mark.load
 

@@ -15,7 +15,7 @@ import pytest
 
 from service.operations import migrate
 from tests.conftest import wait_ready
-from tests.running import RunningService
+from tests.support.processes import RunningService
 
 pytestmark = pytest.mark.slow
 

@@ -12,8 +12,8 @@ import pytest
 from service.database import Statement
 from service.operations import catalog as schema
 from service.tasks.queries import STATEMENTS
-from tests.migrations.partitioned import PARTS, partition
 from tests.migrations.test_role import VALUES
+from tests.support.partitioned import PARTS, partition
 
 USERS = [f"user-{n}" for n in range(20)]
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from service.settings import Secret, Settings, SettingsError, as_text, describe, environment, load
-from tests.running import ROOT
+from tests.support.processes import ROOT
 
 NEEDED = {"DATABASE_URL": "postgresql://db", "AUTH_MODE": "none"}
 

@@ -13,9 +13,21 @@ from service.auth.jwks import Jwks
 from service.auth.keys import SharedSecret
 from service.auth.tokens import TokenAuthenticator
 from service.http.errors import ApiError
-from tests import tokens
-from tests.api.auth_provider import Provider
-from tests.tokens import AUDIENCE, CASES, EXPIRED, GOOD, INVALID, ISSUER, REQUIRED, SECRET, SECRET_CASES, SHARED, Case
+from tests.support import tokens
+from tests.support.identity_provider import Provider
+from tests.support.tokens import (
+    AUDIENCE,
+    CASES,
+    EXPIRED,
+    GOOD,
+    INVALID,
+    ISSUER,
+    REQUIRED,
+    SECRET,
+    SECRET_CASES,
+    SHARED,
+    Case,
+)
 
 NOW = 1_800_000_000
 GROWTH_BYTES = 60_000  # for 1000 tokens: a dictionary may grow its table meanwhile; keeping them takes 320,000

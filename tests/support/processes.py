@@ -15,9 +15,9 @@ from typing import Any, ClassVar, Self
 
 import httpx
 
-from tests.pgbouncer import PgBouncer
+from tests.support.pgbouncer import PgBouncer
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 START_S = 30
 
 

@@ -16,9 +16,9 @@ from service.auth.authenticator import Principal
 from service.auth.jwks import MAX_BYTES, MAX_KEYS, Jwks
 from service.auth.tokens import TokenAuthenticator
 from service.http.errors import ApiError
-from tests import tokens
-from tests.api.auth_provider import Provider
-from tests.tokens import ED, ES, INVALID, RS, USER, Signer
+from tests.support import tokens
+from tests.support.identity_provider import Provider
+from tests.support.tokens import ED, ES, INVALID, RS, USER, Signer
 
 SOON_S = 10
 NEVER_S = 3600.0

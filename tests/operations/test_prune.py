@@ -17,8 +17,8 @@ from service.database import Database, read
 from service.operations import prune
 from service.operations.cli import cli
 from service.paths import root
-from tests.api.database import a_day_passes, until_it_waits
-from tests.running import RunningService
+from tests.support.databases import a_day_passes, until_it_waits
+from tests.support.processes import RunningService
 
 SAME = {"title": "Buy milk"}
 KEYED = {"Idempotency-Key": "k"}
