@@ -8,16 +8,17 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.api.auth_wire import Wire, tasks_of
 from tests.conftest import wait_ready
+from tests.support.http import Client
 from tests.support.processes import ROOT
 
-USER_1 = {"x_api_key": "5b6d9c1e"}
-USER_2 = {"x_api_key": "a04f77d2"}
+TASKS = "/api/user-1/tasks"
+USER_1 = {"X-API-Key": "5b6d9c1e"}
+USER_2 = {"X-API-Key": "a04f77d2"}
 
 
 @pytest.fixture(scope="module")
-def wire(clone: Callable[[], str]) -> Iterator[Wire]:
+def client(clone: Callable[[], str]) -> Iterator[Client]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         command = [sys.executable, "-m", "uvicorn", "tests.api.auth_example:app", "--fd", str(listener.fileno())]
@@ -27,27 +28,27 @@ def wire(clone: Callable[[], str]) -> Iterator[Wire]:
         )
     try:
         wait_ready(url)
-        with Wire(url) as wire:
-            yield wire
+        with Client(url) as client:
+            yield client
     finally:
         serving.terminate()
         serving.wait(30)
 
 
-def test_it_says_who_calls(wire: Wire) -> None:
-    created = wire.send("POST", tasks_of("user-1"), body=b'{"title": "Buy milk"}', **USER_1)
+def test_it_says_who_calls(client: Client) -> None:
+    created = client.send("POST", TASKS, body=b'{"title": "Buy milk"}', headers=USER_1)
     assert (created.status, created.json()["user_id"]) == (201, "user-1")
-    assert wire.send("GET", tasks_of("user-1"), **USER_1).json() == [created.json()]
+    assert client.send("GET", TASKS, headers=USER_1).json() == [created.json()]
 
 
-def test_the_service_denies_other_users_by_itself(wire: Wire) -> None:
-    answer = wire.send("GET", tasks_of("user-1"), **USER_2)
+def test_the_service_denies_other_users_by_itself(client: Client) -> None:
+    answer = client.send("GET", TASKS, headers=USER_2)
     assert (answer.status, answer.json()) == (403, {"error": "Access denied"})
 
 
-@pytest.mark.parametrize("headers", [{}, {"x_api_key": "guessed"}], ids=["no key", "another key"])
-def test_its_refusal_is_the_answer(headers: dict[str, str], wire: Wire) -> None:
-    answer = wire.send("GET", tasks_of("user-1"), **headers)
+@pytest.mark.parametrize("headers", [{}, {"X-API-Key": "guessed"}], ids=["no key", "another key"])
+def test_its_refusal_is_the_answer(headers: dict[str, str], client: Client) -> None:
+    answer = client.send("GET", TASKS, headers=headers)
     assert (answer.status, answer.json()) == (401, {"error": "Authentication required"})
     assert answer.headers["www-authenticate"] == "Bearer"
 

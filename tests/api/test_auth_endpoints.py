@@ -2,15 +2,16 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
-from tests.api.auth_wire import Response, Wire, tasks_of
 from tests.conftest import wait_ready
 from tests.support import tokens
+from tests.support.http import Client, Headers, Response
 from tests.support.identity_provider import Provider
 from tests.support.processes import RunningService
 from tests.support.tokens import CASES, ED, GOOD, ISSUER, REQUIRED, SECRET_CASES, Case
@@ -24,7 +25,7 @@ class Endpoint:
     method: str
     below: str  # the user's tasks
     status: int
-    body: bytes | None = None
+    body: bytes = b""
 
     def path(self, user: str, task_id: int) -> str:
         return tasks_of(user) + self.below.format(task_id)
@@ -37,7 +38,7 @@ ENDPOINTS = [
     Endpoint("create", "POST", "", 201, TITLE),
     Endpoint("get", "GET", "/{}", 200),
     Endpoint("update", "PUT", "/{}", 200, b'{"title": "Buy bread"}'),
-    Endpoint("toggle", "PATCH", "/{}/complete", 200, b""),
+    Endpoint("toggle", "PATCH", "/{}/complete", 200),
     Endpoint("delete", "DELETE", "/{}", 204),
     Endpoint("batch", "POST", "/batch", 201, b"[" + TITLE + b"]"),
 ]
@@ -61,59 +62,68 @@ def guarded(cwd: Path, database_url: str, **more: str) -> RunningService:
 
 
 @pytest.fixture(scope="module")
-def by_jwks(provider: Provider, clone: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wire]:
+def by_jwks(provider: Provider, clone: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     with guarded(tmp_path_factory.mktemp("jwks"), clone(), AUTH_JWKS_URL=provider.url) as running:
         wait_ready(running.url)
-        with Wire(running.url) as wire:
-            yield wire
+        with Client(running.url) as client:
+            yield client
 
 
 @pytest.fixture(scope="module")
-def by_secret(clone: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wire]:
+def by_secret(clone: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     with guarded(tmp_path_factory.mktemp("secret"), clone(), BETTER_AUTH_SECRET=tokens.SECRET) as running:
         wait_ready(running.url)
-        with Wire(running.url) as wire:
-            yield wire
+        with Client(running.url) as client:
+            yield client
 
 
-def as_user(user: str) -> list[bytes]:
-    return [tokens.bearer(tokens.token(ED, tokens.claims(sub=user)))]
+def tasks_of(user: str) -> str:
+    return f"/api/{quote(user, safe='')}/tasks"
 
 
-def new_task(wire: Wire, authorization: list[bytes], user: str) -> int:
-    answer = wire.send("POST", tasks_of(user), authorization, TITLE)
+def with_headers(values: Iterable[bytes]) -> list[tuple[str, bytes]]:
+    """These Authorization headers."""
+    return [("Authorization", value) for value in values]
+
+
+def as_user(user: str) -> list[tuple[str, bytes]]:
+    return with_headers([tokens.bearer(tokens.token(ED, tokens.claims(sub=user)))])
+
+
+def new_task(client: Client, authorization: Headers, user: str) -> int:
+    answer = client.send("POST", tasks_of(user), TITLE, authorization)
     assert answer.status == 201
     return answer.json()["id"]
 
 
-def hold_to(case: Case, wire: Wire, any_good: list[bytes]) -> None:
+def hold_to(case: Case, client: Client, any_good: Headers) -> None:
     """Asks every endpoint with the case's headers, and sees that what is refused has done nothing."""
-    authorization = case.make()
+    authorization = with_headers(case.make())
     if case.expected == GOOD:
-        task_id = new_task(wire, authorization, case.user)
+        task_id = new_task(client, authorization, case.user)
         for endpoint in ENDPOINTS:
-            answer = wire.send(endpoint.method, endpoint.path(case.user, task_id), authorization, endpoint.body)
+            answer = client.send(endpoint.method, endpoint.path(case.user, task_id), endpoint.body, authorization)
             assert answer.status == endpoint.status, endpoint.name
         return
-    task_id = new_task(wire, any_good, case.user)
-    before = wire.send("GET", tasks_of(case.user), any_good).json()
+    task_id = new_task(client, any_good, case.user)
+    before = client.send("GET", tasks_of(case.user), headers=any_good).json()
     challenge = "Bearer" if case.expected == REQUIRED else 'Bearer error="invalid_token"'
     for endpoint in ENDPOINTS:
-        answer = wire.send(endpoint.method, endpoint.path(case.user, task_id), authorization, endpoint.body)
+        answer = client.send(endpoint.method, endpoint.path(case.user, task_id), endpoint.body, authorization)
         assert (answer.status, answer.json()) == (401, {"error": case.expected}), endpoint.name
-        assert answer.headers.get_all("www-authenticate") == [challenge], endpoint.name
+        assert answer.headers["www-authenticate"] == challenge, endpoint.name
         assert answer.headers["x-request-id"]
-    assert wire.send("GET", tasks_of(case.user), any_good).json() == before
+    assert client.send("GET", tasks_of(case.user), headers=any_good).json() == before
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.by_http], ids=lambda case: case.name)
-def test_a_token_on_every_endpoint(case: Case, by_jwks: Wire) -> None:
+def test_a_token_on_every_endpoint(case: Case, by_jwks: Client) -> None:
     hold_to(case, by_jwks, as_user(case.user))
 
 
 @pytest.mark.parametrize("case", SECRET_CASES, ids=lambda case: case.name)
-def test_a_token_on_every_endpoint_with_a_shared_secret(case: Case, by_secret: Wire) -> None:
-    hold_to(case, by_secret, [tokens.bearer(tokens.token(tokens.SHARED))])
+def test_a_token_on_every_endpoint_with_a_shared_secret(case: Case, by_secret: Client) -> None:
+    hold_to(case, by_secret, with_headers([tokens.bearer(tokens.token(tokens.SHARED))]))
 
 
 def same_for_all(answers: list[Response]) -> set[tuple[int, bytes, tuple[tuple[str, str], ...]]]:
@@ -129,25 +139,25 @@ def same_for_all(answers: list[Response]) -> set[tuple[int, bytes, tuple[tuple[s
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.name)
-def test_another_user_is_denied_whether_or_not_there_is_a_task(endpoint: Endpoint, by_jwks: Wire) -> None:
+def test_another_user_is_denied_whether_or_not_there_is_a_task(endpoint: Endpoint, by_jwks: Client) -> None:
     task_id = new_task(by_jwks, as_user("owner"), "owner")
-    before = by_jwks.send("GET", tasks_of("owner"), as_user("owner")).json()
+    before = by_jwks.send("GET", tasks_of("owner"), headers=as_user("owner")).json()
     asked = [("owner", task_id), ("owner", MISSING), ("nobody", task_id), ("OWNER", task_id), ("owner ", task_id)]
     answers = [
-        by_jwks.send(endpoint.method, endpoint.path(user, number), as_user("intruder"), endpoint.body)
+        by_jwks.send(endpoint.method, endpoint.path(user, number), endpoint.body, as_user("intruder"))
         for user, number in asked
     ]
     assert {(answer.status, answer.json()["error"]) for answer in answers} == {(403, "Access denied")}
     assert len(same_for_all(answers)) == 1
-    assert by_jwks.send("GET", tasks_of("owner"), as_user("owner")).json() == before
+    assert by_jwks.send("GET", tasks_of("owner"), headers=as_user("owner")).json() == before
 
 
-def test_a_task_of_one_user_is_absent_for_another(by_jwks: Wire) -> None:
+def test_a_task_of_one_user_is_absent_for_another(by_jwks: Client) -> None:
     task_id = new_task(by_jwks, as_user("owner"), "owner")
     for endpoint in ENDPOINTS:
         if "{}" in endpoint.below:
             answers = [
-                by_jwks.send(endpoint.method, endpoint.path("other", number), as_user("other"), endpoint.body)
+                by_jwks.send(endpoint.method, endpoint.path("other", number), endpoint.body, as_user("other"))
                 for number in (task_id, MISSING)
             ]
             assert {answer.status for answer in answers} == {404}
@@ -161,26 +171,30 @@ ORDER = {
     "a user ID that is no text": ("GET", "/api/%FF/tasks", {}, None),
     "an empty user ID": ("GET", "/api/%00/tasks", {}, None),
     "an invalid limit": ("GET", "/api/owner/tasks?limit=0", {}, None),
-    "a body too large": ("POST", "/api/owner/tasks", {"content_length": "999999999"}, None),
-    "a body that is no JSON": ("POST", "/api/owner/tasks", {"content_length": "9", "content_type": "text/plain"}, None),
-    "a body that never comes": ("PUT", "/api/owner/tasks/1", {"content_length": "9"}, None),
-    "a malformed If-Match": ("DELETE", "/api/owner/tasks/1", {"if_match": "5"}, None),
-    "a malformed Idempotency-Key": ("POST", "/api/owner/tasks", {"idempotency_key": "é"}, None),
+    "a body too large": ("POST", "/api/owner/tasks", {"Content-Length": "999999999"}, None),
+    "a body that is no JSON": ("POST", "/api/owner/tasks", {"Content-Length": "9", "Content-Type": "text/plain"}, None),
+    "a body that never comes": ("PUT", "/api/owner/tasks/1", {"Content-Length": "9"}, None),
+    "a malformed If-Match": ("DELETE", "/api/owner/tasks/1", {"If-Match": "5"}, None),
+    "a malformed Idempotency-Key": ("POST", "/api/owner/tasks", {"Idempotency-Key": "é"}, None),
 }
 
 
 @pytest.mark.parametrize(("method", "path", "headers", "first"), ORDER.values(), ids=ORDER)
 def test_who_calls_is_asked_before_anything_else(
-    method: str, path: str, headers: dict[str, str], first: int | None, by_jwks: Wire
+    method: str, path: str, headers: dict[str, str], first: int | None, by_jwks: Client
 ) -> None:
     """After the path and the method, and without waiting for a body."""
-    assert by_jwks.send(method, path, **headers).status == (first or 401)
-    assert by_jwks.send(method, path, [tokens.bearer("x")], **headers).status == (first or 401)
-    assert by_jwks.send(method, path, as_user("intruder"), **headers).status == (first or 403)
+
+    def status(authorization: list[tuple[str, bytes]]) -> int:
+        return by_jwks.send(method, path, headers=[*headers.items(), *authorization]).status
+
+    assert status([]) == (first or 401)
+    assert status(with_headers([tokens.bearer("x")])) == (first or 401)
+    assert status(as_user("intruder")) == (first or 403)
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/docs", "/openapi.json"])
-def test_what_is_beside_the_tasks_needs_no_token(path: str, by_jwks: Wire) -> None:
+def test_what_is_beside_the_tasks_needs_no_token(path: str, by_jwks: Client) -> None:
     assert by_jwks.send("GET", path).status == 200
 
 
@@ -188,19 +202,21 @@ def test_what_is_beside_the_tasks_needs_no_token(path: str, by_jwks: Wire) -> No
 def test_keys_are_followed_through_rotation_and_outage(clone: Callable[[], str], tmp_path: Path) -> None:
     old, new = tokens.ed25519_signer("old"), tokens.es256_signer("new")
 
-    def status(wire: Wire, signer: tokens.Signer) -> int:
-        return wire.send("GET", tasks_of(tokens.USER), [tokens.bearer(tokens.token(signer))]).status
+    def status(client: Client, signer: tokens.Signer) -> int:
+        return client.send(
+            "GET", tasks_of(tokens.USER), headers=with_headers([tokens.bearer(tokens.token(signer))])
+        ).status
 
     with Provider([old.jwk]) as provider, guarded(tmp_path, clone(), AUTH_JWKS_URL=provider.url) as running:
         wait_ready(running.url)
-        with Wire(running.url) as wire:
-            assert status(wire, old) == 200
-            assert status(wire, old) == 200
+        with Client(running.url) as client:
+            assert status(client, old) == 200
+            assert status(client, old) == 200
             provider.publish([old.jwk, new.jwk])
-            assert status(wire, new) == 200
-            assert status(wire, old) == 200
+            assert status(client, new) == 200
+            assert status(client, old) == 200
             provider.answer(500)
-            assert status(wire, new) == 200
+            assert status(client, new) == 200
             running_lines = json.dumps(running.lines)
     assert "usable keys from 127.0.0.1: 2" in running_lines
     assert "AUTH_ISSUER is not set" not in running_lines
@@ -214,11 +230,11 @@ def test_without_keys_the_service_is_unavailable_and_says_so(clone: Callable[[],
     settings = {"DATABASE_URL": clone(), "AUTH_MODE": "jwt", "AUTH_JWKS_URL": gone.url}
     with RunningService(tmp_path, **settings) as running:
         wait_ready(running.url)
-        with Wire(running.url) as wire:
-            answer = wire.send("GET", tasks_of(tokens.USER), as_user(tokens.USER))
+        with Client(running.url) as client:
+            answer = client.send("GET", tasks_of(tokens.USER), headers=as_user(tokens.USER))
             assert (answer.status, answer.json()) == (503, {"error": "Service is temporarily unavailable"})
             assert answer.headers["retry-after"] == "1"
-            assert wire.send("GET", tasks_of(tokens.USER)).status == 401
+            assert client.send("GET", tasks_of(tokens.USER)).status == 401
     said = "\n".join(running.lines)
     assert "no keys from 127.0.0.1: ConnectError" in said
     assert "no token can be checked yet" in said
@@ -230,10 +246,10 @@ def test_without_keys_the_service_is_unavailable_and_says_so(clone: Callable[[],
 def test_no_token_gets_into_a_log(provider: Provider, clone: Callable[[], str], tmp_path: Path) -> None:
     with guarded(tmp_path, clone(), AUTH_JWKS_URL=provider.url, LOG_LEVEL="debug") as running:
         wait_ready(running.url)
-        with Wire(running.url) as wire:
-            sent = [*as_user(tokens.USER), tokens.bearer(tokens.token(tokens.STRANGER, kid="made-up-key-id"))]
+        with Client(running.url) as client:
+            sent = [tokens.bearer(tokens.token(ED)), tokens.bearer(tokens.token(tokens.STRANGER, kid="made-up-key-id"))]
             for value in sent:
-                wire.send("GET", tasks_of(tokens.USER), [value])
+                client.send("GET", tasks_of(tokens.USER), headers=with_headers([value]))
     said = "\n".join(running.lines)
     assert "made-up-key-id" not in said
     for value in sent:

@@ -18,7 +18,7 @@ import psycopg
 import pytest
 
 from tests.conftest import SERVER, named, wait_ready
-from tests.support.http import Reply, connect, exchange, read_reply, request
+from tests.support.http import Response, connect, exchange, read_response, request
 from tests.support.processes import ROOT, RunningService
 
 AWAY = "postgresql://nobody:secret@127.0.0.1:1/nowhere"
@@ -65,9 +65,9 @@ def wait_alive(service: RunningService) -> None:
             return
 
 
-def ready(connection: socket.socket) -> Reply:
+def ready(connection: socket.socket) -> Response:
     connection.sendall(request("GET", "/readyz"))
-    return read_reply(connection)
+    return read_response(connection)
 
 
 def test_it_says_where_everything_is(service: RunningService, client: httpx.Client) -> None:
@@ -147,7 +147,7 @@ def test_what_cannot_be_finished_in_time_is_told_so(database_url: str, tmp_path:
         with connect(service.url, 10) as connection:
             connection.sendall(request("POST", "/api/u/tasks", headers=headers) + b'{"title"')  # and never the rest
             service.process.send_signal(signal.SIGTERM)
-            reply = read_reply(connection)
+            reply = read_response(connection)
         assert (reply.status, reply.json()) == (503, {"error": "Service is temporarily unavailable"})
         assert (reply.headers["retry-after"], reply.headers["x-request-id"]) == ("1", "mine")
         assert service.logged(request_id="mine")["status"] == 503

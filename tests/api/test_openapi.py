@@ -183,7 +183,7 @@ def _request(name: str, user: str, bad: Json, task_id: Any) -> bytes:
     return http.request(method, f"{path}?{bad.get('query', '')}", body, bad.get("headers"))
 
 
-def _check(reply: http.Reply, name: str, status: int, example: Json) -> None:
+def _check(reply: http.Response, name: str, status: int, example: Json) -> None:
     assert (reply.status, reply.json()) == (status, example)
     documented = OPERATIONS[name][2]["responses"][str(status)]["headers"]
     assert {header.lower() for header in documented} <= set(reply.headers)

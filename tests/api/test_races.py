@@ -16,11 +16,11 @@ import pytest
 
 from tests.conftest import SERVER, wait_ready
 from tests.support.databases import a_day_passes, until_it_waits
-from tests.support.http import Reply, connect, read_reply, request
+from tests.support.http import Response, connect, read_response, request
 from tests.support.processes import RunningService
 
 
-def at_once(service: RunningService, count: int, sent: bytes) -> list[Reply]:
+def at_once(service: RunningService, count: int, sent: bytes) -> list[Response]:
     """The answers to so many equal requests, each on its own connection, all connected before the first is sent."""
     with ExitStack() as stack:
         connections = [stack.enter_context(connect(service.url, 30)) for _ in range(count)]
@@ -212,11 +212,11 @@ def taken_by(service: RunningService, connections: list[socket.socket]) -> list[
     return [some for some in found if some]
 
 
-def ask(connections: list[socket.socket], sent: list[bytes]) -> list[Reply]:
+def ask(connections: list[socket.socket], sent: list[bytes]) -> list[Response]:
     """The answers to these requests, each on a connection of its own, all sent before one is read."""
     for connection, one in zip(connections, sent, strict=True):
         connection.sendall(one)
-    return [read_reply(connection) for connection in connections]
+    return [read_response(connection) for connection in connections]
 
 
 def post(path: str, key: str, body: Any) -> bytes:

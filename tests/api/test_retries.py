@@ -24,7 +24,7 @@ import urllib3
 
 from tests.conftest import SERVER, wait_ready
 from tests.support.databases import until_it_waits
-from tests.support.http import connect, exchange, read_reply, request
+from tests.support.http import connect, exchange, read_response, request
 from tests.support.processes import RunningService
 
 SAME = {"title": "Buy milk"}
@@ -171,7 +171,7 @@ async def test_killed_between_commit_and_answer(
             made = await_tasks(database_url)
             os.killpg(victim.process.pid, SIGKILL)
             with pytest.raises(ConnectionError):
-                read_reply(connection)
+                read_response(connection)
     assert len(made) == count
     with RunningService(tmp_path, **settings) as service:
         wait_ready(service.url)

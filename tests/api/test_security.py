@@ -10,7 +10,7 @@ import pytest
 
 from service.settings import SettingsError, load
 from tests.conftest import SERVER, wait_ready
-from tests.support.http import Reply, connect, exchange, read_reply, request
+from tests.support.http import connect, exchange, exchange_all, read_response, request
 from tests.support.processes import RunningService
 
 TASKS = "/api/u/tasks"
@@ -149,28 +149,12 @@ def other_task(service: RunningService) -> Iterator[str]:
     assert service.http.get(path).status_code == 200
 
 
-def answers(url: str, sent: bytes) -> list[Reply]:
-    """Every answer on the connection, up to its end."""
-    found: list[Reply] = []
-    with connect(url, 5) as connection:
-        connection.sendall(sent)
-        data = b""
-        while piece := connection.recv(65536):
-            data += piece
-    for part in data.split(b"HTTP/1.1 ")[1:]:
-        head, _, body = part.partition(b"\r\n\r\n")
-        lines = head.decode().split("\r\n")[1:]
-        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
-        found.append(Reply(int(part[:3]), headers, body))
-    return found
-
-
 @pytest.mark.parametrize("what", REFUSED)
 @ours
 def test_what_can_be_read_in_two_ways_is_refused_whole(service: RunningService, other_task: str, what: str) -> None:
     """One answer, 400, and the connection ends: nothing behind it is taken for a request."""
     sent = REFUSED[what].replace(SMUGGLED, request("DELETE", other_task))
-    found = answers(service.url, sent)
+    found = exchange_all(service.url, sent)
     assert [(reply.status, reply.headers["connection"]) for reply in found] == [(400, "close")]
     assert set(found[0].json()) == {"error"}
 
@@ -205,28 +189,28 @@ def test_a_request_that_asks_for_another_protocol_keeps_its_body(service: Runnin
         for piece in body[1:]:
             sleep(0.02)  # so that it is a packet of its own
             connection.sendall(piece)
-        reply = read_reply(connection)
+        reply = read_response(connection)
         connection.sendall(request("GET", path))
-        assert read_reply(connection).body == reply.body
+        assert read_response(connection).body == reply.body
     assert (reply.status, reply.json()["completed"], reply.json()["version"]) == (200, True, 1)
 
 
 @ours
 def test_requests_before_those_that_ask_for_another_protocol_are_answered_too(service: RunningService) -> None:
     asking = request("GET", "/livez", headers=UPGRADE)
-    found = answers(service.url, request("GET", TASKS) + asking * 100)
+    found = exchange_all(service.url, request("GET", TASKS) + asking * 100)
     assert [(reply.status, reply.headers.get("connection")) for reply in found] == [(200, None), (200, "close")]
     with connect(service.url) as connection:
         for _ in range(3):
             connection.sendall(asking)
-            assert read_reply(connection).status == 200
+            assert read_response(connection).status == 200
 
 
 @ours
 def test_what_comes_right_behind_its_body_is_not_answered(service: RunningService, other_task: str) -> None:
     """It cannot be told from what belongs to the other protocol: its sender sees that the connection ends."""
     asking = request("POST", TASKS, GOOD, UPGRADE) + request("DELETE", other_task)
-    found = answers(service.url, request("GET", TASKS) + asking)
+    found = exchange_all(service.url, request("GET", TASKS) + asking)
     assert [(reply.status, reply.headers.get("connection")) for reply in found] == [(200, None), (201, "close")]
 
 
@@ -255,7 +239,7 @@ def test_chunks_are_put_together(service: RunningService) -> None:
 def test_http_1_0_needs_no_host_and_ends(service: RunningService) -> None:
     with connect(service.url) as connection:
         connection.sendall(b"GET /livez HTTP/1.0\r\n\r\n")
-        assert read_reply(connection).status == 200
+        assert read_response(connection).status == 200
         assert connection.recv(1) == b""
 
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
-from typing import BinaryIO
 from urllib.parse import urlsplit
 
 import psutil
@@ -14,8 +13,7 @@ import psycopg
 import pytest
 
 from tests.faults.conftest import Serve
-from tests.support.http import Reply, connect, read_reply, request
-from tests.support.ledger import asking
+from tests.support.http import AsyncClient, Response, connect, exchange_all, read_response, request
 from tests.support.processes import RunningService
 
 pytestmark = pytest.mark.faults
@@ -27,27 +25,15 @@ def memory_mb(service: RunningService) -> float:
     return psutil.Process(service.process.pid).memory_info().rss / 2**20
 
 
-def _next(stream: BinaryIO) -> Reply:
-    """The next of several answers on a connection."""
-    head = b""
-    while not head.endswith(b"\r\n\r\n"):
-        line = stream.readline()
-        assert line, "the connection ended"
-        head += line
-    first, *lines = head.decode("latin-1").strip().split("\r\n")
-    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
-    return Reply(int(first.split(" ")[1]), headers, stream.read(int(headers["content-length"])))
-
-
 @asynccontextmanager
 async def served_on(service: RunningService, within_s: float = 1.0) -> AsyncGenerator[None]:
     """All the while, another client is served."""
     over = asyncio.Event()
 
     async def others() -> None:
-        async with asking(service.url) as client:
+        async with AsyncClient(service.url) as client:
             while not over.is_set():
-                answer = await client.ask("POST", "/api/other/tasks", {"title": "x"}, within_s=within_s)
+                answer = await client.send("POST", "/api/other/tasks", {"title": "x"}, timeout_s=within_s)
                 assert answer.status == 201, answer
                 await asyncio.sleep(0.05)
 
@@ -79,12 +65,12 @@ async def test_senders_that_stop_half_way_give_their_places_back(url: str, serve
             one.sendall(begun[index % len(begun)])
         begin = time.monotonic()
         with ThreadPoolExecutor(len(sockets)) as threads:
-            replies = list(threads.map(read_reply, sockets))
+            replies = list(threads.map(read_response, sockets))
         assert time.monotonic() - begin < 15
         assert {reply.status for reply in replies} == {408}
         assert all(set(reply.json()) == {"error"} for reply in replies)
-        async with asking(service.url) as client:
-            assert (await client.ask("GET", "/api/u/tasks")).status == 200
+        async with AsyncClient(service.url) as client:
+            assert (await client.send("GET", "/api/u/tasks")).status == 200
     finally:
         for one in sockets:
             one.close()
@@ -179,9 +165,9 @@ async def test_5000_idle_connections(url: str, serve: Serve) -> None:
             await asyncio.gather(*(idle() for _ in range(100)))
         assert len(psutil.Process(service.process.pid).net_connections()) > 5000
         assert (memory_mb(service) - before) * 1024 / 5000 < 16  # KiB each; 4 were seen
-        async with asking(service.url) as client:
+        async with AsyncClient(service.url) as client:
             begin = time.monotonic()
-            assert (await client.ask("GET", "/api/u/tasks")).status == 200
+            assert (await client.send("GET", "/api/u/tasks")).status == 200
             assert time.monotonic() - begin < 0.5
     for writer in writers:
         writer.transport.abort()
@@ -191,13 +177,7 @@ async def test_a_client_that_has_closed_its_side_gets_every_answer(url: str, ser
     service = serve(url)
 
     def half_closed(sent: bytes) -> list[int]:
-        with connect(service.url) as one:
-            one.sendall(sent)
-            one.shutdown(socket.SHUT_WR)
-            data = b""
-            while piece := one.recv(65536):
-                data += piece
-        return [int(part[:3]) for part in data.split(b"HTTP/1.1 ")[1:]]
+        return [response.status for response in exchange_all(service.url, sent, half_close=True)]
 
     create, read = request("POST", "/api/u/tasks", b'{"title": "x"}'), request("GET", "/api/u/tasks")
     assert await asyncio.to_thread(half_closed, create) == [201]
@@ -213,11 +193,11 @@ async def test_pipelined_requests_are_answered_in_order(url: str, serve: Serve) 
         for n in range(100)
     )
 
-    def exchange() -> list[Reply]:
+    def exchange() -> list[Response]:
         with connect(service.url) as one:
             one.sendall(sent)
             stream = one.makefile("rb")
-            return [_next(stream) for _ in range(300)]
+            return [read_response(stream) for _ in range(300)]
 
     replies = await asyncio.to_thread(exchange)
     assert [reply.status for reply in replies] == [201, 200, 404] * 100

@@ -6,7 +6,8 @@ import time
 import pytest
 
 from tests.faults.conftest import Serve
-from tests.support.ledger import Load, asking
+from tests.support.http import AsyncClient
+from tests.support.ledger import Load
 from tests.support.proxy import Proxy
 
 pytestmark = pytest.mark.faults
@@ -77,17 +78,17 @@ async def test_a_database_that_stalls_holds_nobody_longer_than_the_deadline(
 async def test_a_compute_that_suspends_and_takes_2_s_to_wake(url: str, serve: Serve) -> None:
     async with Proxy(url) as proxy:
         service = await asyncio.to_thread(serve, proxy.url)
-        async with asking(service.url) as client, asking(service.url) as probe:
-            created = await client.ask("POST", "/api/u/tasks", {"title": "before"})
+        async with AsyncClient(service.url) as client, AsyncClient(service.url) as probe:
+            created = await client.send("POST", "/api/u/tasks", {"title": "before"})
             assert created.status == 201
             proxy.refuses = True
             proxy.cut()  # it suspends, and its connections with it
             accepted = proxy.accepted
             for _ in range(6):
                 await asyncio.sleep(0.5)
-                assert (await probe.ask("GET", "/readyz")).status == 200
-                assert (await probe.ask("GET", "/livez")).status == 200
-                assert (await probe.ask("GET", "/metrics")).status == 200
+                assert (await probe.send("GET", "/readyz")).status == 200
+                assert (await probe.send("GET", "/livez")).status == 200
+                assert (await probe.send("GET", "/metrics")).status == 200
             assert proxy.accepted == accepted, "the probes woke it"
 
             async def wakes() -> None:
@@ -98,8 +99,8 @@ async def test_a_compute_that_suspends_and_takes_2_s_to_wake(url: str, serve: Se
 
             waking = asyncio.create_task(wakes())
             begin = time.monotonic()
-            answer = await client.ask("POST", "/api/u/tasks", {"title": "after"})
+            answer = await client.send("POST", "/api/u/tasks", {"title": "after"})
             assert (answer.status, 2 < time.monotonic() - begin < 3) == (201, True), answer
             await waking
-            assert len((await client.ask("GET", "/api/u/tasks")).json()) == 2
+            assert len((await client.send("GET", "/api/u/tasks")).json()) == 2
         await asyncio.to_thread(service.stop)

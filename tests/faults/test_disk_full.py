@@ -14,7 +14,7 @@ import pytest
 
 from service.operations import embedded
 from tests.faults.conftest import Serve
-from tests.support.ledger import asking
+from tests.support.http import AsyncClient
 
 pytestmark = pytest.mark.faults
 
@@ -43,13 +43,13 @@ async def test_a_full_disk(victim: embedded.Embedded, url: str, small: Path, ser
         try:
             admin.execute("ALTER TABLE tasks SET TABLESPACE small")
             service = serve(url)
-            async with asking(service.url) as client:
-                path = (await client.ask("POST", "/api/u/tasks", {"title": "first"})).headers["location"]
+            async with AsyncClient(service.url) as client:
+                path = (await client.send("POST", "/api/u/tasks", {"title": "first"})).headers["location"]
                 created = 1
                 end = time.monotonic() + 20
                 while True:
                     batch = [{"title": "x", "description": "y" * 4000}] * 50
-                    answer = await client.ask("POST", "/api/u/tasks/batch", batch)
+                    answer = await client.send("POST", "/api/u/tasks/batch", batch)
                     if answer.status != 201:
                         break
                     created += len(batch)
@@ -58,15 +58,15 @@ async def test_a_full_disk(victim: embedded.Embedded, url: str, small: Path, ser
                 assert answer.json() == {"error": "Service is temporarily unavailable"}
                 assert service.logged(status=503, route="/api/{user_id}/tasks/batch")["sqlstate"] == "53100"
                 assert b'tasks_database_failures_total{sqlstate_class="53"} 1.0' in (
-                    (await client.ask("GET", "/metrics")).body
+                    (await client.send("GET", "/metrics")).body
                 )
-                assert (await client.ask("GET", "/readyz")).status == 200  # reads are served
-                assert (await client.ask("GET", path)).json()["title"] == "first"
-                assert len((await client.ask("GET", "/api/u/tasks?limit=1000")).json()) == min(created, 1000)
+                assert (await client.send("GET", "/readyz")).status == 200  # reads are served
+                assert (await client.send("GET", path)).json()["title"] == "first"
+                assert len((await client.send("GET", "/api/u/tasks?limit=1000")).json()) == min(created, 1000)
                 # Room is made: what was refused left dead rows behind, which VACUUM gives back.
                 await asyncio.to_thread(subprocess.run, ["mount", "-o", "remount,size=16m", str(small)], check=True)
-                assert (await client.ask("POST", "/api/u/tasks/batch", batch)).status == 201
-                assert (await client.ask("PUT", path, {"title": "changed"})).status == 200
+                assert (await client.send("POST", "/api/u/tasks/batch", batch)).status == 201
+                assert (await client.send("PUT", path, {"title": "changed"})).status == 200
             service.stop()
         finally:
             admin.execute("ALTER TABLE tasks SET TABLESPACE pg_default")

@@ -16,7 +16,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from service.operations import embedded, migrate
 from tests.faults.conftest import Serve
-from tests.support.ledger import Load, asking
+from tests.support.http import AsyncClient
+from tests.support.ledger import Load
 
 pytestmark = pytest.mark.faults
 
@@ -90,8 +91,8 @@ async def test_writes_go_on_at_the_new_primary(pair: tuple[embedded.Embedded, St
         await load.more(200)
         await asyncio.to_thread(primary.stop, in_order=False)
         await asyncio.sleep(0.3)
-        async with asking(service.url) as probe:
-            assert (await probe.ask("GET", "/livez")).status == 200
+        async with AsyncClient(service.url) as probe:
+            assert (await probe.send("GET", "/livez")).status == 200
         await asyncio.to_thread(standby.promote)
         await load.more(1, within_s=2)
         await load.more(200)

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from tests.faults.conftest import Serve
-from tests.support.ledger import Client, Response, asking
+from tests.support.http import AsyncClient, Response
 
 pytestmark = pytest.mark.faults
 
@@ -15,9 +15,9 @@ DEADLINE_S = 1.5
 LIMITS = {"STATEMENT_TIMEOUT_MS": "1000", "REQUEST_DEADLINE_MS": "1500"}
 
 
-async def timed(client: Client, *request: object) -> tuple[float, Response]:
+async def timed(client: AsyncClient, *request: object) -> tuple[float, Response]:
     begin = time.monotonic()
-    answer = await client.ask(*request)  # pyright: ignore[reportArgumentType]
+    answer = await client.send(*request)  # pyright: ignore[reportArgumentType]
     return time.monotonic() - begin, answer
 
 
@@ -26,17 +26,17 @@ async def test_above_the_limit_it_is_503_at_once_and_what_is_accepted_meets_its_
 ) -> None:
     """Writers of one row that somebody locked fill the service; others come all the while."""
     service = serve(url, MAX_IN_FLIGHT="20", **LIMITS)
-    writers = [Client(service.url) for _ in range(20)]
-    others = [Client(service.url) for _ in range(40)]
-    probe = Client(service.url)
-    created = await probe.ask("POST", "/api/u/tasks", {"title": "x"})
+    writers = [AsyncClient(service.url) for _ in range(20)]
+    others = [AsyncClient(service.url) for _ in range(40)]
+    probe = AsyncClient(service.url)
+    created = await probe.send("POST", "/api/u/tasks", {"title": "x"})
     for client in others:
-        await client.ask("GET", "/livez")  # connected
+        await client.send("GET", "/livez")  # connected
     with psycopg.connect(url) as holder:
         holder.execute("SELECT FROM tasks FOR UPDATE")
         path = created.headers["location"]
         accepted = [asyncio.create_task(timed(one, "PUT", path, {"title": str(n)})) for n, one in enumerate(writers)]
-        while b"tasks_http_requests_in_flight 21.0" not in (await probe.ask("GET", "/metrics")).body:
+        while b"tasks_http_requests_in_flight 21.0" not in (await probe.send("GET", "/metrics")).body:
             await asyncio.sleep(0.01)
         shed = [await timed(one, "GET", "/api/u/tasks") for one in others]
         for path in ("/livez", "/readyz", "/metrics"):
@@ -48,16 +48,16 @@ async def test_above_the_limit_it_is_503_at_once_and_what_is_accepted_meets_its_
     assert sorted(took for took, _ in shed)[-4] < 0.05  # but for a moment in which the machine does something else
     assert {answer.status for _, answer in ends} <= {503, 504}
     assert max(took for took, _ in ends) < DEADLINE_S + 0.5
-    assert (await probe.ask("GET", "/api/u/tasks")).status == 200
-    assert b"tasks_http_requests_shed_total 40.0" in (await probe.ask("GET", "/metrics")).body
+    assert (await probe.send("GET", "/api/u/tasks")).status == 200
+    assert b"tasks_http_requests_shed_total 40.0" in (await probe.send("GET", "/metrics")).body
     for client in (*writers, *others, probe):
         client.close()
 
 
 async def test_a_row_locked_by_another_session_is_a_504_and_touches_nobody_else(url: str, serve: Serve) -> None:
     service = serve(url, **LIMITS)
-    async with asking(service.url) as client, asking(service.url) as other:
-        path = (await client.ask("POST", "/api/u/tasks", {"title": "x"})).headers["location"]
+    async with AsyncClient(service.url) as client, AsyncClient(service.url) as other:
+        path = (await client.send("POST", "/api/u/tasks", {"title": "x"})).headers["location"]
         with psycopg.connect(url) as holder:
             holder.execute("SELECT FROM tasks FOR UPDATE")
             stuck = asyncio.create_task(timed(client, "PUT", path, {"title": "y"}))
@@ -75,9 +75,9 @@ async def test_a_row_locked_by_another_session_is_a_504_and_touches_nobody_else(
             assert slowest < 0.5
         assert (answer.status, answer.json()) == (504, {"error": "The request took too long"})
         assert 1 <= took < 1.5
-        assert (await client.ask("GET", path)).json()["title"] == "x"
+        assert (await client.send("GET", path)).json()["title"] == "x"
         assert service.logged(status=504)["sqlstate"] == "57014"
-        assert (await client.ask("PUT", path, {"title": "y"})).status == 200
+        assert (await client.send("PUT", path, {"title": "y"})).status == 200
 
 
 LOCKS_THE_OTHER = """
@@ -102,20 +102,20 @@ async def waits(admin: psycopg.Connection, many: int = 1) -> None:
 async def test_who_loses_a_deadlock_is_asked_again_and_no_client_sees_it(url: str, serve: Serve) -> None:
     """40P01: the statement changed nothing, so the service repeats it."""
     service = serve(url)
-    async with asking(service.url) as client:
-        mine = (await client.ask("POST", "/api/u/tasks", {"title": "mine"})).headers["location"]
-        await client.ask("POST", "/api/u/tasks", {"title": "theirs"})
+    async with AsyncClient(service.url) as client:
+        mine = (await client.send("POST", "/api/u/tasks", {"title": "mine"})).headers["location"]
+        await client.send("POST", "/api/u/tasks", {"title": "theirs"})
         with psycopg.connect(url, autocommit=True) as admin, psycopg.connect(url) as them:
             admin.execute(LOCKS_THE_OTHER)
             them.execute("SET deadlock_timeout = '1min'")  # it is the service's statement that has to give way
             them.execute("SELECT FROM tasks WHERE title = 'theirs' FOR UPDATE")
-            update = asyncio.create_task(client.ask("PUT", mine, {"completed": True}))
+            update = asyncio.create_task(client.send("PUT", mine, {"completed": True}))
             await waits(admin)
             await asyncio.to_thread(them.execute, "SELECT FROM tasks WHERE title = 'mine' FOR UPDATE")
             them.rollback()
             answer = await update
         assert (answer.status, answer.json()["completed"], answer.json()["version"]) == (200, True, 2)
-        assert b"tasks_database_calls_repeated_total 1.0" in (await client.ask("GET", "/metrics")).body
+        assert b"tasks_database_calls_repeated_total 1.0" in (await client.send("GET", "/metrics")).body
 
 
 async def test_a_serialization_failure_is_repeated_and_no_client_sees_it(url: str, serve: Serve) -> None:
@@ -123,13 +123,13 @@ async def test_a_serialization_failure_is_repeated_and_no_client_sees_it(url: st
     with psycopg.connect(url, autocommit=True) as admin:
         admin.execute(f"ALTER DATABASE {admin.info.dbname} SET default_transaction_isolation = 'repeatable read'")
         service = serve(url)
-        async with asking(service.url) as client:
-            path = (await client.ask("POST", "/api/u/tasks", {"title": "x"})).headers["location"]
+        async with AsyncClient(service.url) as client:
+            path = (await client.send("POST", "/api/u/tasks", {"title": "x"})).headers["location"]
             with psycopg.connect(url) as them:
                 them.execute("UPDATE tasks SET version = version + 1")
-                update = asyncio.create_task(client.ask("PUT", path, {"completed": True}))
+                update = asyncio.create_task(client.send("PUT", path, {"completed": True}))
                 await waits(admin)
                 them.commit()
             answer = await update
             assert (answer.status, answer.json()["version"]) == (200, 3)
-            assert b"tasks_database_calls_repeated_total 1.0" in (await client.ask("GET", "/metrics")).body
+            assert b"tasks_database_calls_repeated_total 1.0" in (await client.send("GET", "/metrics")).body

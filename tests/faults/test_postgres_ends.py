@@ -11,7 +11,8 @@ import pytest
 
 from service.operations.embedded import Embedded
 from tests.faults.conftest import Serve
-from tests.support.ledger import Load, asking
+from tests.support.http import AsyncClient
+from tests.support.ledger import Load
 
 pytestmark = pytest.mark.faults
 
@@ -54,8 +55,8 @@ async def test_it_ends_and_comes_again(
             await load.more(100)
             end(victim)
             await gone(victim)
-            async with asking(service.url) as probe:
-                assert (await probe.ask("GET", "/livez", within_s=0.5)).status == 200
+            async with AsyncClient(service.url) as probe:
+                assert (await probe.send("GET", "/livez", within_s=0.5)).status == 200
             await asyncio.sleep(0.3)  # away for a while
             await asyncio.to_thread(victim.ensure_running)
             back = time.monotonic()
@@ -77,17 +78,17 @@ async def test_away_for_long_clients_are_told_at_once_and_are_back_in_a_moment(
         await load.more(50)
         kill(victim)
         await gone(victim)
-        async with asking(service.url) as probe:
-            while (await probe.ask("GET", "/readyz")).status == 200:
+        async with AsyncClient(service.url) as probe:
+            while (await probe.send("GET", "/readyz")).status == 200:
                 await asyncio.sleep(0.01)
-            answer = await probe.ask("GET", "/readyz")
+            answer = await probe.send("GET", "/readyz")
             assert answer.json() == {"error": "The database cannot be reached"}
-            assert (await probe.ask("GET", "/livez")).status == 200
+            assert (await probe.send("GET", "/livez")).status == 200
             end = time.monotonic() + 6  # the service's patience, and a little
             took = 10.0
             while took > 0.05 and time.monotonic() < end:
                 begin = time.monotonic()
-                assert (await probe.ask("GET", "/api/somebody/tasks")).status == 503
+                assert (await probe.send("GET", "/api/somebody/tasks")).status == 503
                 took = time.monotonic() - begin
             assert took < 0.05
         await asyncio.to_thread(victim.ensure_running)

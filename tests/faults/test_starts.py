@@ -11,7 +11,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from service.operations.embedded import Embedded
 from tests.conftest import named, wait_ready
 from tests.faults.conftest import Serve
-from tests.support.ledger import asking
+from tests.support.http import AsyncClient
 from tests.support.processes import RunningService
 
 pytestmark = pytest.mark.faults
@@ -26,8 +26,8 @@ def admin(url: str) -> Iterator[psycopg.Connection]:
 
 
 async def ask(service: RunningService, path: str) -> tuple[int, object]:
-    async with asking(service.url) as client:
-        answer = await client.ask("GET", path)
+    async with AsyncClient(service.url) as client:
+        answer = await client.send("GET", path)
         return answer.status, answer.json()
 
 

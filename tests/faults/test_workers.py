@@ -9,7 +9,8 @@ import psutil
 import pytest
 
 from tests.faults.conftest import Serve
-from tests.support.ledger import Client, Cut, Load, asking
+from tests.support.http import AsyncClient, ConnectionLost
+from tests.support.ledger import Load
 
 pytestmark = pytest.mark.faults
 
@@ -52,9 +53,9 @@ async def test_a_killed_worker_is_replaced_and_the_other_serves_on(url: str, ser
         return sorted(ours, key=lambda process: process.info["create_time"])
 
     async def all_serve() -> None:
-        async with asking(service.url) as client:
+        async with AsyncClient(service.url) as client:
             end = time.monotonic() + 15
-            while len(workers()) < 2 or b"tasks_workers 2.0" not in (await client.ask("GET", "/metrics")).body:
+            while len(workers()) < 2 or b"tasks_workers 2.0" not in (await client.send("GET", "/metrics")).body:
                 assert time.monotonic() < end, "no new worker came"
                 await asyncio.sleep(0.05)
 
@@ -78,16 +79,16 @@ async def test_a_killed_worker_is_replaced_and_the_other_serves_on(url: str, ser
 async def test_out_of_descriptors(url: str, serve: Serve) -> None:
     """Those that are connected are served on, it is said, and afterwards all is well again."""
     service = serve(url)
-    crowd = [Client(service.url) for _ in range(60)]
+    crowd = [AsyncClient(service.url) for _ in range(60)]
 
-    async def come(one: Client) -> bool:
+    async def come(one: AsyncClient) -> bool:
         try:
-            return (await one.ask("GET", "/api/u/tasks", within_s=5)).status == 200
-        except (OSError, Cut):
+            return (await one.send("GET", "/api/u/tasks", timeout_s=5)).status == 200
+        except (OSError, ConnectionLost):
             return False
 
-    async with asking(service.url) as client:
-        assert (await client.ask("GET", "/api/u/tasks")).status == 200
+    async with AsyncClient(service.url) as client:
+        assert (await client.send("GET", "/api/u/tasks")).status == 200
         # Room for every lane, and for half of the crowd.
         most = psutil.Process(service.process.pid).num_fds() + 10 + len(crowd) // 2
         resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE, (most, most))
@@ -98,11 +99,11 @@ async def test_out_of_descriptors(url: str, serve: Serve) -> None:
                 "new connections are dropped: Too many open files"
             )
             for path in ("/api/u/tasks", "/readyz", "/metrics", "/docs"):
-                assert (await client.ask("GET", path)).status == 200
-            assert (await client.ask("POST", "/api/u/tasks", {"title": "x"})).status == 201
+                assert (await client.send("GET", path)).status == 200
+            assert (await client.send("POST", "/api/u/tasks", {"title": "x"})).status == 201
         finally:
             for one in crowd:
                 one.close()
         await asyncio.to_thread(service.logged, logger="service.server", message="new connections are accepted again")
-        async with asking(service.url) as newcomer:
+        async with AsyncClient(service.url) as newcomer:
             assert await come(newcomer)

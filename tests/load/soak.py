@@ -22,7 +22,7 @@ import psycopg
 
 from service.operations import embedded, migrate
 from tests.database.ground import terminate
-from tests.support.ledger import Client, Cut, Response
+from tests.support.http import AsyncClient, ConnectionLost, Response
 from tests.support.processes import RunningService, wait_ready
 from tests.support.proxy import Proxy
 
@@ -90,7 +90,7 @@ class Soak:
             await asyncio.gather(*clients)
 
     async def _client(self, books: Books) -> None:
-        client, path = Client(self._url), f"/api/{books.user}/tasks"
+        client, path = AsyncClient(self._url), f"/api/{books.user}/tasks"
         number = 0
         while not self._over:
             number += 1
@@ -98,7 +98,7 @@ class Soak:
             await asyncio.sleep(PAUSE_S)
         client.close()
 
-    async def _one(self, client: Client, path: str, books: Books, number: str) -> None:
+    async def _one(self, client: AsyncClient, path: str, books: Books, number: str) -> None:
         draw = self._random.random()
         title = self._random.choice(list(books.ids)) if books.ids else ""
         if draw < 0.15 or not title:
@@ -117,12 +117,12 @@ class Soak:
         else:
             await self._change(client, path, books, title, number, draw)
 
-    async def _create(self, client: Client, path: str, books: Books, title: str) -> None:
+    async def _create(self, client: AsyncClient, path: str, books: Books, title: str) -> None:
         books.writes(title, State(None, False))
         if answer := await self._ask(client, "POST", path, 201, {"title": title}):
             self._known(books, title, State(None, False), answer.json()["id"])
 
-    async def _create_under_a_key(self, client: Client, path: str, books: Books, title: str) -> None:
+    async def _create_under_a_key(self, client: AsyncClient, path: str, books: Books, title: str) -> None:
         """Sent again until it is answered, which leaves no doubt."""
         books.writes(title, State(None, False))
         while True:
@@ -134,7 +134,7 @@ class Soak:
                 return
             self.retried += 1
 
-    async def _change(self, client: Client, path: str, books: Books, title: str, number: str, draw: float) -> None:
+    async def _change(self, client: AsyncClient, path: str, books: Books, title: str, number: str, draw: float) -> None:
         task_id = books.ids.pop(title)
         (before,) = books.possible[title]
         assert before is not None
@@ -164,7 +164,7 @@ class Soak:
 
     async def _ask(
         self,
-        client: Client,
+        client: AsyncClient,
         method: str,
         path: str,
         expected: int,
@@ -173,8 +173,8 @@ class Soak:
     ) -> Response | None:
         """The answer, if it is the one expected."""
         try:
-            answer = await client.ask(method, path, body, headers)
-        except (Cut, OSError):
+            answer = await client.send(method, path, body, headers)
+        except (ConnectionLost, OSError):
             self.cut += 1
             await asyncio.sleep(AFTER_FAILURE_S)
             return None

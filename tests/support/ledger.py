@@ -1,85 +1,16 @@
-"""Clients that keep a ledger: what they were promised has to be found in the database afterwards, and nothing twice.
-
-They speak HTTP by hand: a client library costs more than the service, and hides what became of a connection.
-"""
+"""Clients that keep a ledger: what they were promised has to be found in the database afterwards, and nothing twice."""
 
 import asyncio
-import json
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from collections.abc import Callable
+from typing import Any
 
 import psycopg
 
-HANGS_S = 15.0  # the request deadline, and half as much again
+from tests.support.http import TIMEOUT_S, AsyncClient, ConnectionLost, Response
+
 PAUSE_S = 0.02  # after a 503: Retry-After says a second, which would leave the tests little to see
-
-
-class Response(NamedTuple):
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
-class Cut(Exception):
-    """The connection ended before the answer did. `fresh`: it had answered nothing yet: maybe nobody had taken it."""
-
-    def __init__(self, *, fresh: bool) -> None:
-        super().__init__()
-        self.fresh = fresh
-
-
-class Client:
-    """One connection at a time, kept alive, and made anew where it has ended."""
-
-    def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        self._host, self._port = parts.hostname, parts.port
-        self._writer: asyncio.StreamWriter | None = None
-
-    async def ask(
-        self,
-        method: str,
-        path: str,
-        body: Any = None,
-        headers: Mapping[str, str] | None = None,
-        within_s: float = HANGS_S,
-    ) -> Response:
-        """Raises Cut, OSError where there is no connection to be had, TimeoutError."""
-        async with asyncio.timeout(within_s):
-            fresh = self._writer is None
-            if self._writer is None:
-                self._reader, self._writer = await asyncio.open_connection(self._host, self._port)
-            sent = b"" if body is None else json.dumps(body).encode()
-            lines = {"Host": "tasks.example.com", "Content-Length": str(len(sent)), **(headers or {})}
-            head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-            self._writer.write(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + sent)
-            try:
-                answer = await self._read()
-            except (asyncio.IncompleteReadError, ConnectionError):
-                self.close()
-                raise Cut(fresh=fresh) from None
-        if answer.headers.get("connection") == "close":
-            self.close()
-        return answer
-
-    async def _read(self) -> Response:
-        head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-        first, *lines = head.strip().split("\r\n")
-        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
-        body = await self._reader.readexactly(int(headers.get("content-length", 0)))
-        return Response(int(first.split(" ")[1]), headers, body)
-
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.transport.abort()
-            self._writer = None
 
 
 class Load:
@@ -153,7 +84,7 @@ class Load:
         return set(found)
 
     async def _client(self, number: int) -> None:
-        client, path = Client(self._url), f"/api/load-{number}/tasks"
+        client, path = AsyncClient(self._url), f"/api/load-{number}/tasks"
         n = 0
         while True:
             await self._goes.wait()
@@ -165,7 +96,7 @@ class Load:
             self._busy -= 1
         client.close()
 
-    async def _create_and_read(self, client: Client, path: str, title: str) -> None:
+    async def _create_and_read(self, client: AsyncClient, path: str, title: str) -> None:
         self.open.add(title)
         answer = await self._ask(client, "POST", path, {"title": title}, expected=201)
         if answer is None or answer.status != 201:
@@ -176,15 +107,15 @@ class Load:
         if answer is not None and answer.status == 200 and answer.json()["title"] != title:
             self.surprises.append(f"somebody else's answer: {answer.body!r} for {title}")
 
-    async def _ask(self, client: Client, method: str, path: str, body: Any, *, expected: int) -> Response | None:
+    async def _ask(self, client: AsyncClient, method: str, path: str, body: Any, *, expected: int) -> Response | None:
         begin = time.monotonic()
         try:
-            answer = await client.ask(method, path, body)
+            answer = await client.send(method, path, body)
         except TimeoutError:
-            self.surprises.append(f"{method} {path}: no answer in {HANGS_S} s")
+            self.surprises.append(f"{method} {path}: no answer in {TIMEOUT_S} s")
             client.close()
             return None
-        except Cut as cut:
+        except ConnectionLost as cut:
             if cut.fresh:
                 self.untaken.add(path if body is None else body["title"])
             else:
@@ -204,13 +135,3 @@ class Load:
         elif answer.status != expected:
             self.surprises.append(f"{method} {path}: {answer}")
         return answer
-
-
-@asynccontextmanager
-async def asking(url: str) -> AsyncGenerator[Client]:
-    """A client of its own for one task."""
-    client = Client(url)
-    try:
-        yield client
-    finally:
-        client.close()
