@@ -1,18 +1,18 @@
-"""HTTP on raw sockets. A client library would repair or reject what is wrong with a request, costs more than the service,
-and hides what became of a connection. Imports neither the service nor other helpers.
+"""HTTP on raw sockets. A client library would repair or reject what is wrong with a request, costs more than the
+service, and hides what became of a connection. Imports neither the service nor other helpers.
 """
 
 import asyncio
 import json
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPResponse
 from typing import Any, BinaryIO, Self
 from urllib.parse import urlsplit
 
-Headers = Mapping[str, str] | Iterable[tuple[str, str | bytes]]  # pairs: a name more than once, a value that is no text
+Headers = Mapping[str, str] | Sequence[tuple[str, str | bytes]]  # pairs: a name more than once, a value that is no text
 
 TIMEOUT_S = 15.0  # of a request: the service's default deadline, and half as much again
 
@@ -39,7 +39,11 @@ class ConnectionLost(Exception):
 
 def request(method: str, path: str | bytes, body: bytes = b"", headers: Headers | None = None) -> bytes:
     """The bytes of a request. A body gets a Content-Length, unless the headers say how it is framed."""
-    pairs: list[tuple[str, str | bytes]] = [*(headers.items() if isinstance(headers, Mapping) else headers or ())]
+    pairs: list[tuple[str, str | bytes]] = []
+    if isinstance(headers, Sequence):
+        pairs += headers
+    elif headers is not None:
+        pairs += headers.items()
     names = {name.lower() for name, _ in pairs}
     if "host" not in names:
         pairs.insert(0, ("Host", "tasks.example.com"))
