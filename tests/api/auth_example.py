@@ -7,7 +7,7 @@ KEYS = {b"5b6d9c1e": "user-1", b"a04f77d2": "user-2"}
 
 
 class ApiKeys:
-    """Believes whoever knows a key."""
+    """The caller is the user whose API key the request has."""
 
     async def authenticate(self, headers, path_user_id):
         user_id = KEYS.get(dict(headers).get(b"x-api-key"))

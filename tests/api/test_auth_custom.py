@@ -1,4 +1,4 @@
-"""An authenticator that is not the service's own: README's example, served the way README says."""
+"""An authenticator that is not the service's own: the example of service/auth/README.md, served as it says."""
 
 import os
 import socket
@@ -53,6 +53,6 @@ def test_its_refusal_is_the_answer(headers: dict[str, str], client: Client) -> N
     assert answer.headers["www-authenticate"] == "Bearer"
 
 
-def test_the_example_is_the_one_that_readme_shows() -> None:
+def test_the_example_in_the_readme_is_the_one_served_here() -> None:
     example = (ROOT / "tests" / "api" / "auth_example.py").read_text()
-    assert f"```python\n{example}```" in (ROOT / "README.md").read_text()
+    assert f"```python\n{example}```" in (ROOT / "service" / "auth" / "README.md").read_text()

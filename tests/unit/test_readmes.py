@@ -1,0 +1,94 @@
+"""The documentation is right where a machine can tell: links, anchors, names in linked files, settings, sample code."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from service.settings import describe
+from tests.support.processes import ROOT
+
+READMES = sorted(
+    ROOT / name
+    for name in subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+)
+LINK = re.compile(r"\[(?P<text>[^\]]*)\]\((?P<target>[^)\s]+)\)")
+NAME = re.compile(r"`(\w+)`")
+
+
+def prose(text: str) -> str:
+    """The text without its code blocks."""
+    return re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors(path: Path) -> set[str]:
+    """What GitHub calls the headings."""
+    headings = re.findall(r"^#+ (.+)$", prose(path.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def links(path: Path) -> list[tuple[str, str]]:
+    return [
+        (match["text"], match["target"])
+        for match in LINK.finditer(prose(path.read_text()))
+        if not re.match(r"https?:|mailto:", match["target"])
+    ]
+
+
+def readme(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", READMES, ids=readme)
+def test_every_relative_link_and_anchor_exists(path: Path) -> None:
+    broken: list[str] = []
+    for _, target in links(path):
+        name, _, anchor = target.partition("#")
+        file = (path.parent / name).resolve() if name else path
+        page = file / "README.md" if file.is_dir() else file
+        if not file.exists() or (anchor and anchor not in anchors(page)):
+            broken.append(target)
+    assert broken == []
+
+
+@pytest.mark.parametrize("path", READMES, ids=readme)
+def test_a_name_linked_to_a_source_file_is_in_that_file(path: Path) -> None:
+    wrong: list[str] = []
+    for text, target in links(path):
+        name = NAME.fullmatch(text)
+        file = path.parent / target
+        if name and file.suffix == ".py" and not re.search(rf"\b{name[1]}\b", file.read_text()):
+            wrong.append(f"{text} is not in {target}")
+    assert wrong == []
+
+
+def test_every_folder_page_can_be_reached_from_the_readme() -> None:
+    reached: set[Path] = set()
+    ahead = [ROOT / "README.md"]
+    while ahead:
+        page = ahead.pop()
+        if page in reached:
+            continue
+        reached.add(page)
+        for _, target in links(page):
+            file = (page.parent / target.partition("#")[0]).resolve()
+            file = file / "README.md" if file.is_dir() and (file / "README.md").exists() else file
+            if file.suffix == ".md" and file.exists():
+                ahead.append(file)
+    assert set(READMES) == reached
+
+
+def test_the_settings_table_is_that_of_the_code() -> None:
+    rows = [
+        f"| `{name}` | {f'`{default}`' if default else ''} | {description} |"
+        for name, default, description, _ in describe()
+    ]
+    table = "\n".join(["| name | default | |", "|---|---|---|", *rows])
+    assert table in (ROOT / "deploy" / "README.md").read_text()
