@@ -20,8 +20,9 @@ class Authenticator(Protocol):
     async def authenticate(self, headers: Headers, path_user_id: str) -> Principal:
         """The principal of a request with these headers. Called before the body is read.
 
-        Raises service.http.errors.ApiError (401, see `unauthenticated` there) where there is none. Whether the
-        principal is the path's user is not for the authenticator to say: the service answers 403 by itself.
+        Raises service.http.errors.ApiError (401, made by `authentication_required`, `invalid_token`, `token_expired` or
+        `unauthenticated` there) where there is none. Whether the principal is the path's user is not for the
+        authenticator to say: the service answers 403 by itself.
         """
         ...
 

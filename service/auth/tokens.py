@@ -18,12 +18,12 @@ from jwt.utils import base64url_decode
 
 from service.auth.authenticator import Headers, Principal
 from service.auth.keys import Key, KeySource
-from service.http.errors import ApiError, unauthenticated
+from service.http import errors
+from service.http.limits import USER_ID_LENGTH
 
 logger = logging.getLogger(__name__)
 
 MAX_TOKEN_BYTES = 8192  # what common proxies let through in one header
-MAX_USER_ID = 255  # code points, as in the path and the database
 REMEMBERED = 10_000  # tokens a process; some 4 MB when full
 
 # Three parts of base64url and nothing else. PyJWT lets padding pass, as some providers send it against RFC 7515.
@@ -107,28 +107,28 @@ class TokenAuthenticator:
     async def _signed_claims(self, token: bytes) -> dict[str, Any]:
         """The claims of a token whose signature is right."""
         if not _SHAPE.fullmatch(token):
-            raise _invalid()
+            raise errors.invalid_token()
         try:
             header = msgspec.json.decode(base64url_decode(token.partition(b".")[0]), type=_Header)
         except (ValueError, RecursionError):
-            raise _invalid() from None
+            raise errors.invalid_token() from None
         if header.alg not in self._keys.algorithms:
-            raise _invalid()
+            raise errors.invalid_token()
         for key in await self._keys.candidates(header.alg, header.kid):
             payload = _verified(token, key)
             if payload is not None:
                 try:
                     return msgspec.json.decode(payload, type=dict[str, Any])
                 except (ValueError, RecursionError):
-                    raise _invalid() from None
-        raise _invalid()
+                    raise errors.invalid_token() from None
+        raise errors.invalid_token()
 
     def _check(self, payload: dict[str, Any]) -> tuple[Principal, float]:
         """Whose the token is and until when, in seconds since the epoch."""
         try:
             claims = msgspec.convert(payload, _Claims)
         except msgspec.ValidationError:
-            raise _invalid() from None
+            raise errors.invalid_token() from None
         audiences = [claims.aud] if isinstance(claims.aud, str) else claims.aud
         subject = payload.get(self._subject_claim)
         now = self._clock()
@@ -137,32 +137,27 @@ class TokenAuthenticator:
             or (self._audience is not None and self._audience not in audiences)
             or max(claims.nbf, claims.iat) > now + self._leeway_s
             or not isinstance(subject, str)
-            or not 1 <= len(subject) <= MAX_USER_ID
+            or not 1 <= len(subject) <= USER_ID_LENGTH
         ):
-            raise _invalid()
+            raise errors.invalid_token()
         # Last, so that a client is told to fetch a new token only where a new one would do.
         until = claims.exp + self._leeway_s
         if now >= until:
-            raise unauthenticated("Token has expired")
+            raise errors.token_expired()
         return Principal(subject), until
-
-
-def _invalid() -> ApiError:
-    """One answer, whatever is wrong: a forger learns nothing from it."""
-    return unauthenticated("Invalid token")
 
 
 def _bearer_token(headers: Headers) -> bytes:
     """The one token that was sent. Raises ApiError (401)."""
     values = [value for name, value in headers if name == b"authorization"]
     if len(values) > 1:
-        raise _invalid()  # two parties could each believe another of them
+        raise errors.invalid_token()  # two parties could each believe another of them
     scheme, _, token = values[0].strip(b" \t").partition(b" ") if values else (b"", b"", b"")
     token = token.lstrip(b" ")
     if scheme.lower() != b"bearer" or not token:
-        raise unauthenticated("Authentication required", token_sent=False)
+        raise errors.authentication_required()
     if len(token) > MAX_TOKEN_BYTES:
-        raise _invalid()
+        raise errors.invalid_token()
     return token
 
 

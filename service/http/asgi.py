@@ -1,11 +1,15 @@
 """ASGI's types, and what is looked up in a request's headers.
 
-Must not import anything of the service.
+Must not import anything of the service but limits.
 """
 
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any
+
+from litestar import HttpMethod
+
+from service.http.limits import REQUEST_ID_LENGTH
 
 Header = tuple[bytes, bytes]
 Headers = list[Header]
@@ -16,7 +20,9 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 
-_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+GET_AND_HEAD = [HttpMethod.GET, HttpMethod.HEAD]
+
+_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,%d}" % REQUEST_ID_LENGTH)
 
 
 def header(headers: Headers, name: bytes) -> bytes | None:
@@ -29,7 +35,7 @@ def header(headers: Headers, name: bytes) -> bytes | None:
 
 
 def request_id(headers: Headers) -> bytes | None:
-    """The X-Request-ID that came in, if it is one line of visible ASCII of at most 128 bytes."""
+    """The X-Request-ID that came in, if it is one line of visible ASCII within its length."""
     for name, value in headers:
         if name == b"x-request-id":
             return value if _REQUEST_ID.fullmatch(value) else None

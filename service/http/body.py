@@ -2,11 +2,10 @@
 
 import asyncio
 
+from service.http import errors
 from service.http.asgi import Headers, Message, Receive
-from service.http.errors import ApiError
 
 BODY_TIMEOUT_S = 10.0
-CLOSE = ((b"connection", b"close"),)
 
 
 async def read_body(headers: Headers, receive: Receive, limit: int, timeout_s: float = BODY_TIMEOUT_S) -> bytes:
@@ -20,7 +19,7 @@ async def read_body(headers: Headers, receive: Receive, limit: int, timeout_s: f
     for name, value in headers:
         if name == b"content-length":
             if not value.isdigit() or len(value) > 18 or int(value) > limit:
-                raise _too_large(limit)
+                raise errors.body_too_large(limit)
         elif name == b"content-type":
             content_type = value
         elif name == b"content-encoding":
@@ -30,9 +29,9 @@ async def read_body(headers: Headers, receive: Receive, limit: int, timeout_s: f
     if message["type"] != "http.request" or message.get("more_body"):
         body = await _read_rest(message, receive, limit, timeout_s)
     if len(body) > limit:
-        raise _too_large(limit)
+        raise errors.body_too_large(limit)
     if body and (encoded or (content_type is not None and not _is_json(content_type))):
-        raise ApiError(415, "Request body must be application/json")
+        raise errors.body_not_json()
     return body
 
 
@@ -43,24 +42,19 @@ async def _read_rest(message: Message, receive: Receive, limit: int, timeout_s: 
         async with asyncio.timeout(timeout_s):
             while True:
                 if message["type"] != "http.request":
-                    raise ApiError(400, "Request body was cut off")
+                    raise errors.body_cut_off()
                 chunks.append(message.get("body", b""))
                 size += len(chunks[-1])
                 if size > limit:
-                    raise _too_large(limit)
+                    raise errors.body_too_large(limit)
                 if not message.get("more_body"):
                     return b"".join(chunks)
                 message = await receive()
     except TimeoutError:
-        raise ApiError(408, "Request body did not arrive in time", headers=CLOSE) from None
+        raise errors.body_timeout() from None
 
 
 def _is_json(content_type: bytes) -> bool:
     return content_type == b"application/json" or (
         content_type.partition(b";")[0].strip().lower() == b"application/json"
     )
-
-
-def _too_large(limit: int) -> ApiError:
-    # The rest of the body is not read, so the connection cannot be used for another request.
-    return ApiError(413, f"Request body must be {limit // 1024} KiB or less", headers=CLOSE)

@@ -2,10 +2,9 @@
 
 import re
 
+from service.http import errors
 from service.http.asgi import Headers, header
-from service.http.errors import ApiError
-
-VERSION_MAX = 2**31 - 1
+from service.http.limits import VERSION_MAX
 
 # RFC 9110, 8.8.3: entity-tag = [ "W/" ] DQUOTE *etagc DQUOTE
 _ENTITY_TAG = re.compile(rb'[ \t]*(W/)?"([\x21\x23-\x7e\x80-\xff]*)"[ \t]*(?:,|$)|[ \t]*(?:,|$)')
@@ -25,11 +24,11 @@ def entity_tags(headers: Headers, name: bytes, title: str) -> list[tuple[int | N
     while position < len(value):
         match = _ENTITY_TAG.match(value, position)
         if match is None or match.end() == position:
-            raise ApiError(400, f"{title} must be * or a list of entity tags")
+            raise errors.invalid_condition(title)
         position = match.end()
         if match[2] is not None:
             version = int(match[2]) if _VERSION.fullmatch(match[2]) else None
             tags.append((version if version is None or version <= VERSION_MAX else None, match[1] is not None))
     if not tags:
-        raise ApiError(400, f"{title} must be * or a list of entity tags")
+        raise errors.invalid_condition(title)
     return tags

@@ -11,9 +11,9 @@ from typing import Any
 
 from litestar.config.cors import CORSConfig
 
+from service.http import errors
 from service.http.asgi import Header, Headers, header
 from service.http.error_handler import refusal
-from service.http.errors import ApiError
 from service.http.responses import EmptyResponse, Response
 from service.settings import Settings
 
@@ -75,7 +75,7 @@ class CorsPolicy:
             and all(name.strip() in _NAMES for name in names if name.strip())
         ):
             return EmptyResponse(204, _PREFLIGHT)
-        return refusal(ApiError(400, "Origin, method or headers are not allowed across origins"), scope)
+        return refusal(errors.origin_not_allowed(), scope)
 
     def _lets_in(self, origin: bytes) -> bool:
         return self._config.is_origin_allowed(origin.decode("latin-1"))

@@ -24,14 +24,10 @@ log = logging.getLogger("service.request")
 # What the schema's constraints say, in the contract's words. The service checks all of it before the database does:
 # these rows are for the day when the two disagree by a hair.
 CONSTRAINTS = {
-    "users_id_length": ("user_id", "Invalid user ID"),
-    "tasks_title_length": ("title", "Title must be 255 characters or less"),
-    "tasks_title_trimmed": ("title", "Title must not begin or end with white space"),
-    "tasks_description_length": ("description", "Description must be 5000 characters or less"),
-}
-_MESSAGES = {
-    HTTPStatus.NOT_FOUND: "Not found",
-    HTTPStatus.METHOD_NOT_ALLOWED: "Method not allowed",
+    "users_id_length": errors.invalid_user_id,
+    "tasks_title_length": errors.title_too_long,
+    "tasks_title_trimmed": errors.title_not_trimmed,
+    "tasks_description_length": errors.description_too_long,
 }
 
 
@@ -43,18 +39,21 @@ def api_error_of(error: Exception) -> ApiError:
     if isinstance(error, Unavailable):
         return errors.unavailable()
     if isinstance(error, TimedOut):
-        return errors.too_slow()
+        return errors.database_timeout()
     if isinstance(error, ConstraintViolation) and error.constraint in CONSTRAINTS:
-        field, message = CONSTRAINTS[error.constraint]
-        return errors.bad_field(field, message)
+        return CONSTRAINTS[error.constraint]()
     if isinstance(error, HTTPException) and error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
         status = HTTPStatus(error.status_code)
+        if status == HTTPStatus.NOT_FOUND:
+            return errors.not_found()
+        if status == HTTPStatus.METHOD_NOT_ALLOWED:
+            return errors.method_not_allowed((error.headers or {}).get("Allow", "").encode())
         headers = tuple((name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items())
-        return ApiError(status, _MESSAGES.get(status) or status.phrase.capitalize(), headers=headers)
+        return ApiError(status, status.phrase.capitalize(), headers=headers)
     if not isinstance(error, Failure):
         # PostgreSQL's whole message may quote the row: service.http.load_shedding logs its first line, which does not.
         log.error("a defect", exc_info=error)
-    return ApiError(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal server error")
+    return errors.internal_error()
 
 
 def refusal(error: Exception, scope: Any) -> Response:

@@ -1,20 +1,38 @@
-"""What goes wrong, as a client sees it: one exception, one shape, and the sentences of the contract.
+"""The error catalogue: every sentence that a client can read, each made by one function.
 
-Every answer that is not a success is `{"error": "<one sentence>"}`, for a bad field also `"field": "<name>"`.
+To add an error, add a function here and raise what it returns. The response to an error is `{"error": "<sentence>"}`,
+for a bad field also `"field": "<name>"`. service.tasks.openapi builds its examples from the same functions. Must not
+import anything but limits.
 """
+
+import json
 
 import msgspec
 
+from service.http.limits import (
+    BATCH_LENGTH,
+    BODY_BYTES,
+    DESCRIPTION_LENGTH,
+    IDEMPOTENCY_KEY_LENGTH,
+    LIMIT_MAX,
+    TITLE_LENGTH,
+)
+
+_RETRY_AFTER = ((b"retry-after", b"1"),)
+# After these errors the rest of the request is not read, so the connection cannot carry another one.
+_CLOSE = ((b"connection", b"close"),)
+_SHOWN_LENGTH = 100  # characters of a name that the client sent
+
 
 class ErrorBody(msgspec.Struct, omit_defaults=True):
-    """The one shape of every error."""
+    """The JSON of every error."""
 
     error: str
     field: str | None = None
 
 
 class ApiError(Exception):
-    """An answer that is not a success. Raised anywhere below the HTTP layer's error handler, which answers it.
+    """A response that is not a success. Raised anywhere below service.http.error_handler, which sends it.
 
     `headers` are ready for ASGI: lower-case names, bytes.
     """
@@ -31,35 +49,315 @@ class ApiError(Exception):
         self.headers = headers
 
 
-RETRY_AFTER = ((b"retry-after", b"1"),)
-
-
-def bad_field(field: str, message: str) -> ApiError:
-    """400: what the client sent in `field` cannot be used."""
+def _bad_field(field: str, message: str) -> ApiError:
     return ApiError(400, message, field)
 
 
-def task_not_found() -> ApiError:
-    """404, for a task that does not exist and for one that is somebody else's: the two cannot be told apart."""
-    return ApiError(404, "Task not found")
+# ---- The HTTP message itself: service.http.protocol closes the connection after these ----
 
 
-def access_denied() -> ApiError:
-    """403: the path's user is not the one who calls."""
-    return ApiError(403, "Access denied")
+def malformed_http() -> ApiError:
+    """400, for bytes that are not an HTTP/1.1 request."""
+    return ApiError(400, "Malformed HTTP request")
+
+
+def request_timeout() -> ApiError:
+    """408, for a head that does not arrive in time."""
+    return ApiError(408, "Request did not arrive in time")
+
+
+def target_too_long() -> ApiError:
+    """414 (RFC 9112, 3)."""
+    return ApiError(414, "Request target is too long")
+
+
+def head_too_large() -> ApiError:
+    """431 (RFC 6585, 5)."""
+    return ApiError(431, "Request headers are too large")
+
+
+def method_not_implemented() -> ApiError:
+    """501, for a method that no path of the service has (RFC 9110, 9.1)."""
+    return ApiError(501, "Method is not implemented")
+
+
+def transfer_coding_not_implemented() -> ApiError:
+    """501 (RFC 9112, 6.1)."""
+    return ApiError(501, "Transfer coding is not implemented")
+
+
+def version_not_supported() -> ApiError:
+    """505, for a major version of HTTP other than 1."""
+    return ApiError(505, "HTTP version is not supported")
+
+
+# ---- Where a request goes, and who sends it ----
+
+
+def not_found() -> ApiError:
+    """404, for a path that the service does not have."""
+    return ApiError(404, "Not found")
+
+
+def method_not_allowed(allow: bytes) -> ApiError:
+    """405. `allow` lists the methods of the path, joined by commas."""
+    return ApiError(405, "Method not allowed", headers=((b"allow", allow),))
+
+
+def origin_not_allowed() -> ApiError:
+    """400, for a CORS preflight outside the policy."""
+    return ApiError(400, "Origin, method or headers are not allowed across origins")
 
 
 def unauthenticated(message: str, *, token_sent: bool = True) -> ApiError:
-    """401 with the challenge of RFC 6750, section 3: `error` only where a token was sent."""
+    """401 with the challenge of RFC 6750, 3: it names an error only where a token was sent."""
     challenge = b'Bearer error="invalid_token"' if token_sent else b"Bearer"
     return ApiError(401, message, headers=((b"www-authenticate", challenge),))
 
 
+def authentication_required() -> ApiError:
+    """401, without a token."""
+    return unauthenticated("Authentication required", token_sent=False)
+
+
+def invalid_token() -> ApiError:
+    """401. One sentence for every defect of a token: a forger learns nothing from it."""
+    return unauthenticated("Invalid token")
+
+
+def token_expired() -> ApiError:
+    """401, for a token that was valid until its expiry."""
+    return unauthenticated("Token has expired")
+
+
+def access_denied() -> ApiError:
+    """403: the path's user is not the principal, or another site's page sent a write."""
+    return ApiError(403, "Access denied")
+
+
+# ---- The path, the query, the headers ----
+
+
+def invalid_user_id() -> ApiError:
+    """400."""
+    return _bad_field("user_id", "Invalid user ID")
+
+
+def invalid_task_id() -> ApiError:
+    """400."""
+    return _bad_field("task_id", "Invalid task ID")
+
+
+def invalid_query_string() -> ApiError:
+    """400."""
+    return ApiError(400, "Query string must be percent-encoded UTF-8")
+
+
+def parameter_repeated(name: str) -> ApiError:
+    """400, for a query parameter of the service that is given twice. `name` is not the client's text."""
+    return _bad_field(name, f"{name} must be given once")
+
+
+def invalid_completed_filter() -> ApiError:
+    """400."""
+    return _bad_field("completed", "completed must be true or false")
+
+
+def invalid_limit() -> ApiError:
+    """400."""
+    return _bad_field("limit", f"limit must be between 1 and {LIMIT_MAX}")
+
+
+def invalid_after() -> ApiError:
+    """400."""
+    return _bad_field("after", "after must be a task ID")
+
+
+def invalid_condition(header: str) -> ApiError:
+    """400, for an If-Match or If-None-Match outside the grammar of RFC 9110, 13.1."""
+    return ApiError(400, f"{header} must be * or a list of entity tags")
+
+
+def invalid_idempotency_key() -> ApiError:
+    """400."""
+    return ApiError(400, f"Idempotency-Key must be given once, as 1 to {IDEMPOTENCY_KEY_LENGTH} visible characters")
+
+
+# ---- The body ----
+
+
+def body_cut_off() -> ApiError:
+    """400, for a body that ends before its length. Its client is usually gone."""
+    return ApiError(400, "Request body was cut off")
+
+
+def body_timeout() -> ApiError:
+    """408, for a body that does not arrive in time."""
+    return ApiError(408, "Request body did not arrive in time", headers=_CLOSE)
+
+
+def body_too_large(limit: int = BODY_BYTES) -> ApiError:
+    """413. `limit` in bytes."""
+    return ApiError(413, f"Request body must be {limit // 1024} KiB or less", headers=_CLOSE)
+
+
+def body_not_json() -> ApiError:
+    """415, for a media type or content coding other than plain JSON."""
+    return ApiError(415, "Request body must be application/json")
+
+
+def invalid_json() -> ApiError:
+    """400, also for no body where one is needed."""
+    return ApiError(400, "Request body must be valid JSON")
+
+
+def not_an_object() -> ApiError:
+    """400."""
+    return ApiError(400, "Request body must be a JSON object")
+
+
+def not_an_array() -> ApiError:
+    """400, for the body of a batch."""
+    return ApiError(400, "Request body must be a JSON array")
+
+
+def invalid_batch_length() -> ApiError:
+    """400."""
+    return ApiError(400, f"A batch must hold between 1 and {BATCH_LENGTH} tasks")
+
+
+def batch_item(index: int, error: ApiError) -> ApiError:
+    """400: `error` in the task at `index`, from 0. Its field becomes `<index>.<field>`."""
+    if error.field is None:
+        return _bad_field(str(index), "Each task of a batch must be a JSON object")
+    return _bad_field(f"{index}.{error.field}", error.message)
+
+
+# ---- The fields of a task ----
+
+
+def unknown_field(name: str) -> ApiError:
+    """400. `name` is the client's text: shortened, and with what cannot be printed escaped as in JSON."""
+    shown = "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in name[:_SHOWN_LENGTH])
+    if len(name) > _SHOWN_LENGTH:
+        shown += "…"
+    return _bad_field(shown, f'Unknown field: "{shown}"')
+
+
+def nothing_to_update() -> ApiError:
+    """400."""
+    return ApiError(400, "At least one field (title, description or completed) must be provided")
+
+
+def title_required() -> ApiError:
+    """400, for a create whose title is absent or null."""
+    return _bad_field("title", "Title is required")
+
+
+def title_not_text() -> ApiError:
+    """400."""
+    return _bad_field("title", "Title must be a string")
+
+
+def title_empty() -> ApiError:
+    """400, for a title of which trimming leaves nothing."""
+    return _bad_field("title", "Title cannot be empty")
+
+
+def title_too_long() -> ApiError:
+    """400."""
+    return _bad_field("title", f"Title must be {TITLE_LENGTH} characters or less")
+
+
+def title_not_trimmed() -> ApiError:
+    """400. The service trims titles itself: this is the sentence of the database's CHECK, should the two differ."""
+    return _bad_field("title", "Title must not begin or end with white space")
+
+
+def title_with_nul() -> ApiError:
+    """400: PostgreSQL's text cannot hold U+0000."""
+    return _bad_field("title", "Title must not contain the character U+0000")
+
+
+def description_not_text() -> ApiError:
+    """400."""
+    return _bad_field("description", "Description must be a string or null")
+
+
+def description_too_long() -> ApiError:
+    """400."""
+    return _bad_field("description", f"Description must be {DESCRIPTION_LENGTH} characters or less")
+
+
+def description_with_nul() -> ApiError:
+    """400: PostgreSQL's text cannot hold U+0000."""
+    return _bad_field("description", "Description must not contain the character U+0000")
+
+
+def completed_required() -> ApiError:
+    """400, for the body of a toggle without it."""
+    return _bad_field("completed", "Completed is required")
+
+
+def completed_not_boolean() -> ApiError:
+    """400."""
+    return _bad_field("completed", "Completed must be true or false")
+
+
+# ---- The state of a task or a key ----
+
+
+def task_not_found() -> ApiError:
+    """404, for a task that does not exist and for another user's: a client cannot tell them apart."""
+    return ApiError(404, "Task not found")
+
+
+def task_changed(version: int) -> ApiError:
+    """412: the condition of If-Match or If-None-Match does not hold. `version` is the task's present one."""
+    return ApiError(412, "Task was changed by another request", headers=((b"etag", b'"%d"' % version),))
+
+
+def idempotency_key_reused() -> ApiError:
+    """422: the key was used for another body."""
+    return ApiError(422, "Idempotency-Key was already used for another request")
+
+
+# ---- The state of the service ----
+
+
+def too_many_requests() -> ApiError:
+    """429: this user has too many requests in flight."""
+    return ApiError(429, "Too many requests", headers=_RETRY_AFTER)
+
+
+def internal_error() -> ApiError:
+    """500: a defect."""
+    return ApiError(500, "Internal server error")
+
+
 def unavailable() -> ApiError:
     """503: the database is away, the service is full, or it is shutting down."""
-    return ApiError(503, "Service is temporarily unavailable", headers=RETRY_AFTER)
+    return ApiError(503, "Service is temporarily unavailable", headers=_RETRY_AFTER)
 
 
-def too_slow() -> ApiError:
+def database_timeout() -> ApiError:
     """504: the database took longer than the statement limit."""
     return ApiError(504, "The request took too long")
+
+
+# ---- Why /readyz is 503 ----
+
+
+def shutting_down() -> ApiError:
+    """503."""
+    return ApiError(503, "The service is shutting down", headers=_RETRY_AFTER)
+
+
+def database_unreachable() -> ApiError:
+    """503."""
+    return ApiError(503, "The database cannot be reached", headers=_RETRY_AFTER)
+
+
+def schema_mismatch() -> ApiError:
+    """503."""
+    return ApiError(503, "The database's schema does not fit this version of the service", headers=_RETRY_AFTER)

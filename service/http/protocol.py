@@ -20,7 +20,9 @@ import httptools
 import uvicorn
 from uvicorn.server import ServerState
 
+from service.http import errors
 from service.http.asgi import request_id
+from service.http.errors import ApiError, ErrorBody
 from service.http.load_shedding import CLIENT_GONE, REFUSED
 from service.http.responses import encode
 
@@ -344,7 +346,7 @@ class HttpProtocol(asyncio.Protocol):
             if self.transport.is_closing():
                 self.transport.abort()  # nobody takes what is left to be sent
             elif self._head_bytes and self._exchange is None and self._reading is None:
-                self._refuse(http.HTTPStatus.REQUEST_TIMEOUT, "Request did not arrive in time")
+                self._refuse(errors.request_timeout())
             elif self._exchange is None or not self._exchange.started:
                 self.transport.close()
 
@@ -361,11 +363,11 @@ class HttpProtocol(asyncio.Protocol):
             return
         except httptools.HttpParserError:
             if not self._too_large:
-                self._refuse(http.HTTPStatus.BAD_REQUEST, "Malformed HTTP request")
+                self._refuse(errors.malformed_http())
         else:
             self._too_large = self._head_bytes > HEAD_BYTES
         if self._too_large:
-            self._refuse(http.HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "Request headers are too large")
+            self._refuse(errors.head_too_large())
 
     def _stay(self, rest: bytes) -> None:
         """No other protocol is spoken here: a request that asks for one (Java's HttpClient and `curl --http2` do) is
@@ -498,7 +500,7 @@ class HttpProtocol(asyncio.Protocol):
         else:
             self._exchange = None
             self._next.clear()
-            self._refuse(http.HTTPStatus.INTERNAL_SERVER_ERROR, "Internal server error")
+            self._refuse(errors.internal_error())
 
     def end_exchange(self, exchange: Exchange) -> None:
         """The answer is out: on to the next request."""
@@ -526,7 +528,7 @@ class HttpProtocol(asyncio.Protocol):
             self._deadline = self.loop.time() + self._keep_alive_s
             self.resume_reading()
 
-    def _refuse(self, status: http.HTTPStatus, message: str) -> None:
+    def _refuse(self, error: ApiError) -> None:
         """Answers what never became a request, and ends the connection; with answers still due, after those."""
         if self.lost:
             return
@@ -548,12 +550,12 @@ class HttpProtocol(asyncio.Protocol):
             last.keep_alive = False
             self.pause_reading()
             return
-        self._refused(status.value, identifier)
-        body = encode({"error": message})
+        self._refused(error.status, identifier)
+        body = encode(ErrorBody(error.message))
         self.transport.write(
             b"".join(
                 (
-                    STATUS_LINES[status],
+                    STATUS_LINES[error.status],
                     b"content-type: application/json\r\nx-content-type-options: nosniff\r\nconnection: close\r\n",
                     b"x-request-id: %s\r\n" % identifier,
                     b"content-length: %d\r\n\r\n" % len(body),

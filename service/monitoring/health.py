@@ -3,12 +3,12 @@
 Neither asks the database: a probe every second would keep a suspended Neon compute awake.
 """
 
-from litestar import HttpMethod, Router, route
+from litestar import Router, route
 
 from service.database import Database
-from service.http.errors import RETRY_AFTER, ApiError
-
-GET = [HttpMethod.GET, HttpMethod.HEAD]
+from service.http import errors
+from service.http.asgi import GET_AND_HEAD
+from service.http.errors import ApiError
 
 
 class Health:
@@ -18,30 +18,30 @@ class Health:
         self._database = database
         self.stopping = False
 
-    def reason(self) -> str | None:
-        """Why the service is not ready, in a sentence; None: it is."""
+    def error(self) -> ApiError | None:
+        """Why the service is not ready; None: it is."""
         if self.stopping:
-            return "The service is shutting down"
+            return errors.shutting_down()
         if not self._database.reachable:
-            return "The database cannot be reached"
+            return errors.database_unreachable()
         if self._database.mismatch is not None:
-            return "The database's schema does not fit this version of the service"
+            return errors.schema_mismatch()
         return None
 
 
 def router(health: Health) -> Router:
     """`/livez` and `/readyz`."""
 
-    @route("/livez", http_method=GET, sync_to_thread=False)
+    @route("/livez", http_method=GET_AND_HEAD, sync_to_thread=False)
     def livez() -> dict[str, str]:
         """The process turns."""
         return {"status": "ok"}
 
-    @route("/readyz", http_method=GET, sync_to_thread=False)
+    @route("/readyz", http_method=GET_AND_HEAD, sync_to_thread=False)
     def readyz() -> dict[str, str]:
         """The service can serve; 503 with the reason where it cannot."""
-        if (reason := health.reason()) is not None:
-            raise ApiError(503, reason, headers=RETRY_AFTER)
+        if (error := health.error()) is not None:
+            raise error
         return {"status": "ready"}
 
     return Router("/", route_handlers=[livez, readyz], tags=["operations"])

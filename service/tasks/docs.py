@@ -8,12 +8,11 @@ from functools import cache
 from importlib.metadata import distribution
 from pathlib import Path
 
-from litestar import HttpMethod, Response, Router, route
+from litestar import Response, Router, route
 from litestar.params import FromPath
 
-from service.http.errors import ApiError
-
-GET = [HttpMethod.GET, HttpMethod.HEAD]
+from service.http import errors
+from service.http.asgi import GET_AND_HEAD
 
 # What the page may load: its own files and nothing from elsewhere. Swagger UI sets styles from its script and has its
 # icons as data: URLs.
@@ -50,20 +49,20 @@ _JAVASCRIPT = "text/javascript"
 def router(document: bytes) -> Router:
     """`/openapi.json`, which is `document`; `/docs` and its files."""
 
-    @route("/openapi.json", http_method=GET, sync_to_thread=False)
+    @route("/openapi.json", http_method=GET_AND_HEAD, sync_to_thread=False)
     def openapi() -> Response[bytes]:
         return _answer(document, "application/json")
 
-    @route("/docs", http_method=GET, sync_to_thread=False)
+    @route("/docs", http_method=GET_AND_HEAD, sync_to_thread=False)
     def docs() -> Response[bytes]:
         return _answer(_PAGE, "text/html", **{"content-security-policy": CONTENT_SECURITY_POLICY})
 
-    @route("/docs/{name:str}", http_method=GET, sync_to_thread=True)
+    @route("/docs/{name:str}", http_method=GET_AND_HEAD, sync_to_thread=True)
     def docs_file(name: FromPath[str]) -> Response[bytes]:
         if name == "start.js":
             return _answer(_START, _JAVASCRIPT)
         if name not in _FILES:
-            raise ApiError(404, "Not found")
+            raise errors.not_found()
         source, media_type = _FILES[name]
         return _answer(_read(source), media_type, **{"cache-control": "max-age=86400"})
 

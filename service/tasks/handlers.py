@@ -7,24 +7,23 @@ from collections.abc import AsyncIterator, Sequence
 from hashlib import blake2b
 from urllib.parse import urlencode
 
-from litestar import HttpMethod, Router, delete, patch, post, put, route
+from litestar import Router, delete, patch, post, put, route
 from litestar.types import Middleware
 from msgspec import UNSET
 
-from service.http.asgi import Header
-from service.http.errors import ApiError, task_not_found
+from service.http import errors
+from service.http.asgi import GET_AND_HEAD, Header
+from service.http.limits import BATCH_BYTES
 from service.http.responses import EmptyResponse, Response, StreamedResponse, encode, etag
 from service.tasks.queries import Changed, Once, Queries
-from service.tasks.requests import BATCH_BYTES, TaskRequest, parse_list_query
+from service.tasks.requests import TaskRequest, parse_list_query
 from service.tasks.schemas import Task, TaskCreate, decode_batch, decode_create, decode_toggle, decode_update
-
-GET = [HttpMethod.GET, HttpMethod.HEAD]
 
 # Tasks read at a time for a list without limit: what such a list holds in memory is one of these pages.
 PAGE_ROWS = 250
 
 
-@route("/", http_method=GET)
+@route("/", http_method=GET_AND_HEAD)
 async def list_tasks(request: TaskRequest) -> Response:
     """The user's tasks, newest first: a page, or all of them."""
     completed, limit, after, parameters = parse_list_query(request.query_string)
@@ -65,13 +64,13 @@ async def batch_tasks(request: TaskRequest) -> Response:
     return Response(201, encode(_made(request, once, items)), _replayed(once))
 
 
-@route("/{task_id:str}", http_method=GET)
+@route("/{task_id:str}", http_method=GET_AND_HEAD)
 async def get_task(request: TaskRequest) -> Response:
     """One task."""
     known = request.known_versions()
     task = await request.queries.get(request.user_id, request.task_id)
     if task is None:
-        raise task_not_found()
+        raise errors.task_not_found()
     if known is None or task.version in known:
         return EmptyResponse(304, (etag(task.version),))
     return task_response(task)
@@ -100,9 +99,9 @@ async def delete_task(request: TaskRequest) -> Response:
     versions = request.versions()
     deleted = await request.queries.delete(request.user_id, request.task_id, versions)
     if deleted is None:
-        raise task_not_found()
+        raise errors.task_not_found()
     if not deleted.matched:
-        raise _changed_by_another(deleted.version)
+        raise errors.task_changed(deleted.version)
     return EmptyResponse(204)
 
 
@@ -138,7 +137,7 @@ def fingerprint(tasks: list[tuple[str, str | None, bool]]) -> bytes:
 def _made(request: TaskRequest, once: Once, items: list[TaskCreate]) -> list[Task]:
     """The tasks as they were when they were created: a keyed request carries all of it but the ids and the time."""
     if not once.matched:
-        raise ApiError(422, "Idempotency-Key was already used for another request")
+        raise errors.idempotency_key_reused()
     return [
         Task(task_id, request.user_id, new.title, new.description, new.completed, 1, once.created_at, once.created_at)
         for task_id, new in zip(once.task_ids, items, strict=True)
@@ -155,14 +154,10 @@ def _location(request: TaskRequest, task: Task) -> Header:
 
 def _changed_response(changed: Changed | None) -> Response:
     if changed is None:
-        raise task_not_found()
+        raise errors.task_not_found()
     if not changed.matched:
-        raise _changed_by_another(changed.task.version)
+        raise errors.task_changed(changed.task.version)
     return task_response(changed.task)
-
-
-def _changed_by_another(version: int) -> ApiError:
-    return ApiError(412, "Task was changed by another request", headers=(etag(version),))
 
 
 async def _list_all(request: TaskRequest, completed: bool | None, after: int | None) -> Response:

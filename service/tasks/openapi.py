@@ -10,20 +10,20 @@ from typing import Any
 import msgspec
 
 from service import __version__
-from service.http.errors import (
-    RETRY_AFTER,
-    ApiError,
-    ErrorBody,
-    access_denied,
-    bad_field,
-    task_not_found,
-    too_slow,
-    unauthenticated,
-    unavailable,
+from service.http import errors
+from service.http.errors import ApiError, ErrorBody
+from service.http.limits import (
+    BATCH_BYTES,
+    BATCH_LENGTH,
+    BODY_BYTES,
+    ID_MAX,
+    IDEMPOTENCY_KEY_LENGTH,
+    LIMIT_MAX,
+    REQUEST_ID_LENGTH,
+    USER_ID_LENGTH,
 )
-from service.http.responses import encode, etag
-from service.tasks.requests import BATCH_BYTES, BODY_BYTES, LIMIT_MAX, USER_ID_LENGTH
-from service.tasks.schemas import BATCH_LENGTH, DESCRIPTION_LENGTH, ID_MAX, TITLE_LENGTH, Task
+from service.http.responses import encode
+from service.tasks.schemas import Task
 
 Json = dict[str, Any]
 Problems = tuple[ApiError, ...]
@@ -80,10 +80,10 @@ a number. A field that no task has is an error; a read-only field of a task is a
 client got it can edit and put back. Lengths count Unicode code points. U+0000 is not allowed in any text.
 
 **Errors** have one shape, whoever makes them: `{{"error": "<one sentence>"}}`, and for a bad field also \
-`"field": "<its name>"`. They are looked for in this order: unknown path (404 `Not found`), unknown method (405 \
-`Method not allowed`, with `Allow`), 401, 403, path and query, 413, 415, body, 422, 404, 412. What does not get as far \
-as a path is answered 400 `Malformed HTTP request`, 408 `Request did not arrive in time` or 431 `Request headers are \
-too large`. Every error carries an `X-Request-ID`, which is also in the log.
+`"field": "<its name>"`. They are looked for in this order: unknown path (404 `{errors.not_found()}`), unknown method \
+(405 `{errors.method_not_allowed(b"")}`, with `Allow`), 401, 403, path and query, 413, 415, body, 422, 404, 412. What \
+does not get as far as a path is answered 400 `{errors.malformed_http()}`, 408 `{errors.request_timeout()}` or 431 \
+`{errors.head_too_large()}`. Every error carries an `X-Request-ID`, which is also in the log.
 
 **Not losing what somebody else wrote**: a single task comes with `ETag: "<version>"`. Send it as `If-Match` with a \
 change, and the change is made only if nobody else made one in between (else 412). Send it as `If-None-Match` with a \
@@ -95,69 +95,51 @@ GET, and an unchanged task is not sent again (304). A create with an `Idempotenc
 # ---- What can go wrong, by what a request has in it ----
 
 _CALLER: Problems = (
-    unauthenticated("Authentication required", token_sent=False),
-    unauthenticated("Invalid token"),
-    unauthenticated("Token has expired"),
-    access_denied(),
-    bad_field("user_id", "Invalid user ID"),
+    errors.authentication_required(),
+    errors.invalid_token(),
+    errors.token_expired(),
+    errors.access_denied(),
+    errors.invalid_user_id(),
 )
-_TASK_ID: Problems = (bad_field("task_id", "Invalid task ID"), task_not_found())
+_TASK_ID: Problems = (errors.invalid_task_id(), errors.task_not_found())
 _QUERY: Problems = (
-    bad_field("completed", "completed must be true or false"),
-    bad_field("limit", f"limit must be between 1 and {LIMIT_MAX}"),
-    bad_field("after", "after must be a task ID"),
-    bad_field("limit", "limit must be given once"),
-    ApiError(400, "Query string must be percent-encoded UTF-8"),
+    errors.invalid_completed_filter(),
+    errors.invalid_limit(),
+    errors.invalid_after(),
+    errors.parameter_repeated("limit"),
+    errors.invalid_query_string(),
 )
-_IF_NONE_MATCH: Problems = (ApiError(400, "If-None-Match must be * or a list of entity tags"),)
-_IF_MATCH: Problems = (
-    ApiError(400, "If-Match must be * or a list of entity tags"),
-    ApiError(412, "Task was changed by another request", headers=(etag(3),)),
-)
-_IDEMPOTENCY_KEY: Problems = (
-    ApiError(400, "Idempotency-Key must be given once, as 1 to 255 visible characters"),
-    ApiError(422, "Idempotency-Key was already used for another request"),
-)
+_IF_NONE_MATCH: Problems = (errors.invalid_condition("If-None-Match"),)
+_IF_MATCH: Problems = (errors.invalid_condition("If-Match"), errors.task_changed(3))
+_IDEMPOTENCY_KEY: Problems = (errors.invalid_idempotency_key(), errors.idempotency_key_reused())
 _TITLE: Problems = (
-    bad_field("title", "Title must be a string"),
-    bad_field("title", "Title cannot be empty"),
-    bad_field("title", f"Title must be {TITLE_LENGTH} characters or less"),
-    bad_field("title", "Title must not contain the character U+0000"),
+    errors.title_not_text(),
+    errors.title_empty(),
+    errors.title_too_long(),
+    errors.title_with_nul(),
 )
 _DESCRIPTION: Problems = (
-    bad_field("description", "Description must be a string or null"),
-    bad_field("description", f"Description must be {DESCRIPTION_LENGTH} characters or less"),
-    bad_field("description", "Description must not contain the character U+0000"),
+    errors.description_not_text(),
+    errors.description_too_long(),
+    errors.description_with_nul(),
 )
-_COMPLETED: Problems = (bad_field("completed", "Completed must be true or false"),)
-_CREATE: Problems = (bad_field("title", "Title is required"), *_TITLE, *_DESCRIPTION, *_COMPLETED)
-_UPDATE: Problems = (
-    ApiError(400, "At least one field (title, description or completed) must be provided"),
-    *_TITLE,
-    *_DESCRIPTION,
-    *_COMPLETED,
-)
-_TOGGLE: Problems = (bad_field("completed", "Completed is required"), *_COMPLETED)
+_COMPLETED: Problems = (errors.completed_not_boolean(),)
+_CREATE: Problems = (errors.title_required(), *_TITLE, *_DESCRIPTION, *_COMPLETED)
+_UPDATE: Problems = (errors.nothing_to_update(), *_TITLE, *_DESCRIPTION, *_COMPLETED)
+_TOGGLE: Problems = (errors.completed_required(), *_COMPLETED)
 _BATCH: Problems = (
-    ApiError(400, "Request body must be a JSON array"),
-    ApiError(400, f"A batch must hold between 1 and {BATCH_LENGTH} tasks"),
-    bad_field("3", "Each task of a batch must be a JSON object"),
-    *(bad_field(f"3.{problem.field}", problem.message) for problem in _CREATE),
+    errors.not_an_array(),
+    errors.invalid_batch_length(),
+    *(errors.batch_item(3, error) for error in (errors.not_an_object(), errors.unknown_field("titel"), *_CREATE)),
 )
-_SERVICE: Problems = (ApiError(500, "Internal server error"), unavailable(), too_slow())
+_SERVICE: Problems = (errors.internal_error(), errors.unavailable(), errors.database_timeout())
 
 
-def _body_problems(limit: int = BODY_BYTES, item: str = "") -> Problems:
-    return (
-        ApiError(400, "Request body must be valid JSON"),
-        bad_field(f"{item}titel", 'Unknown field: "titel"'),
-        ApiError(408, "Request body did not arrive in time"),
-        ApiError(413, f"Request body must be {limit // 1024} KiB or less"),
-        ApiError(415, "Request body must be application/json"),
-    )
+def _body_problems(limit: int = BODY_BYTES) -> Problems:
+    return (errors.invalid_json(), errors.body_timeout(), errors.body_too_large(limit), errors.body_not_json())
 
 
-_OBJECT = (*_body_problems(), ApiError(400, "Request body must be a JSON object"))
+_OBJECT = (*_body_problems(), errors.not_an_object(), errors.unknown_field("titel"))
 
 # What each status means, once for all operations.
 _MEANINGS = {
@@ -232,7 +214,7 @@ def _task_paths() -> Json:
                         "Idempotency-Replayed",
                     )
                 },
-                (*_CALLER, *_IDEMPOTENCY_KEY, *_body_problems(BATCH_BYTES, "3."), *_BATCH, *_SERVICE),
+                (*_CALLER, *_IDEMPOTENCY_KEY, *_body_problems(BATCH_BYTES), *_BATCH, *_SERVICE),
                 parameters=("user_id", "Idempotency-Key", "X-Request-ID"),
                 body=_body(
                     {
@@ -312,15 +294,8 @@ def _operations_paths() -> Json:
     def text(description: str, media_type: str) -> Json:
         return _answer(description, {"type": "string"}, {}, media_type=media_type)
 
-    not_ready = tuple(
-        ApiError(503, reason, headers=RETRY_AFTER)
-        for reason in (
-            "The service is shutting down",
-            "The database cannot be reached",
-            "The database's schema does not fit this version of the service",
-        )
-    )
-    busy = (unavailable(),)
+    not_ready = (errors.shutting_down(), errors.database_unreachable(), errors.schema_mismatch())
+    busy = (errors.unavailable(),)
     return {
         "/livez": get("livez", "Does the process turn?", "Never asks the database.", {200: state("ok")}, ()),
         "/readyz": get(
@@ -414,12 +389,13 @@ _PARAMETERS: Json = {
         "description": "Makes it safe to send this again: within 24 hours the same key with the same body, from the "
         "same user for the same operation, creates nothing and gets the first answer again. What was refused is not "
         "remembered.",
-        "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+        "schema": {"type": "string", "minLength": 1, "maxLength": IDEMPOTENCY_KEY_LENGTH, "pattern": "^[!-~]+$"},
     },
     "X-Request-ID": {
         "name": "X-Request-ID",
         "in": "header",
-        "description": "Up to 128 visible ASCII characters, repeated in answer and log. Anything else is ignored.",
+        "description": f"Up to {REQUEST_ID_LENGTH} visible ASCII characters, repeated in response and log. "
+        "Anything else is ignored.",
         "schema": {"type": "string"},
     },
 }

@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from service.database import Database, Statement, StatementError, Unavailable, read
+from service.http.limits import ID_MAX
 from service.paths import root
-from service.tasks.schemas import ID_MAX, Task
+from service.tasks.schemas import Task
 
 Row = TypeVar("Row")
 Written = TypeVar("Written", "Changed", "Deleted")

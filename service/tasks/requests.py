@@ -7,24 +7,19 @@ import re
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote_to_bytes
 
+from service.http import errors
 from service.http.asgi import Headers, Receive
 from service.http.body import read_body
 from service.http.conditional import entity_tags
-from service.http.errors import ApiError, bad_field
+from service.http.limits import BODY_BYTES, ID_MAX, IDEMPOTENCY_KEY_LENGTH, LIMIT_MAX, USER_ID_LENGTH
 from service.tasks.queries import Queries
-from service.tasks.schemas import ID_MAX
-
-USER_ID_LENGTH = 255  # code points, as in the schema's users_id_length
-BODY_BYTES = 64 * 1024
-BATCH_BYTES = 8 * 1024 * 1024
-LIMIT_MAX = 1000
 
 _TASK_ID = re.compile(r"[0-9]{1,19}")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # What RFC 3986, section 3.3, lets stand in a path as it is. Servers let more through: a > would end a URL in a Link.
 _NO_PATH = re.compile(r"[^!$%&'()*+,\-./0-9:;=@A-Z_a-z~]")
 
-_IDEMPOTENCY_KEY = re.compile(rb"[\x21-\x7e]{1,255}")
+_IDEMPOTENCY_KEY = re.compile(rb"[\x21-\x7e]{1,%d}" % IDEMPOTENCY_KEY_LENGTH)
 
 
 class TaskRequest:
@@ -63,7 +58,7 @@ class TaskRequest:
         if not values:
             return None
         if len(values) > 1 or not _IDEMPOTENCY_KEY.fullmatch(values[0]):
-            raise ApiError(400, "Idempotency-Key must be given once, as 1 to 255 visible characters")
+            raise errors.invalid_idempotency_key()
         return values[0].decode("ascii")
 
     def versions(self) -> list[int] | None:
@@ -91,7 +86,7 @@ def decode_segment(segment: str) -> str:
 def check_user_id(user_id: str) -> None:
     """Raises ApiError (400) where this cannot be a user's id."""
     if not 0 < len(user_id) <= USER_ID_LENGTH or "\0" in user_id or _SURROGATE.search(user_id):
-        raise bad_field("user_id", "Invalid user ID")
+        raise errors.invalid_user_id()
 
 
 def parse_task_id(segment: str) -> int:
@@ -100,7 +95,7 @@ def parse_task_id(segment: str) -> int:
         task_id = int(segment)
         if 0 < task_id <= ID_MAX:
             return task_id
-    raise bad_field("task_id", "Invalid task ID")
+    raise errors.invalid_task_id()
 
 
 def parse_list_query(query_string: bytes) -> tuple[bool | None, int | None, int | None, list[tuple[str, str]]]:
@@ -115,19 +110,19 @@ def parse_list_query(query_string: bytes) -> tuple[bool | None, int | None, int 
     for name, value in _pairs(query_string):
         if name in ("completed", "limit", "after"):
             if name in seen:
-                raise bad_field(name, f"{name} must be given once")
+                raise errors.parameter_repeated(name)
             seen.add(name)
         if name == "completed":
             if value not in ("true", "false"):
-                raise bad_field("completed", "completed must be true or false")
+                raise errors.invalid_completed_filter()
             completed = value == "true"
         elif name == "limit":
             if not re.fullmatch(r"[0-9]{1,4}", value) or not 1 <= int(value) <= LIMIT_MAX:
-                raise bad_field("limit", f"limit must be between 1 and {LIMIT_MAX}")
+                raise errors.invalid_limit()
             limit = int(value)
         elif name == "after":
             if not _TASK_ID.fullmatch(value) or not 0 < int(value) <= ID_MAX:
-                raise bad_field("after", "after must be a task ID")
+                raise errors.invalid_after()
             after = int(value)
             continue
         rest.append((name, value))
@@ -138,4 +133,4 @@ def _pairs(query_string: bytes) -> list[tuple[str, str]]:
     try:
         return parse_qsl(query_string.decode("ascii"), keep_blank_values=True, errors="strict")
     except (UnicodeDecodeError, ValueError):
-        raise ApiError(400, "Query string must be percent-encoded UTF-8") from None
+        raise errors.invalid_query_string() from None

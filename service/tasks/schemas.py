@@ -11,19 +11,18 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
-from service.http.errors import ApiError, bad_field
-
-TITLE_LENGTH = 255  # Unicode code points, as in the schema's tasks_title_length
-DESCRIPTION_LENGTH = 5000  # Unicode code points, as in the schema's tasks_description_length
-BATCH_LENGTH = 1000
-ID_MAX = 2**63 - 1
+from service.http import errors
+from service.http.errors import ApiError
+from service.http.limits import BATCH_LENGTH, DESCRIPTION_LENGTH, ID_MAX, TITLE_LENGTH, USER_ID_LENGTH
 
 
 class Task(msgspec.Struct, frozen=True, gc=False):
     """A task as it goes out. The fields stand in the order in which every statement selects them."""
 
     id: Annotated[int, Meta(ge=1, le=ID_MAX, description="Assigned by the database, unique over all users.")]
-    user_id: Annotated[str, Meta(min_length=1, max_length=255, description="The owner, as given in the path.")]
+    user_id: Annotated[
+        str, Meta(min_length=1, max_length=USER_ID_LENGTH, description="The owner, as given in the path.")
+    ]
     title: Annotated[str, Meta(min_length=1, max_length=TITLE_LENGTH)]
     description: Annotated[str, Meta(max_length=DESCRIPTION_LENGTH)] | None
     completed: bool
@@ -68,7 +67,7 @@ class TaskUpdate(_ReadOnly):
         if isinstance(self.description, str):
             _check_description(self.description)
         if self.title is UNSET and self.description is UNSET and self.completed is UNSET:
-            raise ApiError(400, "At least one field (title, description or completed) must be provided")
+            raise errors.nothing_to_update()
 
 
 class TaskToggle(msgspec.Struct, forbid_unknown_fields=True):
@@ -121,37 +120,35 @@ def _explain_batch(body: bytes) -> ApiError:
         _raw(body)
         items = _raw_items(body)
     except msgspec.ValidationError:
-        return ApiError(400, "Request body must be a JSON array")
+        return errors.not_an_array()
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return ApiError(400, "Request body must be valid JSON")
+        return errors.invalid_json()
     if not 1 <= len(items) <= BATCH_LENGTH:
-        return ApiError(400, f"A batch must hold between 1 and {BATCH_LENGTH} tasks")
+        return errors.invalid_batch_length()
     for index, item in enumerate(items):
         try:
             decode_create(bytes(item))
-        except ApiError as problem:
-            if problem.field is None:
-                return bad_field(str(index), "Each task of a batch must be a JSON object")
-            return bad_field(f"{index}.{problem.field}", problem.message)
-    return ApiError(400, "Request body must be valid JSON")
+        except ApiError as error:
+            return errors.batch_item(index, error)
+    return errors.invalid_json()
 
 
 def _title(text: str) -> str:
     title = text.strip()
     if not title:
-        raise bad_field("title", "Title cannot be empty")
+        raise errors.title_empty()
     if len(title) > TITLE_LENGTH:
-        raise bad_field("title", f"Title must be {TITLE_LENGTH} characters or less")
+        raise errors.title_too_long()
     if "\0" in title:
-        raise bad_field("title", "Title must not contain the character U+0000")
+        raise errors.title_with_nul()
     return title
 
 
 def _check_description(text: str) -> None:
     if len(text) > DESCRIPTION_LENGTH:
-        raise bad_field("description", f"Description must be {DESCRIPTION_LENGTH} characters or less")
+        raise errors.description_too_long()
     if "\0" in text:
-        raise bad_field("description", "Description must not contain the character U+0000")
+        raise errors.description_with_nul()
 
 
 def _explain(body: bytes, kind: type[msgspec.Struct]) -> ApiError:
@@ -159,9 +156,9 @@ def _explain(body: bytes, kind: type[msgspec.Struct]) -> ApiError:
     try:
         given = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return ApiError(400, "Request body must be valid JSON")
+        return errors.invalid_json()
     if not isinstance(given, dict):
-        return ApiError(400, "Request body must be a JSON object")
+        return errors.not_an_object()
     return explain_object(given, kind)  # pyright: ignore[reportUnknownArgumentType]
 
 
@@ -170,14 +167,13 @@ def explain_object(given: dict[str, Any], kind: type[msgspec.Struct]) -> ApiErro
     known = kind.__struct_fields__
     for name in given:
         if name not in known:
-            shown = name if len(name) <= 100 else name[:100] + "…"
-            return bad_field(shown, f'Unknown field: "{shown}"')
+            return errors.unknown_field(name)
     if kind is TaskCreate and given.get("title") is None:
-        return bad_field("title", "Title is required")
+        return errors.title_required()
     if "title" in given and not isinstance(given["title"], str):
-        return bad_field("title", "Title must be a string")
+        return errors.title_not_text()
     if not isinstance(given.get("description"), str | None):
-        return bad_field("description", "Description must be a string or null")
+        return errors.description_not_text()
     if kind is TaskToggle and "completed" not in given:
-        return bad_field("completed", "Completed is required")
-    return bad_field("completed", "Completed must be true or false")
+        return errors.completed_required()
+    return errors.completed_not_boolean()

@@ -1,6 +1,6 @@
 from service.app import create_app
 from service.auth import Principal
-from service.http.errors import unauthenticated
+from service.http.errors import authentication_required
 from service.settings import load
 
 KEYS = {b"5b6d9c1e": "user-1", b"a04f77d2": "user-2"}
@@ -12,7 +12,7 @@ class ApiKeys:
     async def authenticate(self, headers, path_user_id):
         user_id = KEYS.get(dict(headers).get(b"x-api-key"))
         if user_id is None:
-            raise unauthenticated("Authentication required", token_sent=False)
+            raise authentication_required()
         return Principal(user_id)
 
 

@@ -90,8 +90,8 @@ def headers(method: str, path: str, name: str, status: int, table: list[Bad], bo
         yield Case(f"{method} {name}: {shown(bad.value)}", sent, status, bad.message, bad.field)
 
 
-def unknown(name: str) -> Bad:
-    said = name if len(name) <= 100 else name[:100] + "…"
+def unknown(name: str, said: str | None = None) -> Bad:
+    said = name if said is None else said
     return Bad({"title": "x", name: 1}, f'Unknown field: "{said}"', said)
 
 
@@ -188,11 +188,15 @@ FIELDS = [
     unknown("title "),
     unknown("t\u0131tle"),
     unknown(""),
-    unknown("\0"),
+    unknown("\0", r"\u0000"),
+    unknown("a\r\nb\t\x1b[31m\x7f\x85", r"a\r\nb\t\u001b[31m\u007f\u0085"),
+    unknown("\u202etitle\u2028\u200b\ufeff", r"\u202etitle\u2028\u200b\ufeff"),  # changes of direction, no width
+    unknown("na\u00efve \u4efb\u52a1 \U0001f600"),
+    unknown("\0" * 101, r"\u0000" * 100 + "…"),
     unknown("__proto__"),
     unknown("owner"),
     unknown('"; DROP TABLE tasks; --'),
-    unknown("n" * 101),
+    unknown("n" * 101, "n" * 100 + "…"),
 ]
 
 CREATES = [

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from service.database import SQLSTATES
+from service.http import limits
 from service.http.error_handler import CONSTRAINTS
 from tests.conftest import wait_ready
 from tests.support.processes import RunningService
@@ -118,16 +119,33 @@ def test_each_sqlstate_has_its_answer(failing: RunningService, url: str, row: Ro
     assert (line["status"], line["sqlstate"], line["route"]) == (row.answer[0], row.raised, "/api/{user_id}/tasks")
 
 
-@pytest.mark.parametrize(("name", "said"), CONSTRAINTS.items())
-def test_each_constraint_has_its_sentence(failing: RunningService, name: str, said: tuple[str, str]) -> None:
+@pytest.mark.parametrize("name", CONSTRAINTS)
+def test_each_constraint_has_its_sentence(failing: RunningService, name: str) -> None:
     answer = failing.http.post("/api/u/tasks", json={"title": "23514", "description": name})
-    assert (answer.status_code, answer.json()) == (400, {"error": said[1], "field": said[0]})
+    error = CONSTRAINTS[name]()
+    assert (answer.status_code, answer.json()) == (400, {"error": error.message, "field": error.field})
 
 
 def test_each_constraint_is_one_of_the_schema(url: str) -> None:
     with psycopg.connect(url) as connection:
         rows = connection.execute("SELECT conname FROM pg_constraint").fetchall()
     assert set(CONSTRAINTS) <= {name for (name,) in rows}
+
+
+@pytest.mark.parametrize(
+    ("constraint", "limit"),
+    [
+        ("users_id_length", limits.USER_ID_LENGTH),
+        ("tasks_title_length", limits.TITLE_LENGTH),
+        ("tasks_description_length", limits.DESCRIPTION_LENGTH),
+        ("idempotency_keys_key_length", limits.IDEMPOTENCY_KEY_LENGTH),
+    ],
+)
+def test_a_limit_is_the_same_in_the_schema(url: str, constraint: str, limit: int) -> None:
+    query = "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = %s"
+    with psycopg.connect(url) as connection:
+        (definition,) = connection.execute(query, (constraint,)).fetchall()[0]
+    assert f"<= {limit})" in definition
 
 
 def test_no_title_or_description_is_logged(failing: RunningService) -> None:

@@ -27,13 +27,14 @@ from psycopg.adapt import Transformer
 from service import app
 from service.app import Service
 from service.database import Database, Statement
+from service.http.limits import ID_MAX
 from service.http.responses import encode
 from service.server import uvicorn as server
 from service.server.uvicorn import app as server_app
 from service.settings import load
 from service.tasks import queries
 from service.tasks.queries import Changed, Queries
-from service.tasks.schemas import ID_MAX, Task
+from service.tasks.schemas import Task
 
 MADE = datetime(2026, 1, 1, 0, 0, 1, 234567, UTC)
 TASK = Task(1, "user-1", "Task number 1: buy milk & “bread”", "Before noon, before it closes.", True, 1, MADE, MADE)

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from service.http.errors import ApiError
+from service.http.limits import DESCRIPTION_LENGTH, TITLE_LENGTH
 from service.tasks.schemas import (
-    DESCRIPTION_LENGTH,
-    TITLE_LENGTH,
     TaskCreate,
     TaskUpdate,
     decode_create,
