@@ -1,6 +1,7 @@
 """If-Match and If-None-Match (RFC 9110, 13.1): from header lines to versions."""
 
 import re
+from typing import NamedTuple
 
 from service.http import errors
 from service.http.asgi import Headers, header
@@ -9,6 +10,42 @@ from service.http.limits import VERSION_MAX
 # RFC 9110, 8.8.3: entity-tag = [ "W/" ] DQUOTE *etagc DQUOTE
 _ENTITY_TAG = re.compile(rb'[ \t]*(W/)?"([\x21\x23-\x7e\x80-\xff]*)"[ \t]*(?:,|$)|[ \t]*(?:,|$)')
 _VERSION = re.compile(rb"[1-9][0-9]{0,9}")
+
+
+class Preconditions(NamedTuple):
+    """What If-Match and If-None-Match require of a task's version before it is written. None: nothing is required."""
+
+    versions: list[int] | None  # the version must be one of these
+    excluded_versions: list[int] | None  # the version must be none of these
+
+    def met_by(self, version: int) -> bool:
+        """Whether a task of this version may be written."""
+        return (self.versions is None or version in self.versions) and (
+            self.excluded_versions is None or version not in self.excluded_versions
+        )
+
+
+NO_PRECONDITIONS = Preconditions(None, None)
+
+
+def preconditions(headers: Headers) -> Preconditions:
+    """What the headers of a write require. Raises ApiError (400) for a malformed header."""
+    for name, _ in headers:
+        if name in (b"if-match", b"if-none-match"):
+            break
+    else:
+        return NO_PRECONDITIONS
+    matching = entity_tags(headers, b"if-match", "If-Match")
+    # A weak tag never matches an If-Match (RFC 9110, 13.1.1), nor does a tag that this service never made.
+    versions = None if matching is None else [version for version, weak in matching if version is not None and not weak]
+    excluded = None
+    if header(headers, b"if-none-match") is not None:
+        tags = entity_tags(headers, b"if-none-match", "If-None-Match")
+        if tags is None:  # `*` is met by a task that does not exist, which no write here can have (13.1.2)
+            versions = []
+        else:
+            excluded = [version for version, _ in tags if version is not None]
+    return Preconditions(versions, excluded)
 
 
 def entity_tags(headers: Headers, name: bytes, title: str) -> list[tuple[int | None, bool]] | None:

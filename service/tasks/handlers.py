@@ -15,7 +15,7 @@ from service.http import errors
 from service.http.asgi import GET_AND_HEAD, Header
 from service.http.limits import BATCH_BYTES
 from service.http.responses import EmptyResponse, Response, StreamedResponse, encode, etag
-from service.tasks.queries import Changed, Once, Queries
+from service.tasks.queries import Changed, IdempotentCreate, Queries
 from service.tasks.requests import TaskRequest, parse_list_query
 from service.tasks.schemas import Task, TaskCreate, decode_batch, decode_create, decode_toggle, decode_update
 
@@ -46,9 +46,9 @@ async def create_task(request: TaskRequest) -> Response:
         task = await request.queries.create(request.user_id, new.title, new.description, new.completed)
         return task_response(task, 201, (_location(request, task),))
     fields = (new.title, new.description, new.completed)
-    once = await request.queries.create_idempotent(request.user_id, key, fingerprint([fields]), *fields)
-    (task,) = _made(request, once, [new])
-    return task_response(task, 201, (_location(request, task), *_replayed(once)))
+    created = await request.queries.create_idempotent(request.user_id, key, fingerprint([fields]), *fields)
+    (task,) = _made(request, created, [new])
+    return task_response(task, 201, (_location(request, task), *_replayed(created)))
 
 
 @post("/batch")
@@ -60,8 +60,8 @@ async def batch_tasks(request: TaskRequest) -> Response:
     tasks = encode([dict(zip(("title", "description", "completed"), item, strict=True)) for item in fields]).decode()
     if key is None:
         return Response(201, encode(await request.queries.create_many(request.user_id, tasks)))
-    once = await request.queries.create_many_idempotent(request.user_id, key, fingerprint(fields), tasks)
-    return Response(201, encode(_made(request, once, items)), _replayed(once))
+    created = await request.queries.create_many_idempotent(request.user_id, key, fingerprint(fields), tasks)
+    return Response(201, encode(_made(request, created, items)), _replayed(created))
 
 
 @route("/{task_id:str}", http_method=GET_AND_HEAD)
@@ -79,7 +79,7 @@ async def get_task(request: TaskRequest) -> Response:
 @put("/{task_id:str}")
 async def update_task(request: TaskRequest) -> Response:
     """Changes what is sent and leaves the rest."""
-    versions = request.versions()
+    required = request.preconditions()
     new = decode_update(await request.body())
     changed = await request.queries.update(
         request.user_id,
@@ -88,7 +88,7 @@ async def update_task(request: TaskRequest) -> Response:
         sets_description=new.description is not UNSET,
         description=None if new.description is UNSET else new.description,
         completed=None if new.completed is UNSET else new.completed,
-        versions=versions,
+        required=required,
     )
     return _changed_response(changed)
 
@@ -96,11 +96,10 @@ async def update_task(request: TaskRequest) -> Response:
 @delete("/{task_id:str}", status_code=200)  # Litestar takes 204 for "returns None"; the answer has its own status
 async def delete_task(request: TaskRequest) -> Response:
     """Deletes a task."""
-    versions = request.versions()
-    deleted = await request.queries.delete(request.user_id, request.task_id, versions)
+    deleted = await request.queries.delete(request.user_id, request.task_id, request.preconditions())
     if deleted is None:
         raise errors.task_not_found()
-    if not deleted.matched:
+    if not deleted.applied:
         raise errors.task_changed(deleted.version)
     return EmptyResponse(204)
 
@@ -108,10 +107,10 @@ async def delete_task(request: TaskRequest) -> Response:
 @patch("/{task_id:str}/complete")
 async def toggle_task(request: TaskRequest) -> Response:
     """Flips completed, or sets it."""
-    versions = request.versions()
+    required = request.preconditions()
     body = await request.body()
     completed = decode_toggle(body).completed if body else None
-    changed = await request.queries.toggle(request.user_id, request.task_id, completed, versions)
+    changed = await request.queries.toggle(request.user_id, request.task_id, completed, required)
     return _changed_response(changed)
 
 
@@ -134,18 +133,27 @@ def fingerprint(tasks: list[tuple[str, str | None, bool]]) -> bytes:
     return blake2b(encode(tasks), digest_size=16).digest()
 
 
-def _made(request: TaskRequest, once: Once, items: list[TaskCreate]) -> list[Task]:
+def _made(request: TaskRequest, created: IdempotentCreate, items: list[TaskCreate]) -> list[Task]:
     """The tasks as they were when they were created: a keyed request carries all of it but the ids and the time."""
-    if not once.matched:
+    if not created.same_request:
         raise errors.idempotency_key_reused()
     return [
-        Task(task_id, request.user_id, new.title, new.description, new.completed, 1, once.created_at, once.created_at)
-        for task_id, new in zip(once.task_ids, items, strict=True)
+        Task(
+            task_id,
+            request.user_id,
+            new.title,
+            new.description,
+            new.completed,
+            1,
+            created.created_at,
+            created.created_at,
+        )
+        for task_id, new in zip(created.task_ids, items, strict=True)
     ]
 
 
-def _replayed(once: Once) -> tuple[Header, ...]:
-    return ((b"idempotency-replayed", b"true"),) if once.replayed else ()
+def _replayed(created: IdempotentCreate) -> tuple[Header, ...]:
+    return ((b"idempotency-replayed", b"true"),) if created.replayed else ()
 
 
 def _location(request: TaskRequest, task: Task) -> Header:
@@ -155,7 +163,7 @@ def _location(request: TaskRequest, task: Task) -> Header:
 def _changed_response(changed: Changed | None) -> Response:
     if changed is None:
         raise errors.task_not_found()
-    if not changed.matched:
+    if not changed.applied:
         raise errors.task_changed(changed.task.version)
     return task_response(changed.task)
 

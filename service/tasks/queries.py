@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from service.database import Database, Statement, StatementError, Unavailable, read
+from service.http.conditional import NO_PRECONDITIONS, Preconditions
 from service.http.limits import ID_MAX
 from service.paths import root
 from service.tasks.schemas import Task
@@ -24,9 +25,9 @@ STATEMENTS: list[Statement[Any]] = []
 
 
 class Changed(msgspec.Struct, frozen=True, gc=False):
-    """A task after a write. `matched` is false where it is not as asked for: the version stood in the way."""
+    """A task after a write. `applied` is false if the task does not meet the preconditions."""
 
-    matched: bool
+    applied: bool
     task: Task
 
     @property
@@ -35,19 +36,22 @@ class Changed(msgspec.Struct, frozen=True, gc=False):
 
 
 class Deleted(msgspec.Struct, frozen=True, gc=False):
-    """A task that was deleted or, with `matched` false, kept. `version` is its last or its present one."""
+    """A task that was deleted or, with `applied` false, kept. `version` is its last or its present one."""
 
-    matched: bool
+    applied: bool
+    user_id: str
+    id: int
     version: int
 
 
-class Once(msgspec.Struct, frozen=True, gc=False):
-    """What a keyed create or batch made, now or the first time.
+class IdempotentCreate(msgspec.Struct, frozen=True, gc=False):
+    """What a create or batch under an idempotency key made, now or the first time.
 
-    `matched`: the body is the one the key was first used with. `replayed`: nothing was created now.
+    `same_request`: the key was first used with the same request. `replayed`: nothing was created now.
     """
 
-    matched: bool
+    user_id: str
+    same_request: bool
     replayed: bool
     task_ids: list[int]
     created_at: datetime
@@ -73,12 +77,13 @@ def _deleted(row: Sequence[Any]) -> Deleted:
     return Deleted(*row)
 
 
-def _once(row: Sequence[Any]) -> Once:
-    return Once(*row)
+def _idempotent(row: Sequence[Any]) -> IdempotentCreate:
+    return IdempotentCreate(*row)
 
 
 _PAGE = {"user_id": str, "newest": int, "rows": int}
 _ROW = ("user_id", "task_id")  # what a write locks
+_PRECONDITIONS = {"versions": list, "excluded_versions": list}
 MAX_ATTEMPTS = 10
 
 GET = _statement("get", {"user_id": str, "task_id": int}, _task)
@@ -89,11 +94,11 @@ CREATE = _statement("create", {"user_id": str, "title": str, "description": str,
 CREATE_IDEMPOTENT = _statement(
     "create_idempotent",
     {"user_id": str, "key": str, "fingerprint": bytes, "title": str, "description": str, "completed": bool},
-    _once,
+    _idempotent,
 )
 CREATE_MANY = _statement("create_many", {"user_id": str, "tasks": str}, _task)
 CREATE_MANY_IDEMPOTENT = _statement(
-    "create_many_idempotent", {"user_id": str, "key": str, "fingerprint": bytes, "tasks": str}, _once
+    "create_many_idempotent", {"user_id": str, "key": str, "fingerprint": bytes, "tasks": str}, _idempotent
 )
 UPDATE = _statement(
     "update",
@@ -104,14 +109,14 @@ UPDATE = _statement(
         "description": str,
         "sets_description": bool,
         "completed": bool,
-        "versions": list,
+        **_PRECONDITIONS,
     },
     _changed,
     key=_ROW,
 )
 FLIP = _statement("flip", {"user_id": str, "task_id": int}, _task, key=_ROW)
-TOGGLE = _statement("toggle", {"user_id": str, "task_id": int, "completed": bool, "versions": list}, _changed, key=_ROW)
-DELETE = _statement("delete", {"user_id": str, "task_id": int, "versions": list}, _deleted, key=_ROW)
+TOGGLE = _statement("toggle", {"user_id": str, "task_id": int, "completed": bool, **_PRECONDITIONS}, _changed, key=_ROW)
+DELETE = _statement("delete", {"user_id": str, "task_id": int, **_PRECONDITIONS}, _deleted, key=_ROW)
 
 if unused := {path.stem for path in FOLDER.glob("*.sql")} - {statement.name for statement in STATEMENTS}:
     raise StatementError(f"nothing calls {', '.join(sorted(unused))}")
@@ -127,7 +132,7 @@ def _row(row: Row | None) -> Row:
 
 
 class Queries:
-    """The statements, bound to a database. `versions` are those a write may meet; None: any."""
+    """The statements, bound to a database. `required`: what a write requires of the task's version."""
 
     __slots__ = ("database",)
 
@@ -149,7 +154,7 @@ class Queries:
 
     async def create_idempotent(
         self, user_id: str, key: str, fingerprint: bytes, title: str, description: str | None, completed: bool
-    ) -> Once:
+    ) -> IdempotentCreate:
         """Creates a task, unless the key did so within its 24 hours."""
         return _row(
             await self.database.fetch_one(CREATE_IDEMPOTENT, user_id, key, fingerprint, title, description, completed)
@@ -159,7 +164,7 @@ class Queries:
         """The tasks as they were created, in the order of the JSON array `tasks`."""
         return sorted(await self.database.fetch_all(CREATE_MANY, user_id, tasks), key=_id)
 
-    async def create_many_idempotent(self, user_id: str, key: str, fingerprint: bytes, tasks: str) -> Once:
+    async def create_many_idempotent(self, user_id: str, key: str, fingerprint: bytes, tasks: str) -> IdempotentCreate:
         """Creates the tasks of the JSON array `tasks`, unless the key did so within its 24 hours."""
         return _row(await self.database.fetch_one(CREATE_MANY_IDEMPOTENT, user_id, key, fingerprint, tasks))
 
@@ -172,34 +177,33 @@ class Queries:
         sets_description: bool,
         description: str | None,
         completed: bool | None,
-        versions: "list[int] | None",
+        required: Preconditions,
     ) -> Changed | None:
         """Changes what is given: a title or a completed that is None is not. None: there is no such task."""
         return await self._write(
-            UPDATE, user_id, task_id, title, description, sets_description, completed, versions=versions
+            UPDATE, user_id, task_id, title, description, sets_description, completed, required=required
         )
 
     async def toggle(
-        self, user_id: str, task_id: int, completed: bool | None, versions: "list[int] | None"
+        self, user_id: str, task_id: int, completed: bool | None, required: Preconditions
     ) -> Changed | None:
         """Flips completed, or sets it where it is given. None: there is no such task."""
-        if completed is None and versions is None:
+        if completed is None and required == NO_PRECONDITIONS:
             task = await self.database.fetch_one(FLIP, user_id, task_id)
             return Changed(True, task) if task else None
-        return await self._write(TOGGLE, user_id, task_id, completed, versions=versions)
+        return await self._write(TOGGLE, user_id, task_id, completed, required=required)
 
-    async def delete(self, user_id: str, task_id: int, versions: "list[int] | None") -> Deleted | None:
+    async def delete(self, user_id: str, task_id: int, required: Preconditions) -> Deleted | None:
         """Deletes the task. None: there is no such task."""
-        return await self._write(DELETE, user_id, task_id, versions=versions)
+        return await self._write(DELETE, user_id, task_id, required=required)
 
-    async def _write(
-        self, statement: Statement[Written], *values: object, versions: "list[int] | None"
-    ) -> Written | None:
-        """A write, asked for again where the task became another while the statement waited for its lock: PostgreSQL
-        judges by what was there when the statement began, and then nothing was written though the version matches.
+    async def _write(self, statement: Statement[Written], *values: object, required: Preconditions) -> Written | None:
+        """A write. Run again if another transaction changed the task while the statement waited for the row's lock:
+        PostgreSQL evaluates the condition on the row as it was when the statement began, so nothing was written, but
+        the row's version now meets the preconditions.
         """
         for _ in range(MAX_ATTEMPTS):
-            written = await self.database.fetch_one(statement, *values, versions)
-            if written is None or written.matched or (versions is not None and written.version not in versions):
+            written = await self.database.fetch_one(statement, *values, *required)
+            if written is None or written.applied or not required.met_by(written.version):
                 return written
         raise Unavailable("the task went on changing")

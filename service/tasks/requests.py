@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, quote, unquote_to_bytes
 from service.http import errors
 from service.http.asgi import Headers, Receive
 from service.http.body import read_body
-from service.http.conditional import entity_tags
+from service.http.conditional import Preconditions, entity_tags, preconditions
 from service.http.limits import BODY_BYTES, ID_MAX, IDEMPOTENCY_KEY_LENGTH, LIMIT_MAX, USER_ID_LENGTH
 from service.tasks.queries import Queries
 
@@ -61,13 +61,9 @@ class TaskRequest:
             raise errors.invalid_idempotency_key()
         return values[0].decode("ascii")
 
-    def versions(self) -> list[int] | None:
-        """The versions that If-Match lets a write meet; None: any. Raises ApiError (400) where it is malformed."""
-        tags = entity_tags(self.headers, b"if-match", "If-Match")
-        if tags is None:
-            return None
-        # A weak tag never matches an If-Match (RFC 9110, 13.1.1), nor does one that this service never gave.
-        return [version for version, weak in tags if version is not None and not weak]
+    def preconditions(self) -> Preconditions:
+        """What If-Match and If-None-Match require of a write. Raises ApiError (400) for a malformed header."""
+        return preconditions(self.headers)
 
     def known_versions(self) -> list[int | None] | None:
         """The versions that the client has, by If-None-Match; None: any. Raises ApiError: malformed."""

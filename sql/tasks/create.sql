@@ -1,5 +1,5 @@
--- Creates a task, and the user's row with the first one: nothing has to be registered before.
--- Two first tasks at once make one row in users: the later waits for the earlier and then does nothing.
+-- Creates a task, and the user's row with the first one: no user has to be registered beforehand.
+-- Two first tasks at once make one row in users: the later insert waits for the earlier one and then does nothing.
 -- Served by users_pkey.
 WITH owner AS (
     INSERT INTO users (id) VALUES (%(user_id)s) ON CONFLICT (id) DO NOTHING

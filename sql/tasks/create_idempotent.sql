@@ -1,11 +1,11 @@
--- Creates a task under an idempotency key, or finds out what the key made before.
--- Of two at once, the later waits for the earlier at the key's row and then sees it: ON CONFLICT DO UPDATE is the one
--- form that returns a row committed after this statement began. A record older than 24 hours counts as never used.
--- The id is taken beforehand, so that one statement can write it to both tables.
--- Answers one row: whether the body is the one the key was first used with, whether this is a replay, what was made.
--- Served by idempotency_keys_pkey and users_pkey.
+-- Creates a task under an idempotency key, or finds what the key created before.
+-- Of two such statements at once, the later one waits at the key's row for the earlier one and then sees its record: of
+-- PostgreSQL's forms only ON CONFLICT DO UPDATE returns a row that was committed after the statement began. A record older
+-- than 24 hours counts as never used. The id is taken beforehand, so that one statement can write it to both tables.
+-- Returns one row: the owner, whether the key was first used with the same request (`same_request`), whether nothing was
+-- created now (`replayed`), the ids and the time of what was created. Served by idempotency_keys_pkey and users_pkey.
 WITH wanted AS (
-    SELECT nextval('tasks_id_seq') AS id
+    SELECT pg_catalog.nextval('tasks_id_seq'::regclass) AS id
 ),
 
 owner AS (
@@ -17,15 +17,18 @@ record AS (
     SELECT %(user_id)s, 'create', %(key)s, %(fingerprint)s, ARRAY[wanted.id] FROM wanted
     ON CONFLICT (user_id, operation, key) DO UPDATE SET
         fingerprint = CASE
-            WHEN kept.created_at > now() - interval '24 hours' THEN kept.fingerprint ELSE excluded.fingerprint
+            WHEN excluded.created_at - kept.created_at < interval '24 hours' THEN kept.fingerprint
+            ELSE excluded.fingerprint
         END,
         task_ids = CASE
-            WHEN kept.created_at > now() - interval '24 hours' THEN kept.task_ids ELSE excluded.task_ids
+            WHEN excluded.created_at - kept.created_at < interval '24 hours' THEN kept.task_ids
+            ELSE excluded.task_ids
         END,
         created_at = CASE
-            WHEN kept.created_at > now() - interval '24 hours' THEN kept.created_at ELSE excluded.created_at
+            WHEN excluded.created_at - kept.created_at < interval '24 hours' THEN kept.created_at
+            ELSE excluded.created_at
         END
-    RETURNING fingerprint, task_ids, created_at
+    RETURNING user_id, fingerprint, task_ids, created_at
 ),
 
 created AS (
@@ -37,7 +40,8 @@ created AS (
 )
 
 SELECT
-    record.fingerprint = %(fingerprint)s AS matched,
+    record.user_id,
+    record.fingerprint = %(fingerprint)s AS same_request,
     NOT EXISTS (SELECT FROM created) AS replayed,
     record.task_ids,
     record.created_at

@@ -1,12 +1,12 @@
--- Creates many tasks, all or nothing, and the user's row with the first ones. `tasks` is a JSON array of objects.
--- Ids rise in the order sent. Served by users_pkey.
+-- Creates many tasks, all or none, and the user's row with the first ones. `tasks` is a JSON array of objects.
+-- Ids ascend in the order sent. Served by users_pkey.
 WITH owner AS (
     INSERT INTO users (id) VALUES (%(user_id)s) ON CONFLICT (id) DO NOTHING
 )
 INSERT INTO tasks (user_id, title, description, completed)
 SELECT %(user_id)s, item.title, item.description, item.completed
 FROM ROWS FROM (
-    jsonb_to_recordset(%(tasks)s::jsonb) AS (title text, description text, completed boolean)
+    pg_catalog.jsonb_to_recordset(%(tasks)s::jsonb) AS (title text, description text, completed boolean)
 ) WITH ORDINALITY AS item (title, description, completed, position)
 ORDER BY item.position
 RETURNING id, user_id, title, description, completed, version, created_at, updated_at

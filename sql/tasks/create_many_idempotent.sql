@@ -1,11 +1,10 @@
--- Creates many tasks under an idempotency key, all or nothing, or finds out what the key made before: create_once.sql
--- for a JSON array of objects. Ids rise in the order sent.
--- Answers one row: whether the body is the one the key was first used with, whether this is a replay, what was made.
--- Served by idempotency_keys_pkey and users_pkey.
+-- Creates many tasks under an idempotency key, all or none, or finds what the key created before: create_idempotent.sql
+-- for a JSON array of objects. Ids ascend in the order sent.
+-- Returns one row, as create_idempotent.sql does. Served by idempotency_keys_pkey and users_pkey.
 WITH item AS (
-    SELECT item.*, nextval('tasks_id_seq') AS id
+    SELECT item.*, pg_catalog.nextval('tasks_id_seq'::regclass) AS id
     FROM ROWS FROM (
-        jsonb_to_recordset(%(tasks)s::jsonb) AS (title text, description text, completed boolean)
+        pg_catalog.jsonb_to_recordset(%(tasks)s::jsonb) AS (title text, description text, completed boolean)
     ) WITH ORDINALITY AS item (title, description, completed, position)
     ORDER BY item.position
 ),
@@ -16,18 +15,21 @@ owner AS (
 
 record AS (
     INSERT INTO idempotency_keys AS kept (user_id, operation, key, fingerprint, task_ids)
-    SELECT %(user_id)s, 'batch', %(key)s, %(fingerprint)s, array_agg(item.id ORDER BY item.position) FROM item
+    SELECT %(user_id)s, 'batch', %(key)s, %(fingerprint)s, pg_catalog.array_agg(item.id ORDER BY item.position) FROM item
     ON CONFLICT (user_id, operation, key) DO UPDATE SET
         fingerprint = CASE
-            WHEN kept.created_at > now() - interval '24 hours' THEN kept.fingerprint ELSE excluded.fingerprint
+            WHEN excluded.created_at - kept.created_at < interval '24 hours' THEN kept.fingerprint
+            ELSE excluded.fingerprint
         END,
         task_ids = CASE
-            WHEN kept.created_at > now() - interval '24 hours' THEN kept.task_ids ELSE excluded.task_ids
+            WHEN excluded.created_at - kept.created_at < interval '24 hours' THEN kept.task_ids
+            ELSE excluded.task_ids
         END,
         created_at = CASE
-            WHEN kept.created_at > now() - interval '24 hours' THEN kept.created_at ELSE excluded.created_at
+            WHEN excluded.created_at - kept.created_at < interval '24 hours' THEN kept.created_at
+            ELSE excluded.created_at
         END
-    RETURNING fingerprint, task_ids, created_at
+    RETURNING user_id, fingerprint, task_ids, created_at
 ),
 
 created AS (
@@ -39,7 +41,8 @@ created AS (
 )
 
 SELECT
-    record.fingerprint = %(fingerprint)s AS matched,
+    record.user_id,
+    record.fingerprint = %(fingerprint)s AS same_request,
     NOT EXISTS (SELECT FROM created) AS replayed,
     record.task_ids,
     record.created_at

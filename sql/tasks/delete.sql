@@ -1,21 +1,22 @@
--- Deletes a task. With `versions`, nothing is deleted unless the task's version is one of them.
--- Answers the version that was deleted, or, with `matched` false, the one that stood in the way; no row where there is
--- no such task. A task that was kept is read FOR SHARE, so that its version is the newest even where another request has
--- just changed it. Served by tasks_pkey.
+-- Deletes a task. Deletes nothing if `versions` is given and lacks the task's version, or `excluded_versions` contains it.
+-- Returns the row's owner, id and version, and `applied`: true if it was deleted. No row if the user has no such task.
+-- A task that was kept is read FOR SHARE, so that the version returned is the newest one even if another transaction has
+-- just changed the task; if that version meets the conditions, the caller runs the statement again. Served by tasks_pkey.
 WITH deleted AS (
     DELETE FROM tasks
     WHERE user_id = %(user_id)s AND id = %(task_id)s
         AND (%(versions)s::integer [] IS NULL OR version = ANY (%(versions)s::integer []))
-    RETURNING version
+        AND (%(excluded_versions)s::integer [] IS NULL OR version <> ALL (%(excluded_versions)s::integer []))
+    RETURNING user_id, id, version
 ),
 
 kept AS (
-    SELECT version
+    SELECT user_id, id, version
     FROM tasks
     WHERE user_id = %(user_id)s AND id = %(task_id)s AND NOT EXISTS (SELECT FROM deleted)
     FOR SHARE
 )
 
-SELECT true AS matched, version FROM deleted
+SELECT true AS applied, user_id, id, version FROM deleted
 UNION ALL
-SELECT false AS matched, version FROM kept
+SELECT false AS applied, user_id, id, version FROM kept

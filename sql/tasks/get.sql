@@ -1,4 +1,4 @@
--- One task of one user, or no row where there is none or it is somebody else's.
+-- One task of one user; no row if there is none, or if it belongs to another user.
 -- Served by tasks_pkey.
 SELECT id, user_id, title, description, completed, version, created_at, updated_at
 FROM tasks

@@ -1,10 +1,11 @@
--- Changes what is given and leaves the rest: a title or a completed that is NULL is not given; a description is given
--- when sets_description, and may be NULL. The row is touched, and version moves, only where something really changes.
--- With `versions`, nothing changes unless the task's version is one of them.
--- Answers the task as it then is; no row where there is no such task. A task that was not changed is read FOR SHARE, so
--- that what is answered is its newest state even where another request has just changed it. `matched` says whether that
--- is what was asked for: false where the version stood in the way, and where the task was as asked for, or of another
--- version, when this statement began and is not when it could be read. Served by tasks_pkey.
+-- Changes the fields that are given and leaves the rest. A title or a completed that is NULL is not given; a description
+-- is given if sets_description, and may be NULL. The row is written, and version rises, only if a value really changes.
+-- Changes nothing if `versions` is given and lacks the task's version, or `excluded_versions` contains it.
+-- Returns the task as it now is, and `applied`; no row if the user has no such task. A task that was not changed is read
+-- FOR SHARE, so that the row returned is the newest one even if another transaction has just changed it. `applied` is true
+-- if that row is what the request asked for. It is false if a version condition does not hold, and in one race: the
+-- condition held, or nothing had to change, when the statement began, and another transaction committed a change before
+-- the row was read. The caller then runs the statement again. Served by tasks_pkey.
 WITH changed AS (
     UPDATE tasks
     SET
@@ -12,9 +13,10 @@ WITH changed AS (
         description = CASE WHEN %(sets_description)s THEN %(description)s ELSE description END,
         completed = coalesce(%(completed)s, completed),
         version = version + 1,
-        updated_at = clock_timestamp()
+        updated_at = greatest(updated_at, pg_catalog.statement_timestamp())
     WHERE user_id = %(user_id)s AND id = %(task_id)s
         AND (%(versions)s::integer [] IS NULL OR version = ANY (%(versions)s::integer []))
+        AND (%(excluded_versions)s::integer [] IS NULL OR version <> ALL (%(excluded_versions)s::integer []))
         AND (
             title <> coalesce(%(title)s, title)
             OR completed <> coalesce(%(completed)s, completed)
@@ -30,13 +32,14 @@ unchanged AS (
     FOR SHARE
 )
 
-SELECT true AS matched, id, user_id, title, description, completed, version, created_at, updated_at
+SELECT true AS applied, id, user_id, title, description, completed, version, created_at, updated_at
 FROM changed
 UNION ALL
 SELECT
     (%(versions)s::integer [] IS NULL OR version = ANY (%(versions)s::integer []))
+    AND (%(excluded_versions)s::integer [] IS NULL OR version <> ALL (%(excluded_versions)s::integer []))
     AND title = coalesce(%(title)s, title)
     AND completed = coalesce(%(completed)s, completed)
-    AND NOT (%(sets_description)s AND description IS DISTINCT FROM %(description)s) AS matched,
+    AND NOT (%(sets_description)s AND description IS DISTINCT FROM %(description)s) AS applied,
     id, user_id, title, description, completed, version, created_at, updated_at
 FROM unchanged

@@ -95,6 +95,53 @@ def test_a_missing_task_is_not_unmodified(client: httpx.Client, path: str, tag: 
     assert client.get(path, headers={"If-None-Match": tag}).status_code == 404
 
 
+NONE_MATCH = [  # If-None-Match, and whether a write of a task at version 3 may go on (RFC 9110, 13.1.2)
+    *((tag, False) for tag in ("*", '"3"', 'W/"3"', '"1", "3"', ',"3",', '"x", W/"3"')),
+    *((tag, True) for tag in ('"2"', 'W/"4"', '"1", "2"', '"x"', '"03"', '""', '"99999999999999999999"')),
+]
+
+
+@pytest.mark.parametrize("what", WRITES, ids=str)
+@pytest.mark.parametrize(("tag", "passes"), NONE_MATCH)
+def test_write_with_the_current_tag_in_if_none_match_is_412(
+    client: httpx.Client, path: str, what: Any, tag: str, passes: bool
+) -> None:
+    method, suffix, body = what
+    before = client.get(path).json()
+    answer = client.request(method, path + suffix, json=body, headers={"If-None-Match": tag})
+    if passes:
+        assert answer.status_code in (200, 204)
+    else:
+        assert (answer.status_code, answer.json(), answer.headers["etag"]) == (412, CHANGED, '"3"')
+        assert client.get(path).json() == before
+
+
+@pytest.mark.parametrize("what", WRITES, ids=str)
+@pytest.mark.parametrize("tag", ["*", '"3"', '"1"'])
+def test_write_of_a_missing_task_with_if_none_match_is_404(
+    client: httpx.Client, path: str, what: Any, tag: str
+) -> None:
+    client.delete(path)
+    method, suffix, body = what
+    assert client.request(method, path + suffix, json=body, headers={"If-None-Match": tag}).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("match", "none_match", "passes"),
+    [('"3"', '"1"', True), ('"3"', '"3"', False), ('"1"', '"1"', False), ("*", '"2"', True), ("*", "*", False)],
+)
+def test_if_match_and_if_none_match_must_both_hold(
+    client: httpx.Client, path: str, match: str, none_match: str, passes: bool
+) -> None:
+    headers = {"If-Match": match, "If-None-Match": none_match}
+    assert client.patch(path + "/complete", headers=headers).status_code == (200 if passes else 412)
+
+
+def test_malformed_if_none_match_on_a_write_is_400(client: httpx.Client, path: str) -> None:
+    answer = client.delete(path, headers={"If-None-Match": '"3'})
+    assert (answer.status_code, answer.json()) == (400, {"error": "If-None-Match must be * or a list of entity tags"})
+
+
 def test_a_list_has_no_tag_and_takes_no_condition(client: httpx.Client, path: str) -> None:
     tasks = path.rpartition("/")[0]
     answer = client.get(tasks, headers={"If-None-Match": "*"})

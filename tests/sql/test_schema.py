@@ -11,7 +11,7 @@ from psycopg import pq
 
 from service.database import Statement
 from service.operations.prune import PRUNE
-from service.tasks.queries import FOLDER, STATEMENTS, Once
+from service.tasks.queries import FOLDER, STATEMENTS, IdempotentCreate
 
 # PostgreSQL's types (pg_type.oid), as which Python's may come back and go in.
 TYPES = {
@@ -108,8 +108,8 @@ def test_no_statement_selects_whatever_there_is(statement: Statement[Any]) -> No
 
 
 def test_a_keyed_answer_names_what_it_made() -> None:
-    """Once is the one row that is no task: its columns are looked at by name above, so they are pinned here."""
-    assert list(get_type_hints(Once)) == ["matched", "replayed", "task_ids", "created_at"]
+    """IdempotentCreate is the one row that is not a task, so its columns are pinned here by name."""
+    assert list(get_type_hints(IdempotentCreate)) == ["user_id", "same_request", "replayed", "task_ids", "created_at"]
 
 
 def test_the_schema_trims_what_strip_trims(url: str) -> None:
