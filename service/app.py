@@ -4,6 +4,7 @@ import warnings
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from litestar import Litestar
 from litestar.exceptions.base_exceptions import LitestarDeprecationWarning
@@ -11,11 +12,12 @@ from litestar.exceptions.base_exceptions import LitestarDeprecationWarning
 from service import auth
 from service.auth import Authenticator, ManagedAuthenticator, NoAuthenticator
 from service.database import Database
+from service.http.asgi import ASGIApp, path_as_sent
 from service.http.cors import CorsPolicy
 from service.http.error_handler import handle_exception
-from service.http.load_shedding import Limits
-from service.http.responses import noting
+from service.http.load_shedding import Places, shedding
 from service.monitoring import health, metrics
+from service.monitoring.request_log import RequestLog
 from service.settings import Settings, SettingsError
 from service.tasks import docs, openapi
 from service.tasks import handlers as tasks
@@ -23,11 +25,18 @@ from service.tasks.queries import STATEMENTS, Queries
 from service.tasks.routing import FastPath, entrance, middleware
 
 
-class Service(Limits):
+class Service:
     """The ASGI application, with the parts that a server or a test may want to look at."""
 
-    health: health.Health
-    database: Database
+    def __init__(self, app: ASGIApp, health: health.Health, database: Database) -> None:
+        self._app = app
+        self.health = health
+        self.database = database
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            path_as_sent(scope)
+        await self._app(scope, receive, send)
 
 
 def create_app(
@@ -53,7 +62,8 @@ def create_app(
     )
     authenticator = authenticator or auth.from_settings(settings)
     state = health.Health(database)
-    numbers = metrics.Metrics(database, metrics_folder)
+    places = Places(settings.max_in_flight)
+    numbers = metrics.Metrics(database, places, metrics_folder)
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncGenerator[None]:
@@ -86,15 +96,7 @@ def create_app(
             openapi_config=None,
             logging_config=None,  # service.monitoring.logs is the only one to configure logging
         )
-    app = FastPath(litestar.routes, enter, otherwise=noting(litestar))
-    origins = CorsPolicy(settings) if settings.cors_allow_origins else None
-    service = Service(
-        origins.preflights(app) if origins else app,
-        max_in_flight=settings.max_in_flight,
-        headers=origins.headers if origins else None,
-        observer=numbers,
-    )
-    numbers.front = service
-    service.health = state
-    service.database = database
-    return service
+    app = shedding(FastPath(litestar.routes, enter, otherwise=litestar), places)
+    if settings.cors_allow_origins:
+        app = CorsPolicy(settings).around(app)
+    return Service(RequestLog(app, numbers), state, database)

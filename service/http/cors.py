@@ -12,8 +12,8 @@ from typing import Any
 from litestar.config.cors import CORSConfig
 
 from service.http import errors
-from service.http.asgi import Header, Headers, header
-from service.http.error_handler import refusal
+from service.http.asgi import ASGIApp, Header, Headers, header, record_of
+from service.http.error_handler import error_response
 from service.http.responses import EmptyResponse, Response
 from service.settings import Settings
 
@@ -50,32 +50,34 @@ class CorsPolicy:
         origin = header(request, b"origin")
         if self._config.is_allow_all_origins:
             return self._allowed
-        if origin is None or not self._lets_in(origin):
+        if origin is None or not self._is_allowed(origin):
             return [_VARY]
         return [(b"access-control-allow-origin", origin), *self._allowed, _VARY]
 
-    def preflights(self, app: Any) -> Any:
-        """ASGI: `app`, with preflights answered before it."""
+    def around(self, app: ASGIApp) -> ASGIApp:
+        """ASGI: `app`, with preflights answered before it and the policy's headers on every response."""
 
-        async def answered(scope: Any, receive: Any, send: Any) -> None:
-            if scope["type"] == "http" and scope["method"] == "OPTIONS" and header(scope["headers"], b"origin"):
-                await self._preflight(scope)(scope, receive, send)
-            else:
-                await app(scope, receive, send)
+        async def cors(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] == "http":
+                record_of(scope).headers += self.headers(scope["headers"])
+                if scope["method"] == "OPTIONS" and header(scope["headers"], b"origin"):
+                    await self._preflight(scope)(scope, receive, send)
+                    return
+            await app(scope, receive, send)
 
-        return answered
+        return cors
 
     def _preflight(self, scope: Any) -> Response:
         request: Headers = scope["headers"]
         method = header(request, b"access-control-request-method")
         names = (header(request, b"access-control-request-headers") or b"").lower().split(b",")
         if (
-            self._lets_in(header(request, b"origin") or b"")
+            self._is_allowed(header(request, b"origin") or b"")
             and (method is None or method in _METHODS)
             and all(name.strip() in _NAMES for name in names if name.strip())
         ):
             return EmptyResponse(204, _PREFLIGHT)
-        return refusal(errors.origin_not_allowed(), scope)
+        return error_response(errors.origin_not_allowed(), record_of(scope))
 
-    def _lets_in(self, origin: bytes) -> bool:
+    def _is_allowed(self, origin: bytes) -> bool:
         return self._config.is_origin_allowed(origin.decode("latin-1"))

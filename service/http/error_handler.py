@@ -7,7 +7,6 @@ failure has its status, and each constraint its sentence.
 import logging
 from http import HTTPStatus
 from typing import Any
-from uuid import uuid4
 
 from litestar import Request
 from litestar import Response as LitestarResponse
@@ -15,7 +14,7 @@ from litestar.exceptions import HTTPException
 
 from service.database import ConstraintViolation, Failure, TimedOut, Unavailable
 from service.http import errors
-from service.http.asgi import request_id
+from service.http.asgi import RequestRecord, record_of
 from service.http.errors import ApiError
 from service.http.responses import Response, error_response_of
 
@@ -51,22 +50,16 @@ def api_error_of(error: Exception) -> ApiError:
         headers = tuple((name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items())
         return ApiError(status, status.phrase.capitalize(), headers=headers)
     if not isinstance(error, Failure):
-        # PostgreSQL's whole message may quote the row: service.http.load_shedding logs its first line, which does not.
+        # PostgreSQL's whole message may quote the row: the request log has its first line only, which does not.
         log.error("a defect", exc_info=error)
     return errors.internal_error()
 
 
-def refusal(error: Exception, scope: Any) -> Response:
-    """The answer to this exception. It gets a request ID, unless one came in: the outermost layer echoes that."""
-    answer = error_response_of(api_error_of(error))
-    identifier = request_id(scope["headers"])
-    if identifier is None:
-        identifier = uuid4().hex.encode()
-        answer.headers.append((b"x-request-id", identifier))
-    scope["request_id"] = identifier
+def error_response(error: Exception, record: RequestRecord) -> Response:
+    """The response to this exception, which is noted in the record if the database is behind it."""
     if isinstance(error, Failure):
-        scope["failure"] = error
-    return answer
+        record.failure = error
+    return error_response_of(api_error_of(error))
 
 
 class _Refusal(LitestarResponse[None]):
@@ -81,4 +74,4 @@ class _Refusal(LitestarResponse[None]):
 
 def handle_exception(request: Request[Any, Any, Any], error: Exception) -> LitestarResponse[None]:
     """Litestar's exception handler: for what is raised outside the task routes, the router's 404 and 405 among them."""
-    return _Refusal(refusal(error, request.scope))
+    return _Refusal(error_response(error, record_of(request.scope)))

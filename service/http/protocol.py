@@ -2,7 +2,7 @@
 
 What a request saves: one write instead of two for an answer, no timer of its own (`expire` is called for all
 connections once a second), no access log, no event object, and answers that are whole go out without a message in
-between (the ASGI extension `respond`). What it adds: limits on a request's head in bytes and in time, answers to bad
+between (RequestRecord.respond). What it adds: limits on a request's head in bytes and in time, answers to bad
 HTTP in the service's one error shape, and an end to work for clients that went away.
 
 Knows bytes and ASGI. Must not know tasks.
@@ -14,16 +14,14 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 from urllib.parse import unquote
-from uuid import uuid4
 
 import httptools
 import uvicorn
 from uvicorn.server import ServerState
 
 from service.http import errors
-from service.http.asgi import request_id
+from service.http.asgi import CLIENT_GONE, REPORT, RequestRecord, record_of
 from service.http.errors import ApiError, ErrorBody
-from service.http.load_shedding import CLIENT_GONE, REFUSED
 from service.http.responses import encode
 
 HEAD_BYTES = 32 * 1024  # request line and headers together: JWTs of 8 KiB fit several times
@@ -204,7 +202,6 @@ class Exchange:
     def _end(self) -> None:
         self.ended = True
         self._chunks.clear()
-        del self.scope["extensions"]  # a circle, which would be left to the garbage collector: 4 % of a request
         self._protocol.end_exchange(self)
 
 
@@ -240,8 +237,7 @@ class HttpProtocol(asyncio.Protocol):
         self._keep_alive_s = config.timeout_keep_alive
         self._connections: set[Any] = server_state.connections
         self._tasks = server_state.tasks
-        # Told of each answer given here, if the application left word of it in ASGI's lifespan state.
-        self._refused: Callable[[int, bytes], None] = app_state.get("refused", _untold)
+        self._report: Callable[[RequestRecord], None] = app_state.get(REPORT, _unreported)
         self._parser = httptools.HttpRequestParser(self)
         self.loop = _loop or asyncio.get_running_loop()
         self.transport: asyncio.Transport
@@ -286,7 +282,9 @@ class HttpProtocol(asyncio.Protocol):
         if exchange is not None:
             exchange.wake()
             if exchange.task is not None:
-                exchange.scope.setdefault("status", CLIENT_GONE)
+                record = record_of(exchange.scope)
+                if record.status is None:
+                    record.status = CLIENT_GONE
                 exchange.task.cancel()  # nobody waits for the answer: what it held is freed
 
     def eof_received(self) -> bool:
@@ -454,7 +452,7 @@ class HttpProtocol(asyncio.Protocol):
             keep_alive=version != "1.0" and parser.should_keep_alive(),
             expects_continue=self._expects_continue,
         )
-        exchange.scope["extensions"] = {"respond": exchange.respond}
+        exchange.scope["record"] = RequestRecord(exchange.scope["method"], self._headers, exchange.respond)
         self._deadline = 0.0
         self._head_bytes = 0
         self._staying = parser.should_upgrade() and any(name in FRAMING for name, _ in self._headers)
@@ -536,11 +534,10 @@ class HttpProtocol(asyncio.Protocol):
         if reading is not None and reading.ended:
             self.transport.close()  # the answer is out already
             return
-        identifier = uuid4().hex.encode()
+        record = RequestRecord("", [])
         if reading is not None and reading is self._exchange and not reading.started and reading.task is not None:
             # It is its body that makes no sense: this is the answer.
-            identifier = request_id(reading.scope["headers"]) or identifier
-            reading.scope["status"] = REFUSED
+            record = record_of(reading.scope)
             reading.task.cancel()
             self._exchange = None
         elif self._exchange is not None:
@@ -550,14 +547,15 @@ class HttpProtocol(asyncio.Protocol):
             last.keep_alive = False
             self.pause_reading()
             return
-        self._refused(error.status, identifier)
+        record.status = error.status
+        self._report(record)
         body = encode(ErrorBody(error.message))
         self.transport.write(
             b"".join(
                 (
                     STATUS_LINES[error.status],
-                    b"content-type: application/json\r\nx-content-type-options: nosniff\r\nconnection: close\r\n",
-                    b"x-request-id: %s\r\n" % identifier,
+                    b"content-type: application/json\r\nconnection: close\r\n",
+                    *(b"%s: %s\r\n" % line for line in record.headers),
                     b"content-length: %d\r\n\r\n" % len(body),
                     body,
                 )
@@ -566,8 +564,8 @@ class HttpProtocol(asyncio.Protocol):
         self.transport.close()
 
 
-def _untold(status: int, identifier: bytes) -> None:
-    """Nobody wants to know."""
+def _unreported(record: RequestRecord) -> None:
+    """The application left no REPORT."""
 
 
 def _address(address: Any) -> tuple[str, int] | None:

@@ -12,13 +12,11 @@ from typing import Any
 import msgspec
 
 from service.database import Failure
-from service.http.asgi import Header
+from service.http.asgi import Header, record_of
 from service.http.errors import ApiError, ErrorBody
 
 encode = msgspec.json.Encoder().encode
 
-# On every answer: browsers must not guess another type.
-_NO_SNIFF = (b"x-content-type-options", b"nosniff")
 _JSON = (b"content-type", b"application/json")
 _NO_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 # Small bodies are most: their length headers are made once.
@@ -37,18 +35,13 @@ class Response:
         self.headers = [
             *headers,
             _JSON,
-            _NO_SNIFF,
             _LENGTHS[length] if length < 4096 else (b"content-length", b"%d" % length),
         ]
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        scope["status"] = self.status  # for the metrics and the log
-        extensions = scope.get("extensions")
-        if extensions and "respond" in extensions:  # service.http.protocol takes a whole answer as such
-            extensions["respond"](self.status, self.headers, self.body)
-            return
-        await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
-        await send({"type": "http.response.body", "body": self.body})
+        if not record_of(scope).respond(self.status, self.headers, self.body):
+            await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
+            await send({"type": "http.response.body", "body": self.body})
 
 
 class EmptyResponse(Response):
@@ -59,7 +52,7 @@ class EmptyResponse(Response):
     def __init__(self, status: int, headers: Sequence[Header] = ()) -> None:
         self.status = status
         self.body = b""
-        self.headers = [*headers, _NO_SNIFF]
+        self.headers = list(headers)
 
 
 class StreamedResponse(Response):
@@ -71,11 +64,10 @@ class StreamedResponse(Response):
 
     def __init__(self, status: int, chunks: AsyncIterator[bytes]) -> None:
         self.status = status
-        self.headers = [_JSON, _NO_SNIFF]
+        self.headers = [_JSON]
         self._chunks = chunks
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        scope["status"] = self.status
         await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
         gone = asyncio.create_task(_disconnected(receive))
         try:
@@ -85,7 +77,7 @@ class StreamedResponse(Response):
                         return
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
         except Failure as failure:
-            scope["failure"] = failure  # for the log; an answer that is not ended makes the server cut the connection
+            record_of(scope).failure = failure  # a response that is not ended makes the server cut the connection
             return
         finally:
             gone.cancel()
@@ -106,22 +98,3 @@ def etag(version: int) -> Header:
 def error_response_of(problem: ApiError) -> Response:
     """Any error: the one shape."""
     return Response(problem.status, encode(ErrorBody(problem.message, problem.field)), problem.headers)
-
-
-def noting(app: Any) -> Any:
-    """ASGI: `app`, with what an Response does by itself done for the answers that Litestar makes: the status is noted
-    for the metrics and the log, and browsers are told not to guess another type.
-    """
-
-    async def noted(scope: Any, receive: Any, send: Any) -> None:
-        async def send_noted(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                scope["status"] = message["status"]
-                headers = message["headers"] = list(message.get("headers", ()))
-                if _NO_SNIFF not in headers:
-                    headers.append(_NO_SNIFF)
-            await send(message)
-
-        await app(scope, receive, send_noted)
-
-    return noted

@@ -14,7 +14,6 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 from litestar import Response, Router, route
@@ -25,6 +24,7 @@ from prometheus_client.registry import Collector
 
 from service.database import Database
 from service.http.asgi import GET_AND_HEAD
+from service.http.load_shedding import Places
 
 # Seconds. From what a cached get takes to the request deadline.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -35,13 +35,6 @@ _CONTENT_TYPE = CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")  # Litestar 
 RouteMethodStatus = tuple[str, str, int]
 # Counts by bucket, not cumulative, the last for what is above all bounds; then the sum of seconds.
 Histogram = list[float]
-
-
-class Front(Protocol):
-    """What is read of the outermost layer."""
-
-    in_flight: int
-    shed: int
 
 
 class Snapshot(msgspec.Struct):
@@ -58,12 +51,12 @@ class Snapshot(msgspec.Struct):
 class Metrics:
     """Collects one worker's numbers and adds up those of all. `folder` is shared by the workers; None: there is one."""
 
-    def __init__(self, database: Database, folder: Path | None) -> None:
+    def __init__(self, database: Database, places: Places, folder: Path | None) -> None:
         self._database = database
+        self._places = places
         self._folder = folder
         self._requests: dict[RouteMethodStatus, Histogram] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self.front: Front | None = None
 
     def observe(self, route: str, method: str, status: int, seconds: float) -> None:
         """Takes account of a request that ended."""
@@ -97,12 +90,12 @@ class Metrics:
         return generate_latest(registry)
 
     def _own(self) -> Snapshot:
-        database, stats, front = self._database, self._database.stats, self.front
+        database, stats, places = self._database, self._database.stats, self._places
         return Snapshot(
             pid=os.getpid(),
             requests=list(self._requests.items()),
             counters={
-                "shed": front.shed if front else 0,
+                "shed": places.shed,
                 "connects": stats.connects,
                 "lost": stats.lost,
                 "unreachable": stats.unreachable,
@@ -111,7 +104,7 @@ class Metrics:
                 "cpu": time.process_time(),
             },
             gauges={
-                "in_flight": front.in_flight if front else 0,
+                "in_flight": places.in_flight,
                 "connections": database.lanes,
                 "limit": database.connections,
                 "under_way": database.under_way,

@@ -85,5 +85,5 @@ def _answer(body: bytes, media_type: str, **headers: str) -> Response[bytes]:
     return Response(
         body,
         media_type=media_type,
-        headers={"cache-control": "no-cache", "x-content-type-options": "nosniff"} | headers,
+        headers={"cache-control": "no-cache"} | headers,
     )

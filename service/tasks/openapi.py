@@ -83,7 +83,7 @@ client got it can edit and put back. Lengths count Unicode code points. U+0000 i
 `"field": "<its name>"`. They are looked for in this order: unknown path (404 `{errors.not_found()}`), unknown method \
 (405 `{errors.method_not_allowed(b"")}`, with `Allow`), 401, 403, path and query, 413, 415, body, 422, 404, 412. What \
 does not get as far as a path is answered 400 `{errors.malformed_http()}`, 408 `{errors.request_timeout()}` or 431 \
-`{errors.head_too_large()}`. Every error carries an `X-Request-ID`, which is also in the log.
+`{errors.head_too_large()}`. Every response carries an `X-Request-ID`, which is also in the log.
 
 **Not losing what somebody else wrote**: a single task comes with `ETag: "<version>"`. Send it as `If-Match` with a \
 change, and the change is made only if nobody else made one in between (else 412). Send it as `If-None-Match` with a \
@@ -417,7 +417,7 @@ _HEADERS: Json = {
         "schema": {"type": "string"},
     },
     "X-Request-ID": {
-        "description": "The one that came in; every error has one, if need be a new one.",
+        "description": "The one that came in, or a new one.",
         "schema": {"type": "string"},
     },
 }

@@ -15,8 +15,8 @@ from litestar.routes import BaseRoute, HTTPRoute
 
 from service.auth import Authenticator
 from service.http import errors
-from service.http.asgi import ASGIApp
-from service.http.error_handler import refusal
+from service.http.asgi import ASGIApp, record_of
+from service.http.error_handler import error_response
 from service.http.responses import EmptyResponse, Response
 from service.tasks.queries import Queries
 from service.tasks.requests import TaskRequest, check_user_id, decode_segment, parse_task_id
@@ -44,7 +44,7 @@ def entrance(authenticator: Authenticator, queries: Queries) -> Entrance:
             task_id = 0 if task_segment is None else parse_task_id(task_segment)
             return await handler(TaskRequest(scope, receive, queries, user_id, task_id))
         except Exception as error:
-            return refusal(error, scope)
+            return error_response(error, record_of(scope))
 
     return enter
 
@@ -98,7 +98,7 @@ class FastPath:
             last = parts[-1]
             found = self._routes.get((scope["method"], len(parts), last if last in self._fixed else ""))
             if found is not None and parts[1] == "api" and parts[3] == "tasks" and "" not in parts[2:]:
-                handler, scope["path_template"], has_task = found
+                handler, record_of(scope).route, has_task = found
                 answer = await self._enter(scope, receive, handler, parts[2], parts[4] if has_task else None)
                 await answer(scope, receive, send)
                 return

@@ -168,7 +168,7 @@ def test_a_list_is_cut_and_not_ended_where_the_database_fails(
                     pass
         finally:
             connection.execute("ALTER TABLE gone RENAME TO tasks")
-    line = tapped.logged(message="an answer was cut off")
+    line = tapped.logged(message="a response was cut off")
     assert (line["sqlstate"], line["route"], "traceback" in line) == ("42P01", "/api/{user_id}/tasks", False)
     assert http.get(TASKS).status_code == 200
 

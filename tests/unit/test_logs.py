@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from service.http.load_shedding import Limits
+from service.http.asgi import record_of
 from service.monitoring import logs
+from service.monitoring.request_log import RequestLog
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +107,15 @@ class App:
         self._noted = noted
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        scope.update(self._noted)
+        for name, value in self._noted.items():
+            setattr(record_of(scope), name, value)
+
+
+class Unobserved:
+    """Takes no figures."""
+
+    def observe(self, route: str, method: str, status: int, seconds: float) -> None:
+        pass
 
 
 async def asked(app: App, path: str = "/api/user-1/tasks/7", *headers: tuple[bytes, bytes]) -> None:
@@ -114,10 +123,10 @@ async def asked(app: App, path: str = "/api/user-1/tasks/7", *headers: tuple[byt
         pass
 
     scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "headers": headers}
-    await Limits(app, max_in_flight=1)(scope, nothing, nothing)
+    await RequestLog(app, Unobserved())(scope, nothing, nothing)
 
 
-NOTED = {"path_template": "/api/{user_id}/tasks/{task_id}", "request_id": b"r-1"}
+NOTED = {"route": "/api/{user_id}/tasks/{task_id}", "request_id": b"r-1"}
 
 
 async def test_a_failed_request_is_one_line_with_all_that_matters(capfd: pytest.CaptureFixture[str]) -> None:
@@ -155,7 +164,7 @@ async def test_failures_are_always_logged_and_the_rest_at_debug(
 
 
 async def test_a_slow_request_is_logged(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("service.http.load_shedding.SLOW_S", -1.0)
+    monkeypatch.setattr("service.monitoring.request_log.SLOW_S", -1.0)
     logs.configure("info", "json")
     await asked(App(status=200, **NOTED))
     (line,) = lines(capfd)
