@@ -1,4 +1,4 @@
--- Takes back 0001: every user is lost. Needs 0002 taken back first.
+-- Rolls back 0001: every user is lost. Roll back 0002 first.
 
 SET lock_timeout = '500ms';
 

@@ -1,5 +1,5 @@
--- Users: the anchor that a task's ownership points at. An auth provider owns the accounts; a row here comes into being
--- with the user's first task, in the same statement (sql/tasks/create.sql).
+-- Users: the rows that a task's owner refers to. Accounts belong to the auth provider; a row is created here with the
+-- user's first task, in the same statement (sql/tasks/create.sql).
 -- Deploy: pre.
 -- depends:
 

@@ -1,4 +1,4 @@
--- Takes back 0002: every task is lost.
+-- Rolls back 0002: every task is lost.
 
 SET lock_timeout = '500ms';
 

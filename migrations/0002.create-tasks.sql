@@ -1,8 +1,8 @@
--- Tasks: every row is owned by a user.
--- The key starts with user_id, so one index serves get, update, delete and toggle (user_id, id), the list newest first
--- (user_id, id DESC: read backwards) and its keyset pages (user_id, id < after); it is also what hash partitioning and
--- Citus need: each unique key holds the distribution column. Lengths count code points, as the service does.
--- The title is stored trimmed; what counts as white space is str.strip's set, which btrim is given here in full.
+-- Tasks: every row has an owner.
+-- The primary key starts with user_id. Its index serves get, update, delete and toggle (user_id, id), the list newest
+-- first (user_id, id DESC: read backwards) and its pages (user_id, id < after). Hash partitioning and Citus also need
+-- the distribution column in every unique key. Lengths count code points, as the service does.
+-- The title is stored trimmed. White space is what str.strip removes; btrim gets that set in full.
 -- Deploy: pre.
 -- depends: 0001.create-users
 

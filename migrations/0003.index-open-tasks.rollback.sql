@@ -1,4 +1,4 @@
--- Takes back 0003: the open list stays right, only slower.
+-- Rolls back 0003: the list of open tasks stays correct, but becomes slower.
 -- transactional: false
 
 SET lock_timeout = '10min';

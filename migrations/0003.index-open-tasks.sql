@@ -1,13 +1,13 @@
--- The list of open tasks (sql/tasks/list_open.sql): without it, a user with a long history of completed tasks would
--- have them all read to find the few that are open. Small, because completed tasks leave it.
+-- The list of open tasks (sql/tasks/list_open.sql). Without this index, that list would read all of a user's completed
+-- tasks to find the few open ones. It is small, because completed tasks are not in it.
 -- Deploy: pre.
 -- transactional: false
 -- depends: 0002.create-tasks
 
--- Waits for every older transaction, and holds up no request meanwhile.
+-- CONCURRENTLY waits for every older transaction, but blocks no request meanwhile.
 SET lock_timeout = '10min';
 
--- A build that was cut short leaves an invalid index behind, which IF NOT EXISTS would keep.
+-- A build that failed leaves an invalid index, which IF NOT EXISTS would keep.
 DROP INDEX CONCURRENTLY IF EXISTS tasks_open_idx;
 
 -- squawk-ignore prefer-robust-stmts

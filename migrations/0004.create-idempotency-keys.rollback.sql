@@ -1,4 +1,4 @@
--- Takes back 0004: retries of the last 24 hours' keyed requests create again. Tasks stay.
+-- Rolls back 0004: a retry of a keyed request of the last 24 hours creates again. Tasks stay.
 
 SET lock_timeout = '500ms';
 

@@ -1,6 +1,7 @@
--- Idempotency keys: what a keyed POST made, kept for 24 hours, so that a retry gets the first answer and creates nothing
--- (sql/tasks/create_once.sql, batch_once.sql). A record holds only what the retried request does not carry itself: the
--- ids given and the time. Served by the key; the index on created_at serves `tasks-service prune`.
+-- Idempotency keys: what a POST with a key created, kept for 24 hours, so that a retry gets the first response and
+-- creates nothing (sql/tasks/create_idempotent.sql, create_many_idempotent.sql). A record holds only what the retry
+-- does not carry itself: the IDs and the time. Requests use the primary key; the index on created_at is for
+-- `tasks-service prune`.
 -- Deploy: pre.
 -- depends: 0003.index-open-tasks
 

@@ -1,5 +1,5 @@
--- Takes back 0005: who serves as a member of tasks_service can do nothing any more. The role itself stays, since it
--- belongs to the whole server: other databases may use it, and its members would lose it.
+-- Rolls back 0005: members of tasks_service lose every privilege, so a running service fails. The role itself stays,
+-- because it belongs to the whole PostgreSQL server: other databases may use it.
 
 SET lock_timeout = '500ms';
 

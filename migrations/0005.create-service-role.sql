@@ -1,8 +1,10 @@
--- The service's role: tasks_service may do what the statements under sql/ need, column by column, and read which
--- migrations are applied; nothing else, and it cannot log in. Who serves is a member of it:
+-- The service's role. tasks_service has the privileges that the statements under sql/ need, column by column, and may
+-- read which migrations are applied. It has no other privilege and cannot log in. The service logs in as a member of
+-- it:
 --     CREATE ROLE tasks_app LOGIN PASSWORD '…' IN ROLE tasks_service;
--- Roles belong to the whole server, so one that is there already is taken as it is; making it needs CREATEROLE.
--- Foreign keys are checked as the tables' owner, so the service needs nothing for them.
+-- Roles belong to the whole PostgreSQL server, so an existing tasks_service is used as it is; creating it needs
+-- CREATEROLE.
+-- PostgreSQL checks foreign keys as the tables' owner, so the service needs no privilege for them.
 -- Deploy: pre.
 -- depends: 0004.create-idempotency-keys
 
@@ -14,7 +16,7 @@ BEGIN
         CREATE ROLE tasks_service NOLOGIN;
     END IF;
 EXCEPTION WHEN duplicate_object OR unique_violation THEN
-    RAISE LOG 'tasks_service was made for another database, this moment';
+    RAISE LOG 'tasks_service was created for another database at the same moment';
 END $$;
 
 DO $$

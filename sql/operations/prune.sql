@@ -1,5 +1,5 @@
--- Removes a small batch of idempotency records past their 24 hours; answers nothing. Safe while serving: a record that a
--- request is just using again is locked, and passed over. Served by idempotency_keys_created_at_idx.
+-- Deletes one batch of idempotency records that are older than 24 hours. Returns no rows. Safe while serving: a record
+-- that a request is using at the moment is locked, and skipped. Index: idempotency_keys_created_at_idx.
 DELETE FROM idempotency_keys
 WHERE (user_id, operation, key) IN (
     SELECT user_id, operation, key

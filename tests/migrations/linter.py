@@ -86,8 +86,8 @@ def _header(path: Path, back: bool) -> Iterator[str]:
     prose = " ".join(line[2:].strip() for line in header if not re.match(r"-- (Deploy|depends|transactional):", line))
     if len(prose.split()) < 6 or "what it does and why" in prose:
         yield "does not say in a comment at its top what it does and why"
-    if back and not prose.startswith(f"Takes back {path.name[:4]}"):
-        yield f"does not begin with `Takes back {path.name[:4]}` and what is lost"
+    if back and not prose.startswith(f"Rolls back {path.name[:4]}"):
+        yield f"does not begin with `Rolls back {path.name[:4]}` and what is lost"
     if not back and not any(re.fullmatch(r"-- Deploy: (pre|post)\.", line) for line in header):
         yield "does not say `-- Deploy: pre.` or `-- Deploy: post.`"
 

@@ -17,7 +17,7 @@ SET lock_timeout = '500ms';
 ALTER TABLE tasks ADD COLUMN IF NOT EXISTS due_at timestamptz;
 """
 GOOD_ROLLBACK = """\
--- Takes back 0002: every due date is lost.
+-- Rolls back 0002: every due date is lost.
 
 SET lock_timeout = '500ms';
 
@@ -37,7 +37,7 @@ DROP INDEX CONCURRENTLY IF EXISTS tasks_due_idx;
 CREATE INDEX CONCURRENTLY tasks_due_idx ON tasks (user_id, due_at);
 """
 INDEX_ROLLBACK = """\
--- Takes back 0002: the list of late tasks stays right, only slower.
+-- Rolls back 0002: the list of late tasks stays right, only slower.
 
 SET lock_timeout = '10min';
 
@@ -140,10 +140,10 @@ def test_a_migration_needs_its_rollback_and_a_rollback_its_migration(folder: Pat
 
 def test_a_rollback_says_what_is_lost(folder: Path) -> None:
     (folder / "0002.second.rollback.sql").write_text(
-        GOOD_ROLLBACK.replace("Takes back 0002: every due date is", "With this, every due date that anybody has set is")
+        GOOD_ROLLBACK.replace("Rolls back 0002: every due date is", "With this, every due date that anybody has set is")
     )
     assert linter.findings(folder) == [
-        "0002.second.rollback.sql: does not begin with `Takes back 0002` and what is lost"
+        "0002.second.rollback.sql: does not begin with `Rolls back 0002` and what is lost"
     ]
 
 

@@ -98,7 +98,7 @@ def new(name: str, where: Path | None = None) -> tuple[Path, Path]:
         with path.open("x") as up, back.open("x") as down:
             up.write(_TEMPLATE.format(what=what, directives=directives))
             down.write(
-                _TEMPLATE.format(what=f"Takes back {path.stem.split('.')[0]}", directives="").replace(
+                _TEMPLATE.format(what=f"Rolls back {path.stem.split('.')[0]}", directives="").replace(
                     "-- Deploy: pre.\n", ""
                 )
             )

@@ -78,7 +78,7 @@ def rollback(
     say: Say = lambda _: None,
     progress: Progress = lambda _, __: None,
 ) -> list[str]:
-    """Takes back the newest `count`, or all that came after `to` ("0": all), newest first, and returns the ids.
+    """Rolls back the newest `count`, or all that came after `to` ("0": all), newest first, and returns the ids.
 
     Raises MigrationError.
     """
