@@ -1,0 +1,95 @@
+"""Another login's functions and operators in the tables' schema are never called by a statement.
+
+PostgreSQL prefers an exact match of the argument types in any schema of the search path to a form of pg_catalog that
+needs a conversion. So for every operator and function that a statement uses, this database holds a form for each pair
+of types that could match exactly. Each form raises an error.
+"""
+
+from collections.abc import Callable
+from itertools import product
+
+import psycopg
+import pytest
+from pglast import ast, parse_sql
+from pglast.visitors import Visitor
+
+from service.database import Statement
+from service.tasks.queries import STATEMENTS
+
+TYPES = [
+    *("text", "varchar", "bpchar", "name", "smallint", "integer", "bigint", "numeric", "boolean", "bytea", "interval"),
+    *("timestamptz", "timestamp", "date", "json", "jsonb", "regclass", "oid", "bigint[]", "integer[]", "text[]"),
+]
+VALUES = {
+    "get": "'u', 1",
+    "list": "'u', 9, 5",
+    "list_open": "'u', 9, 5",
+    "list_completed": "'u', 9, 5",
+    "create": "'u', 't', NULL, false",
+    "create_many": """'u', '[{"title": "t", "completed": false}]'""",
+    "create_idempotent": "'u', 'k', '\\x00', 't', NULL, false",
+    "create_many_idempotent": """'u', 'k', '\\x00', '[{"title": "t", "completed": false}]'""",
+    "update": "'u', 1, 'x', 'y', true, true, '{1}', '{9}'",
+    "flip": "'u', 1",
+    "toggle": "'u', 1, true, '{1,2,3}', '{9}'",
+    "delete": "'u', 1, '{1,2,3,4}', '{9}'",
+}
+
+
+class Names(Visitor):
+    """The operators and functions that a statement names."""
+
+    def __init__(self) -> None:
+        self.operators: set[str] = set()
+        self.functions: set[str] = set()
+
+    def visit_A_Expr(self, _: object, node: ast.A_Expr) -> None:
+        self.operators.add(node.name[-1].sval)
+
+    def visit_FuncCall(self, _: object, node: ast.FuncCall) -> None:
+        self.functions.add(node.funcname[-1].sval)
+
+
+def shadows() -> list[str]:
+    names = Names()
+    for statement in STATEMENTS:
+        names(parse_sql(statement.sql)[0].stmt)
+    body = "RETURNS {} LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'a foreign function ran'; END $$"
+    ddl = [f"CREATE FUNCTION public.shadow({a}, {b}) {body.format('boolean')}" for a, b in product(TYPES, TYPES)]
+    ddl += [
+        f"CREATE OPERATOR public.{operator} (FUNCTION = public.shadow, LEFTARG = {a}, RIGHTARG = {b})"
+        for operator in sorted(names.operators)
+        for a, b in product(TYPES, TYPES)
+    ]
+    for function in sorted(names.functions):
+        ddl.append(f"CREATE FUNCTION public.{function}() {body.format('timestamptz')}")
+        ddl += [f"CREATE FUNCTION public.{function}({kind}) {body.format('bigint')}" for kind in TYPES]
+    return ddl
+
+
+@pytest.fixture(scope="module")
+def hostile(clone: Callable[[], str]) -> str:
+    """A database whose schema `public` also holds another login's functions and operators."""
+    url = clone()
+    with psycopg.connect(url) as connection:
+        for statement in shadows():
+            connection.execute(statement)
+    return url
+
+
+@pytest.mark.parametrize("statement", STATEMENTS, ids=lambda statement: statement.name)
+def test_statement_calls_nothing_of_another_login(hostile: str, statement: Statement[object]) -> None:
+    with psycopg.connect(hostile) as connection:
+        connection.execute("INSERT INTO users (id) VALUES ('u')")
+        connection.execute("INSERT INTO tasks (user_id, title) OVERRIDING SYSTEM VALUE VALUES ('u', 't')")
+        connection.execute("ALTER SEQUENCE tasks_id_seq RESTART WITH 100")
+        connection.execute("UPDATE tasks SET id = DEFAULT")
+        connection.execute(f"PREPARE wanted AS {statement.sql}")
+        connection.execute(f"EXECUTE wanted({VALUES[statement.name]})")
+        connection.rollback()
+
+
+def test_shadows_do_run_where_a_name_is_not_qualified(hostile: str) -> None:
+    """The attack is real: without `pg_catalog.`, an exact match wins."""
+    with psycopg.connect(hostile) as connection, pytest.raises(psycopg.errors.RaiseException, match="foreign function"):
+        connection.execute("SELECT nextval('tasks_id_seq')")
