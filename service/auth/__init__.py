@@ -1,4 +1,4 @@
-"""Who is calling. An authenticator turns a request's headers into a principal; handlers never see how."""
+"""Who is calling: an authenticator turns a request's headers into a principal. Handlers do not see how."""
 
 from service.auth.authenticator import Authenticator, ManagedAuthenticator, NoAuthenticator, Principal
 from service.settings import Settings
@@ -7,10 +7,10 @@ __all__ = ["Authenticator", "ManagedAuthenticator", "NoAuthenticator", "Principa
 
 
 def from_settings(settings: Settings) -> Authenticator:
-    """The authenticator that the settings ask for. Raises SettingsError where they cannot be used after all."""
+    """The authenticator that the settings describe. Raises SettingsError for a secret or URL that cannot be used."""
     if settings.authenticates == "none":
         return NoAuthenticator()
-    # Imported only where tokens are verified: cryptography and httpx are 13 MB of each worker's memory.
+    # Imported only if tokens are verified: cryptography and httpx take 13 MB of each worker's memory.
     from service.auth.configured import token_authenticator
 
     return token_authenticator(settings)

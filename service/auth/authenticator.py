@@ -1,4 +1,4 @@
-"""The seam between the service and whoever proves identities."""
+"""The interface between the service and an identity provider. Must not import anything of the service."""
 
 from collections.abc import Iterable
 from typing import Protocol, runtime_checkable
@@ -9,28 +9,29 @@ Headers = Iterable[tuple[bytes, bytes]]  # as ASGI gives them: lower-case names,
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """Who is calling: the user whose tasks may be touched."""
+    """The caller: the user whose tasks the request may read and write."""
 
     user_id: str
 
 
 class Authenticator(Protocol):
-    """Proves who is calling. Any object with this shape can be given to `create_app(settings, authenticator=…)`."""
+    """Determines the caller of a request. `create_app(settings, authenticator=…)` takes any object with this method."""
 
     async def authenticate(self, headers: Headers, path_user_id: str) -> Principal:
         """The principal of a request with these headers. Called before the body is read.
 
         Raises service.http.errors.ApiError (401, made by `authentication_required`, `invalid_token`, `token_expired` or
-        `unauthenticated` there) where there is none. Whether the principal is the path's user is not for the
-        authenticator to say: the service answers 403 by itself.
+        `unauthenticated` there) if there is none. The authenticator need not compare the principal with
+        `path_user_id`: the service does, and responds 403.
         """
         ...
 
 
 @runtime_checkable
 class ManagedAuthenticator(Authenticator, Protocol):
-    """An authenticator with work of its own beside the requests. The service starts it before it serves and closes it
-    after the last answer; an authenticator that needs neither leaves both out."""
+    """An authenticator with background work. The service calls `start` before the first request and `aclose` after the
+    last response. Other authenticators define neither.
+    """
 
     async def start(self) -> None: ...
 
@@ -38,7 +39,7 @@ class ManagedAuthenticator(Authenticator, Protocol):
 
 
 class NoAuthenticator:
-    """Believes the path: for use behind a gateway that checks, and for development on loopback."""
+    """Takes the user from the path without proof: for use behind a gateway that checks, and for development."""
 
     async def authenticate(self, headers: Headers, path_user_id: str) -> Principal:
         return Principal(path_user_id)

@@ -9,7 +9,7 @@ from service.settings import Settings, SettingsError
 
 
 def token_authenticator(settings: Settings) -> TokenAuthenticator:
-    """Raises SettingsError where the settings cannot be used after all."""
+    """Raises SettingsError for a secret or URL that cannot be used."""
     try:
         if settings.auth_jwks_url is not None:
             keys = Jwks(settings.auth_jwks_url)

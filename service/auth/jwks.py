@@ -1,6 +1,6 @@
-"""The keys that an identity provider publishes (JWKS): fetched beside the requests, kept while the provider is away.
+"""The keys that an identity provider publishes (JWKS): fetched in the background, cached while it is unreachable.
 
-Must not know tokens or settings.
+Must not import tokens or settings.
 """
 
 import asyncio
@@ -16,27 +16,28 @@ from service.http.errors import unavailable
 
 logger = logging.getLogger(__name__)
 
-REFRESH_S = 300.0  # a key that the provider withdrew is used no longer than this
+REFRESH_S = 300.0  # a withdrawn key stays valid for at most this long
 RETRY_S = 30.0  # the same, after a fetch that failed
-COOL_DOWN_S = 10.0  # between two looks for unknown key ids: made-up ones cannot hammer the provider
-TIMEOUT_S = 5.0  # for a whole fetch; as long as a request with an unknown key id waits at the most
-MAX_BYTES = 256 * 1024  # the largest documents seen in the wild, with certificate chains, have some tens of KiB
-MAX_KEYS = 64  # a token without a key id is tried against each
+COOL_DOWN_S = 10.0  # between two fetches for unknown key IDs, so that invented ones cannot flood the provider
+TIMEOUT_S = 5.0  # for a whole fetch; a request with an unknown key ID waits at most this long
+MAX_BYTES = 256 * 1024  # the largest known documents, with certificate chains, have some tens of KiB
+MAX_KEYS = 64  # a token without a key ID is tried against each key
 
 
 class _Document(msgspec.Struct):
     keys: list[object]
 
 
-class _UnusableAnswer(Exception):
-    """The provider answered, but not with keys."""
+class _UnusableResponse(Exception):
+    """The provider's response does not contain keys."""
 
 
 class Jwks:
     """A key source that follows a provider's JWKS.
 
-    A key id that is not known is looked up at the provider once, for however many requests wait for it, and not again
-    before the cool-down is over. What the provider last said holds: also while it is away, hangs or answers nonsense.
+    An unknown key ID starts one fetch, which all requests with unknown IDs wait for; the next such fetch starts after
+    the cool-down at the earliest. The last keys stay valid while the provider is unreachable, too slow, or responds
+    without keys.
     """
 
     algorithms = frozenset(ALGORITHMS.values())
@@ -57,16 +58,16 @@ class Jwks:
         self._retry_s = retry_s
         self._cool_down_s = cool_down_s
         self._timeout_s = timeout_s
-        # A redirect could lead from https to anywhere; the settings name the place.
+        # A redirect could lead from https to any place; the settings name the only one.
         self._client = httpx.AsyncClient(follow_redirects=False, timeout=timeout_s)
         self._keys: tuple[Key, ...] = ()
-        self._reached = False  # by the last fetch: what is not among the keys does not exist
+        self._reached = False  # the last fetch succeeded: a key that it did not contain does not exist
         self._next_look = 0.0  # on the monotonic clock
         self._fetching: asyncio.Task[None] | None = None
         self._refreshing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Begins to fetch, now and from time to time. Does not wait: the service starts also without its provider."""
+        """Starts fetching, now and periodically. Does not wait: the service also starts while the provider is away."""
         self._refresh_from_now_on()
 
     async def aclose(self) -> None:
@@ -77,12 +78,12 @@ class Jwks:
         await self._client.aclose()
 
     async def candidates(self, algorithm: str, kid: str | None) -> Sequence[Key]:
-        """See KeySource. A token without a key id may be from any key of its algorithm."""
+        """See KeySource. A token without a key ID may be signed with any key of its algorithm."""
         self._refresh_from_now_on()
         if not self._knows(kid):
             await self._look_again()
             if not (self._reached or self._knows(kid)):
-                raise unavailable()  # the token may well hold: the client is not to blame
+                raise unavailable()  # not 401: the token may be valid
         return [key for key in self._keys if key.algorithm == algorithm and kid in (None, key.kid)]
 
     def _knows(self, kid: str | None) -> bool:
@@ -90,7 +91,7 @@ class Jwks:
 
     def _refresh_from_now_on(self) -> None:
         if self._refreshing is None:
-            self._begin_fetch()  # here already: a request that comes before the task runs has nothing to look up then
+            self._begin_fetch()  # before the task runs, so that the first request waits for this fetch
             self._refreshing = asyncio.create_task(self._refresh())
 
     async def _refresh(self) -> None:
@@ -99,7 +100,7 @@ class Jwks:
             await asyncio.sleep(self._refresh_s if self._reached else self._retry_s)
 
     async def _look_again(self) -> None:
-        """Waits for keys that are newer, unless that was tried a moment ago."""
+        """Fetches again, unless that was done within the cool-down."""
         if self._fetching is None:
             if time.monotonic() < self._next_look:
                 return
@@ -107,8 +108,8 @@ class Jwks:
         await self._fetched()
 
     async def _fetched(self) -> None:
-        """Waits for the fetch that is under way, or for a new one. Raises nothing."""
-        # Shielded, because a request that is given up must not take the others' fetch with it.
+        """Waits for the fetch in progress, or for a new one. Raises nothing."""
+        # Shielded: a request that is cancelled must not cancel the fetch that others wait for.
         await asyncio.shield(self._begin_fetch())
 
     def _begin_fetch(self) -> asyncio.Task[None]:
@@ -119,26 +120,24 @@ class Jwks:
     async def _fetch(self) -> None:
         try:
             self._take_over(_usable_keys(await self._download()))
-        except Exception as failure:  # whatever it is: the refreshing must go on, or withdrawn keys would stay
+        except Exception as failure:  # any: refreshing must continue, or withdrawn keys would stay valid
             self._reached = False
-            until_then = (
-                f"known keys that go on working: {len(self._keys)}" if self._keys else "no token can be checked yet"
-            )
-            logger.warning("no keys from %s: %r; %s", self._url.host, failure, until_then)
+            meanwhile = f"cached keys stay valid: {len(self._keys)}" if self._keys else "no token can be verified yet"
+            logger.warning("cannot fetch keys from %s: %r; %s", self._url.host, failure, meanwhile)
         finally:
             self._fetching = None
 
     async def _download(self) -> bytes:
-        # Unpacked data would escape the bound on its size.
+        # No compression: MAX_BYTES bounds what is received, not what it would expand to.
         headers = {"accept": "application/json", "accept-encoding": "identity"}
-        async with asyncio.timeout(self._timeout_s), self._client.stream("GET", self._url, headers=headers) as answer:
-            if answer.status_code != 200:
-                raise _UnusableAnswer(f"status {answer.status_code}")
+        async with asyncio.timeout(self._timeout_s), self._client.stream("GET", self._url, headers=headers) as response:
+            if response.status_code != 200:
+                raise _UnusableResponse(f"status {response.status_code}")
             body = bytearray()
-            async for part in answer.aiter_raw():
+            async for part in response.aiter_raw():
                 body += part
                 if len(body) > MAX_BYTES:
-                    raise _UnusableAnswer(f"more than {MAX_BYTES} bytes")
+                    raise _UnusableResponse(f"more than {MAX_BYTES} bytes")
             return bytes(body)
 
     def _take_over(self, keys: tuple[Key, ...]) -> None:
@@ -151,10 +150,10 @@ class Jwks:
 
 
 def _usable_keys(document: bytes) -> tuple[Key, ...]:
-    """The keys of a document, without those for other purposes (RFC 7517, section 5). Raises where it is no JWKS."""
+    """The keys of a JWKS, without those for other purposes (RFC 7517, section 5). Raises if it is not a JWKS."""
     entries = msgspec.json.decode(document, type=_Document).keys
     if len(entries) > MAX_KEYS:
-        raise _UnusableAnswer(f"more than {MAX_KEYS} keys")
+        raise _UnusableResponse(f"more than {MAX_KEYS} keys")
     keys: list[Key] = []
     for entry in entries:
         try:

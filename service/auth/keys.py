@@ -1,6 +1,6 @@
-"""The keys that tokens are verified with: what one is, which are accepted, and who may supply them.
+"""The keys that verify tokens: their type, which are accepted, and the interface of their source.
 
-Must not know tokens, requests or the network.
+Must not import tokens, requests or the network.
 """
 
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ ALGORITHMS = {("OKP", "Ed25519"): "EdDSA", ("EC", "P-256"): "ES256", ("RSA", "")
 
 
 class UnusableKey(Exception):
-    """A key that is malformed, too weak, or not for verifying the signatures that are accepted here."""
+    """A key that is malformed, too weak, or not meant to verify the accepted signatures."""
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key and the one algorithm that it is used with, whatever a token says."""
+    """A key and its one algorithm. A token cannot choose another one."""
 
     algorithm: str
     material: bytes | Ed25519PublicKey | EllipticCurvePublicKey | RSAPublicKey = field(repr=False)
@@ -35,18 +35,18 @@ class KeySource(Protocol):
 
     @property
     def algorithms(self) -> frozenset[str]:
-        """What a token may be signed with."""
+        """The algorithms that a token may be signed with."""
         ...
 
     @property
     def generation(self) -> int:
-        """Moves whenever a key is withdrawn: what was verified under an earlier generation is verified again."""
+        """Rises whenever a key is withdrawn: tokens that were cached under an earlier generation are verified again."""
         ...
 
     async def candidates(self, algorithm: str, kid: str | None) -> Sequence[Key]:
         """The keys that may have signed a token with this header; none if there is no such key.
 
-        Raises service.http.errors.ApiError (503) when that cannot be said at present.
+        Raises service.http.errors.ApiError (503) if the source cannot tell at the moment.
         """
         ...
 
@@ -56,7 +56,7 @@ class KeySource(Protocol):
 
 
 class SharedSecret:
-    """One secret that the service shares with whoever makes its tokens."""
+    """A secret that the service shares with the issuer of its tokens."""
 
     algorithms = frozenset({"HS256"})
     generation = 0
@@ -65,7 +65,7 @@ class SharedSecret:
         """Raises UnusableKey."""
         try:
             jwt.get_algorithm_by_name("HS256").prepare_key(secret)
-        except jwt.InvalidKeyError:  # whoever has the public key could make tokens with it
+        except jwt.InvalidKeyError:  # everyone has a public key, and could sign tokens with it
             raise UnusableKey("a public key or certificate is not a secret") from None
         self._keys = (Key("HS256", secret),)
 
@@ -80,7 +80,7 @@ class SharedSecret:
 
 
 class _Jwk(msgspec.Struct, omit_defaults=True):
-    """A key as RFC 7517 writes it: its public parameters, so that a private one is never even read."""
+    """The public parameters of a key (RFC 7517). Private ones are never read."""
 
     kty: str
     crv: str = ""

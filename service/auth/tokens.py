@@ -1,7 +1,7 @@
-"""Bearer tokens (RFC 6750) that are signed JWTs (RFC 7519): which of them hold, and whose they are.
+"""Bearer tokens (RFC 6750) that are signed JWTs (RFC 7519): verifies them and caches the valid ones.
 
-Follows RFC 8725: one algorithm a key, chosen by the key; every claim that is relied on is checked. Must not know where
-keys come from, nor paths or tasks.
+Follows RFC 8725: one algorithm for each key, chosen by the key; every claim that is relied on is checked. Must not
+import a source of keys, paths or tasks.
 """
 
 import logging
@@ -24,9 +24,9 @@ from service.http.limits import USER_ID_LENGTH
 logger = logging.getLogger(__name__)
 
 MAX_TOKEN_BYTES = 8192  # what common proxies let through in one header
-REMEMBERED = 10_000  # tokens a process; some 4 MB when full
+CACHE_SIZE = 10_000  # tokens in each process; about 4 MB when full
 
-# Three parts of base64url and nothing else. PyJWT lets padding pass, as some providers send it against RFC 7515.
+# Three parts of base64url and nothing else. PyJWT accepts padding, because some providers send it against RFC 7515.
 _SHAPE = re.compile(rb"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _jws = jwt.PyJWS()
 
@@ -37,8 +37,9 @@ class _Header(msgspec.Struct):
 
 
 class _Claims(msgspec.Struct):
-    """The registered claims. Absent times are long ago, an absent issuer or audience is nobody's: settings are never
-    empty. Typed here because PyJWT takes `"exp": "1700000000"` for a number."""
+    """The registered claims. An absent time is in the past; an absent issuer or audience is empty, which no setting
+    equals. Typed here because PyJWT accepts `"exp": "1700000000"` as a number.
+    """
 
     exp: float
     nbf: float = 0.0
@@ -47,17 +48,17 @@ class _Claims(msgspec.Struct):
     aud: str | list[str] = ""
 
 
-class _Remembered(msgspec.Struct, frozen=True, gc=False):
+class _CachedToken(msgspec.Struct, frozen=True, gc=False):
     principal: Principal
     until: float  # seconds since the epoch, leeway included
     generation: int  # of the keys
 
 
 class TokenAuthenticator:
-    """Believes tokens that one of its keys signed, for as long as they hold.
+    """Accepts valid tokens that one of its keys signed.
 
-    Verifying costs 0.1 ms; so what held is remembered by its digest until it expires or a key is withdrawn, the least
-    recently used forgotten first. What did not hold leaves no trace.
+    Verifying costs 0.1 ms, so valid tokens are cached by their digest until they expire or a key is withdrawn. The
+    least recently used one is evicted first. Nothing is cached for an invalid token.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class TokenAuthenticator:
         audience: str | None = None,
         subject_claim: str = "sub",
         leeway_s: float = 10,
-        remembered: int = REMEMBERED,
+        cache_size: int = CACHE_SIZE,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._keys = keys
@@ -76,9 +77,9 @@ class TokenAuthenticator:
         self._audience = audience
         self._subject_claim = subject_claim
         self._leeway_s = leeway_s
-        self._most_remembered = remembered
+        self._cache_size = cache_size
         self._clock = clock
-        self._remembered: OrderedDict[bytes, _Remembered] = OrderedDict()
+        self._cache: OrderedDict[bytes, _CachedToken] = OrderedDict()
 
     async def start(self) -> None:
         if self._issuer is None:
@@ -94,18 +95,18 @@ class TokenAuthenticator:
         """See Authenticator."""
         token = _bearer_token(headers)
         digest = blake2b(token, digest_size=32).digest()
-        known = self._remembered.get(digest)
-        if known is not None and known.generation == self._keys.generation and self._clock() < known.until:
-            self._remembered.move_to_end(digest)
-            return known.principal
+        cached = self._cache.get(digest)
+        if cached is not None and cached.generation == self._keys.generation and self._clock() < cached.until:
+            self._cache.move_to_end(digest)
+            return cached.principal
         principal, until = self._check(await self._signed_claims(token))
-        self._remembered[digest] = _Remembered(principal, until, self._keys.generation)
-        if len(self._remembered) > self._most_remembered:
-            self._remembered.popitem(last=False)
+        self._cache[digest] = _CachedToken(principal, until, self._keys.generation)
+        if len(self._cache) > self._cache_size:
+            self._cache.popitem(last=False)
         return principal
 
     async def _signed_claims(self, token: bytes) -> dict[str, Any]:
-        """The claims of a token whose signature is right."""
+        """The claims of a token, after its signature was verified."""
         if not _SHAPE.fullmatch(token):
             raise errors.invalid_token()
         try:
@@ -124,7 +125,7 @@ class TokenAuthenticator:
         raise errors.invalid_token()
 
     def _check(self, payload: dict[str, Any]) -> tuple[Principal, float]:
-        """Whose the token is and until when, in seconds since the epoch."""
+        """The token's principal, and when it expires, in seconds since the epoch. Raises ApiError (401)."""
         try:
             claims = msgspec.convert(payload, _Claims)
         except msgspec.ValidationError:
@@ -140,7 +141,7 @@ class TokenAuthenticator:
             or not 1 <= len(subject) <= USER_ID_LENGTH
         ):
             raise errors.invalid_token()
-        # Last, so that a client is told to fetch a new token only where a new one would do.
+        # Last: a client learns that its token has expired only if a new one would be accepted.
         until = claims.exp + self._leeway_s
         if now >= until:
             raise errors.token_expired()
@@ -151,7 +152,7 @@ def _bearer_token(headers: Headers) -> bytes:
     """The one token that was sent. Raises ApiError (401)."""
     values = [value for name, value in headers if name == b"authorization"]
     if len(values) > 1:
-        raise errors.invalid_token()  # two parties could each believe another of them
+        raise errors.invalid_token()  # a proxy and the service could each read another one
     scheme, _, token = values[0].strip(b" \t").partition(b" ") if values else (b"", b"", b"")
     token = token.lstrip(b" ")
     if scheme.lower() != b"bearer" or not token:

@@ -236,8 +236,8 @@ def test_without_keys_the_service_is_unavailable_and_says_so(clone: Callable[[],
             assert answer.headers["retry-after"] == "1"
             assert client.send("GET", tasks_of(tokens.USER)).status == 401
     said = "\n".join(running.lines)
-    assert "no keys from 127.0.0.1: ConnectError" in said
-    assert "no token can be checked yet" in said
+    assert "cannot fetch keys from 127.0.0.1: ConnectError" in said
+    assert "no token can be verified yet" in said
     assert "AUTH_ISSUER is not set: the issuer of a token is not checked" in said
     assert "AUTH_AUDIENCE is not set: a token made for another service is accepted here" in said
     assert "Traceback" not in said

@@ -155,12 +155,12 @@ async def test_a_start_does_not_wait_for_the_provider_nor_does_a_stop(
 @pytest.mark.parametrize("replacement", [[ES.jwk], [ES.jwk, tokens.STRANGER.jwk], []], ids=["gone", "replaced", "all"])
 async def test_a_withdrawn_key_stops_working(replacement: list[Any], provider: Provider) -> None:
     async with following(provider.url, refresh_s=0.01) as authenticator:
-        remembered, of_another = new_token(ED), new_token(ES)
-        assert await said(authenticator, remembered) == USER
+        cached, of_another = new_token(ED), new_token(ES)
+        assert await said(authenticator, cached) == USER
         assert await said(authenticator, of_another) == USER
         provider.publish(replacement)
         await asked(provider, provider.times_asked + 2)
-        assert await said(authenticator, remembered) == INVALID
+        assert await said(authenticator, cached) == INVALID
         assert await said(authenticator, new_token(ED)) == INVALID
         assert await said(authenticator, of_another) == (USER if replacement else INVALID)
 
@@ -173,8 +173,8 @@ async def test_known_keys_go_on_while_the_provider_is_away(caplog: pytest.LogCap
         authenticator = await authenticator_away.__aenter__()
         assert await said(authenticator, new_token(ED)) == USER
     try:
-        await until(lambda: "known keys that go on working: 1" in caplog.text)
-        assert "no keys from 127.0.0.1: ConnectError" in caplog.text
+        await until(lambda: "cached keys stay valid: 1" in caplog.text)
+        assert "cannot fetch keys from 127.0.0.1: ConnectError" in caplog.text
         assert await said(authenticator, new_token(ED)) == USER
         assert await said(authenticator, new_token(ED, kid=None)) == USER
         assert await said(authenticator, new_token(ES)) == UNAVAILABLE  # its key may have been published meanwhile
@@ -237,13 +237,13 @@ async def test_nonsense_changes_nothing(
     go_wrong: Callable[[Provider], None], provider: Provider, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with following(provider.url, timeout_s=0.5) as authenticator:
-        remembered = new_token(ED)
-        assert await said(authenticator, remembered) == USER
+        cached = new_token(ED)
+        assert await said(authenticator, cached) == USER
         go_wrong(provider)
         async with asyncio.timeout(SOON_S):
             assert await said(authenticator, new_token(RS)) == UNAVAILABLE
-        assert "known keys that go on working: 2" in caplog.text
-        assert await said(authenticator, remembered) == USER
+        assert "cached keys stay valid: 2" in caplog.text
+        assert await said(authenticator, cached) == USER
         assert await said(authenticator, new_token(ES)) == USER
         provider.released.set()
         provider.publish([RS.jwk])

@@ -1,4 +1,4 @@
-"""Which tokens hold, how long they are remembered, and what a start says. API tests repeat the table over HTTP."""
+"""Which tokens hold, how long they are cached, and what a start says. API tests repeat the table over HTTP."""
 
 import gc
 import tracemalloc
@@ -116,17 +116,17 @@ async def test_a_token_by_secret(case: Case, secret: SharedSecret) -> None:
     await hold_to(case, TokenAuthenticator(secret, issuer=ISSUER, audience=AUDIENCE))
 
 
-@pytest.mark.parametrize("remembered", [True, False])
+@pytest.mark.parametrize("cached", [True, False])
 @pytest.mark.parametrize("leeway_s", [0, 10])
 async def test_a_token_ends_when_its_leeway_is_over(
-    remembered: bool, leeway_s: int, secret: SharedSecret, clock: Clock
+    cached: bool, leeway_s: int, secret: SharedSecret, clock: Clock
 ) -> None:
     authenticator = TokenAuthenticator(secret, leeway_s=leeway_s, clock=clock)
     headers = header(at(exp=NOW + 60))
-    if remembered:
+    if cached:
         assert await answer(authenticator, headers) == Principal(tokens.USER)
     clock.now = NOW + 60 + leeway_s - 0.001
-    if remembered:
+    if cached:
         assert await answer(authenticator, headers) == Principal(tokens.USER)
     else:
         assert await answer(TokenAuthenticator(secret, leeway_s=leeway_s, clock=clock), headers) == Principal(
@@ -184,7 +184,7 @@ async def test_what_a_withdrawn_key_signed_is_verified_again(secret: CountingSec
 
 
 async def test_the_least_recently_used_token_is_forgotten_first(secret: CountingSecret) -> None:
-    authenticator = TokenAuthenticator(secret, remembered=2)
+    authenticator = TokenAuthenticator(secret, cache_size=2)
     first, second, third = (header(tokens.token(SHARED, tokens.claims(sub=name))) for name in ("a", "b", "c"))
     for headers in (first, second, first, third):
         await answer(authenticator, headers)
@@ -196,7 +196,7 @@ async def test_the_least_recently_used_token_is_forgotten_first(secret: Counting
 
 
 async def test_a_flood_of_good_tokens_is_bounded_in_memory(secret: SharedSecret) -> None:
-    authenticator = TokenAuthenticator(secret, remembered=100)
+    authenticator = TokenAuthenticator(secret, cache_size=100)
     flood = (header(tokens.token(SHARED, tokens.claims(jti=str(number)))) for number in range(2000))
     assert await growth(authenticator, flood, GOOD) < GROWTH_BYTES
 
