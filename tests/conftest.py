@@ -6,23 +6,19 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from itertools import count
 from uuid import uuid4
 
 import httpx
-import psycopg
 import pytest
 
-from service.operations import embedded, migrate
+from service.operations import embedded
 from tests.support import pgbouncer
-from tests.support.partitioned import partition
+from tests.support.databases import create, create_template
 from tests.support.processes import RunningService, wait_ready
 
 SERVER = os.environ.get("TASKS_TEST_SERVER", "uvicorn")  # granian: the API tests run on that
 POOLED = "TASKS_TEST_POOLED" in os.environ  # the services of the API tests go through PgBouncer in transaction mode
 PARTITIONED = "TASKS_TEST_PARTITIONED" in os.environ  # the API tests run with tasks partitioned by hash
-
-_numbers = count(1)
 
 
 @pytest.fixture(autouse=True)
@@ -47,25 +43,13 @@ def cluster() -> Iterator[embedded.Embedded]:
 @pytest.fixture(scope="session")
 def template(cluster: embedded.Embedded) -> str:
     """The name of a migrated database that nobody is connected to."""
-    with psycopg.connect(cluster.url, autocommit=True) as connection:
-        connection.execute("CREATE DATABASE template_tasks")
-    migrate.apply(named(cluster.url, "template_tasks"))
-    if PARTITIONED:
-        partition(named(cluster.url, "template_tasks"))
-    return "template_tasks"
+    return create_template(cluster.url, partitioned=PARTITIONED)
 
 
 @pytest.fixture(scope="session")
 def clone(cluster: embedded.Embedded, template: str) -> Callable[[], str]:
     """Makes a migrated, empty database and returns its URL."""
-
-    def make() -> str:
-        name = f"test_{next(_numbers)}"
-        with psycopg.connect(cluster.url, autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-        return named(cluster.url, name)
-
-    return make
+    return lambda: create(cluster.url, template=template)
 
 
 @pytest.fixture
@@ -110,8 +94,3 @@ def user() -> str:
 def tasks(user: str) -> str:
     """The path of that user's tasks."""
     return f"/api/{user}/tasks"
-
-
-def named(url: str, database: str) -> str:
-    """A conninfo URL of another database of the same cluster."""
-    return psycopg.conninfo.make_conninfo(url, dbname=database)

@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.conftest import wait_ready
 from tests.support.http import Client
-from tests.support.processes import ROOT
+from tests.support.processes import ROOT, wait_ready
 
 TASKS = "/api/user-1/tasks"
 USER_1 = {"X-API-Key": "5b6d9c1e"}

@@ -9,11 +9,10 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.conftest import wait_ready
 from tests.support import tokens
 from tests.support.http import Client, Headers, Response
 from tests.support.identity_provider import Provider
-from tests.support.processes import RunningService
+from tests.support.processes import RunningService, wait_ready
 from tests.support.tokens import CASES, ED, GOOD, ISSUER, REQUIRED, SECRET_CASES, Case
 
 MISSING = 2**62

@@ -9,10 +9,9 @@ import httpx
 import pytest
 
 from service.tasks.docs import CONTENT_SECURITY_POLICY
-from tests.conftest import wait_ready
 from tests.support import http
 from tests.support.browser import Browser
-from tests.support.processes import RunningService
+from tests.support.processes import RunningService, wait_ready
 from tests.support.tokens import SECRET, SHARED, USER, claims, token
 
 TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8"}

@@ -13,8 +13,7 @@ import pytest
 from service.database import SQLSTATES
 from service.http import limits
 from service.http.error_handler import CONSTRAINTS
-from tests.conftest import wait_ready
-from tests.support.processes import RunningService
+from tests.support.processes import RunningService, wait_ready
 
 UNAVAILABLE = (503, "Service is temporarily unavailable")
 TOO_SLOW = (504, "The request took too long")

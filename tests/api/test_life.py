@@ -1,12 +1,10 @@
 """How the service starts, says how it is, and ends: one process each, as an operator runs it."""
 
-import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,9 +15,11 @@ import psutil
 import psycopg
 import pytest
 
-from tests.conftest import SERVER, named, wait_ready
+from tests.conftest import SERVER
+from tests.support.databases import create, named, wait_until_blocked
 from tests.support.http import Response, connect, exchange, read_response, request
-from tests.support.processes import ROOT, RunningService
+from tests.support.processes import ROOT, RunningService, wait_ready
+from tests.support.waiting import wait_until
 
 AWAY = "postgresql://nobody:secret@127.0.0.1:1/nowhere"
 
@@ -48,12 +48,10 @@ def slow_update(service: RunningService, url: str) -> Iterator[Callable[[], http
         thread.join(30)
         return answers[0]
 
-    with psycopg.connect(url) as other, psycopg.connect(url, autocommit=True) as watcher:
+    with psycopg.connect(url) as other:
         other.execute("SELECT FROM tasks FOR UPDATE")
         thread.start()
-        query = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        while not watcher.execute(query).rowcount:
-            pass
+        wait_until_blocked(url)
         yield answer
 
 
@@ -101,8 +99,7 @@ def test_it_is_ready_once_its_database_is(cluster: Any, template: str, tmp_path:
     url = named(cluster.url, "comes_late")
     with running(tmp_path, url) as service:
         wait_alive(service)
-        with psycopg.connect(cluster.url, autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE comes_late TEMPLATE {template}")
+        create(cluster.url, "comes_late", template)
         wait_ready(service.url)
         assert service.http.get("/api/u/tasks").json() == []
 
@@ -302,10 +299,8 @@ def test_requests_and_connections_leave_no_circles_behind(database_url: str, tmp
 def circles(service: RunningService) -> int:
     said = len(service.lines)
     service.process.send_signal(signal.SIGUSR2)
-    end = time.monotonic() + 5
-    while True:
-        for line in service.lines[said:]:
-            if match := re.fullmatch(r"circles of (\d+)", line):
-                return int(match[1])
-        assert time.monotonic() < end, "\n".join(service.lines)
-        time.sleep(0.01)
+
+    def told() -> str | None:
+        return next((line for line in service.lines[said:] if line.startswith("circles of ")), None)
+
+    return int(wait_until(told, why=lambda: service.lines).removeprefix("circles of "))

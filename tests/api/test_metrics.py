@@ -12,10 +12,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.tasks.queries import STATEMENTS
-from tests.conftest import SERVER, wait_ready
-from tests.database.ground import terminate
+from tests.conftest import SERVER
+from tests.support.databases import terminate
 from tests.support.http import exchange, request
-from tests.support.processes import RunningService, plain_client
+from tests.support.processes import RunningService, plain_client, wait_ready
+from tests.support.waiting import wait_until
 
 AWAY = "postgresql://nobody@127.0.0.1:1/nowhere"
 TASKS, TASK = "/api/{user_id}/tasks", "/api/{user_id}/tasks/{task_id}"
@@ -57,10 +58,7 @@ def figure(service: RunningService, name: str) -> float:
 
 def becomes(service: RunningService, name: str, value: float) -> None:
     """Waits until the figure has this value."""
-    end = time.monotonic() + 5
-    while (seen := figure(service, name)) != value:
-        assert time.monotonic() < end, f"{name} is {seen}"
-        time.sleep(0.01)
+    wait_until(lambda: figure(service, name) == value, why=lambda: f"{name} is {figure(service, name)}")
 
 
 def alive(service: RunningService) -> None:
@@ -240,13 +238,8 @@ def test_all_workers_figures_are_added_up(url: str, tmp_path: Path) -> None:
         create = request("POST", "/api/u/tasks", b'{"title": "x"}')
         for _ in range(100):
             assert exchange(service.url, create).status == 201  # a connection each, so both workers have some
-        end = time.monotonic() + 5
-        many = 20
-        while True:  # each worker leaves its figures for the other once a second
-            seen = [_asked_anew(service) for _ in range(many)]
-            if seen == [100] * many:
-                break
-            assert time.monotonic() < end, seen
+        # Each worker leaves its figures for the other once a second.
+        wait_until(lambda: {_asked_anew(service) for _ in range(20)} == {100})
         assert figure(service, "tasks_database_connections_limit") == 20
         assert figure(service, "process_open_fds") > 20
         assert figure(service, "process_resident_memory_bytes") > 50e6

@@ -21,9 +21,8 @@ from service.http.limits import BATCH_BYTES, BODY_BYTES
 from service.settings import Secret, Settings
 from service.tasks import openapi
 from service.tasks.schemas import Task, TaskCreate, TaskToggle, TaskUpdate
-from tests.conftest import wait_ready
 from tests.support import http
-from tests.support.processes import RunningService
+from tests.support.processes import RunningService, wait_ready
 from tests.support.tokens import SECRET, SHARED, claims, in_s, token
 
 Json = dict[str, Any]

@@ -14,10 +14,10 @@ import psutil
 import psycopg
 import pytest
 
-from tests.conftest import SERVER, wait_ready
-from tests.support.databases import a_day_passes, until_it_waits
+from tests.conftest import SERVER
+from tests.support.databases import a_day_passes, until_blocked
 from tests.support.http import Response, connect, read_response, request
-from tests.support.processes import RunningService
+from tests.support.processes import RunningService, wait_ready
 
 
 def at_once(service: RunningService, count: int, sent: bytes) -> list[Response]:
@@ -101,7 +101,7 @@ async def test_a_write_that_waited_says_what_it_did(
         with changed_but_not_committed(shared_database_url, path) as other:
             headers = {"If-Match": tag} if tag else {}
             waiting = asyncio.create_task(slow.request(method, path + suffix, json=body, headers=headers))
-            await until_it_waits(shared_database_url)
+            await until_blocked(shared_database_url)
             other.commit()
         answer = await waiting
     if method == "DELETE" and tag != '"1"':

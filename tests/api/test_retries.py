@@ -6,7 +6,6 @@ import random
 import re
 import socket
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,10 +21,11 @@ import psycopg
 import pytest
 import urllib3
 
-from tests.conftest import SERVER, wait_ready
-from tests.support.databases import until_it_waits
+from tests.conftest import SERVER
+from tests.support.databases import until_blocked
 from tests.support.http import connect, exchange, read_response, request
-from tests.support.processes import RunningService
+from tests.support.processes import RunningService, wait_ready
+from tests.support.waiting import wait_until
 
 SAME = {"title": "Buy milk"}
 THREE = [{"title": "Buy milk"}, {"title": "Buy bread"}, {"title": "Call home"}]
@@ -166,7 +166,7 @@ async def test_killed_between_commit_and_answer(
             with psycopg.connect(database_url) as other:
                 other.execute("INSERT INTO users (id) VALUES ('user')")  # for which the statement waits
                 connection.sendall(sent)
-                await until_it_waits(database_url)
+                await until_blocked(database_url)
                 os.killpg(victim.process.pid, SIGSTOP)
             made = await_tasks(database_url)
             os.killpg(victim.process.pid, SIGKILL)
@@ -184,11 +184,8 @@ async def test_killed_between_commit_and_answer(
 
 def await_tasks(url: str) -> list[int]:
     """The ids of the tasks that are there, once there are some."""
-    end = time.monotonic() + 10
     with psycopg.connect(url, autocommit=True) as connection:
-        while not (rows := connection.execute("SELECT id FROM tasks ORDER BY id").fetchall()):
-            assert time.monotonic() < end, "nothing was committed"
-            time.sleep(0.01)
+        rows = wait_until(lambda: connection.execute("SELECT id FROM tasks ORDER BY id").fetchall())
     return [row[0] for row in rows]
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from service.settings import SettingsError, load
-from tests.conftest import SERVER, wait_ready
+from tests.conftest import SERVER
 from tests.support.http import connect, exchange, exchange_all, read_response, request
-from tests.support.processes import RunningService
+from tests.support.processes import RunningService, wait_ready
 
 TASKS = "/api/u/tasks"
 CHUNKED = {"Transfer-Encoding": "chunked"}

@@ -14,8 +14,8 @@ import psycopg
 import pytest
 
 from service.tasks.handlers import PAGE_ROWS
-from tests.conftest import SERVER, wait_ready
-from tests.support.processes import RunningService
+from tests.conftest import SERVER
+from tests.support.processes import RunningService, wait_ready
 from tests.support.tap import Tap
 
 TASKS = "/api/u/tasks"

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import wait_ready
-from tests.support.processes import ROOT, RunningService
+from tests.support.processes import ROOT, RunningService, wait_ready
 
 pytestmark = pytest.mark.slow
 

@@ -19,6 +19,7 @@ from service.http.errors import ApiError
 from tests.support import tokens
 from tests.support.identity_provider import Provider
 from tests.support.tokens import ED, ES, INVALID, RS, USER, Signer
+from tests.support.waiting import until
 
 SOON_S = 10
 NEVER_S = 3600.0
@@ -59,14 +60,6 @@ async def said(authenticator: TokenAuthenticator, token: str) -> str:
         return problem.message
     assert isinstance(principal, Principal)
     return principal.user_id
-
-
-async def until(true: Callable[[], bool]) -> None:
-    """Returns when something that has no event is true."""
-    end = time.monotonic() + SOON_S
-    while not true():
-        assert time.monotonic() < end, "it did not come true"
-        await asyncio.sleep(0.002)
 
 
 async def asked(provider: Provider, times: int) -> None:

@@ -8,7 +8,8 @@ import pytest
 import uvloop
 
 from service.database import Database
-from tests.database.ground import TABLES, opened, terminate
+from tests.database.ground import TABLES, opened
+from tests.support.databases import terminate
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:

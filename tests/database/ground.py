@@ -1,14 +1,12 @@
 """What the tests of the database package ask of PostgreSQL: statements of their own, on tables of their own."""
 
 import asyncio
-import time
-from collections.abc import AsyncGenerator, Callable, Sized
+from collections.abc import AsyncGenerator, Sized
 from contextlib import asynccontextmanager
 from typing import Any
 
-import psycopg
-
 from service.database import Database, Statement
+from tests.support.waiting import until
 
 TABLES = """
 CREATE TABLE ledger (n integer NOT NULL);
@@ -50,14 +48,6 @@ COUNT_UP = statement(
 )
 
 
-def terminate(admin: psycopg.Connection) -> None:
-    """Ends every other connection to this database."""
-    admin.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    )
-
-
 @asynccontextmanager
 async def opened(url: str, **options: Any) -> AsyncGenerator[Database]:
     """A Database that has, when it closes, nothing left of anything."""
@@ -72,14 +62,6 @@ async def opened(url: str, **options: Any) -> AsyncGenerator[Database]:
         assert not database._keys  # no row stays taken
         assert not database._open  # no connection stays counted
         assert not database._tasks
-
-
-async def until(condition: Callable[[], object], timeout_s: float = 5) -> None:
-    """Returns when the condition holds."""
-    end = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end, "this did not come about in time"
-        await asyncio.sleep(0.002)
 
 
 async def more(numbers: Sized, many: int) -> None:

@@ -10,8 +10,10 @@ import pytest
 
 from service.database import InternalError, Unavailable
 from service.database import database as scheduler
-from tests.database.ground import COUNT_UP, ECHO, WRITE, more, opened, ready, statement, terminate, until
+from tests.database.ground import COUNT_UP, ECHO, WRITE, more, opened, ready, statement
+from tests.support.databases import terminate
 from tests.support.proxy import Proxy
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.faults
 

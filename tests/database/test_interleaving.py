@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.database import Database, InternalError, TimedOut, Unavailable
-from tests.database.ground import BIG, COUNT_UP, ECHO, FAILS, SLOW, SLOW_WRITE, WRITE, opened, statement, terminate
+from tests.database.ground import BIG, COUNT_UP, ECHO, FAILS, SLOW, SLOW_WRITE, WRITE, opened, statement
+from tests.support.databases import terminate
 from tests.support.proxy import Proxy
 
 CONNECTIONS = 4

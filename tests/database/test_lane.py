@@ -23,10 +23,10 @@ from tests.database.ground import (
     opened,
     ready,
     statement,
-    terminate,
-    until,
 )
+from tests.support.databases import terminate
 from tests.support.proxy import Proxy
+from tests.support.waiting import until
 
 MEGABYTE = 1 << 20
 

@@ -8,8 +8,9 @@ import pytest
 
 from service.database import Database, TimedOut, Unavailable
 from service.database import database as scheduler
-from tests.database.ground import COUNT_UP, ECHO, SLOW, SLOW_WRITE, WRITE, opened, ready, statement, until
+from tests.database.ground import COUNT_UP, ECHO, SLOW, SLOW_WRITE, WRITE, opened, ready, statement
 from tests.support.proxy import Proxy
+from tests.support.waiting import until
 
 RUNNING = (
     "SELECT {} FROM pg_stat_activity WHERE query LIKE '%pg_sleep(%' AND state = 'active' AND pid <> pg_backend_pid()"

@@ -9,23 +9,10 @@ import psycopg
 import pytest
 
 from service.database import InternalError, TimedOut, Unavailable
-from tests.database.ground import (
-    BACK,
-    BACKEND,
-    BIG,
-    COUNT_UP,
-    ECHO,
-    FAILS,
-    SLOW,
-    WRITE,
-    more,
-    opened,
-    ready,
-    statement,
-    until,
-)
+from tests.database.ground import BACK, BACKEND, BIG, COUNT_UP, ECHO, FAILS, SLOW, WRITE, more, opened, ready, statement
 from tests.support import pgbouncer
 from tests.support.pgbouncer import PgBouncer
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.debian
 

@@ -11,7 +11,8 @@ import pytest
 from service.database import Database, TimedOut
 from service.database import database as scheduler
 from service.operations import embedded
-from tests.database.ground import COUNT_UP, ECHO, SLOW, SLOW_WRITE, TABLES, WRITE, opened, ready, statement, until
+from tests.database.ground import COUNT_UP, ECHO, SLOW, SLOW_WRITE, TABLES, WRITE, opened, ready, statement
+from tests.support.waiting import until
 
 
 def connections(admin: psycopg.Connection) -> int:

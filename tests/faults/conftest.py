@@ -2,26 +2,20 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from itertools import count
 from pathlib import Path
 
-import psycopg
 import pytest
 
-from service.operations import embedded, migrate
-from tests.conftest import named, wait_ready
-from tests.support.processes import RunningService
-
-_numbers = count(1)
+from service.operations import embedded
+from tests.support.databases import TEMPLATE, create, create_template
+from tests.support.processes import RunningService, wait_ready
 
 
 @pytest.fixture(scope="session")
 def fragile() -> Iterator[embedded.Embedded]:
     """The cluster, with a migrated database to make others from."""
     with embedded.temporary({"max_connections": "200"}) as cluster:
-        with psycopg.connect(cluster.url, autocommit=True) as connection:
-            connection.execute("CREATE DATABASE template_tasks")
-        migrate.apply(named(cluster.url, "template_tasks"))
+        create_template(cluster.url)
         yield cluster
 
 
@@ -36,10 +30,7 @@ def victim(fragile: embedded.Embedded) -> Iterator[embedded.Embedded]:
 @pytest.fixture
 def url(victim: embedded.Embedded) -> str:
     """A migrated, empty database on it."""
-    name = f"fault_{next(_numbers)}"
-    with psycopg.connect(victim.url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE template_tasks")
-    return named(victim.url, name)
+    return create(victim.url, template=TEMPLATE)
 
 
 Serve = Callable[..., RunningService]

@@ -7,6 +7,7 @@ import psycopg
 import pytest
 
 from tests.faults.conftest import Serve
+from tests.support.databases import until_blocked
 from tests.support.http import AsyncClient, Response
 
 pytestmark = pytest.mark.faults
@@ -90,15 +91,6 @@ CREATE TRIGGER lock_the_other BEFORE UPDATE ON tasks FOR EACH ROW EXECUTE FUNCTI
 """
 
 
-async def waits(admin: psycopg.Connection, many: int = 1) -> None:
-    """Returns when so many sessions wait for a lock."""
-    waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    end = time.monotonic() + 5
-    while len(admin.execute(waiting).fetchall()) < many:
-        assert time.monotonic() < end, "nobody waits"
-        await asyncio.sleep(0.005)
-
-
 async def test_who_loses_a_deadlock_is_asked_again_and_no_client_sees_it(url: str, serve: Serve) -> None:
     """40P01: the statement changed nothing, so the service repeats it."""
     service = serve(url)
@@ -110,7 +102,7 @@ async def test_who_loses_a_deadlock_is_asked_again_and_no_client_sees_it(url: st
             them.execute("SET deadlock_timeout = '1min'")  # it is the service's statement that has to give way
             them.execute("SELECT FROM tasks WHERE title = 'theirs' FOR UPDATE")
             update = asyncio.create_task(client.send("PUT", mine, {"completed": True}))
-            await waits(admin)
+            await until_blocked(url)
             await asyncio.to_thread(them.execute, "SELECT FROM tasks WHERE title = 'mine' FOR UPDATE")
             them.rollback()
             answer = await update
@@ -128,7 +120,7 @@ async def test_a_serialization_failure_is_repeated_and_no_client_sees_it(url: st
             with psycopg.connect(url) as them:
                 them.execute("UPDATE tasks SET version = version + 1")
                 update = asyncio.create_task(client.send("PUT", path, {"completed": True}))
-                await waits(admin)
+                await until_blocked(url)
                 them.commit()
             answer = await update
             assert (answer.status, answer.json()["version"]) == (200, 3)

@@ -11,6 +11,7 @@ import pytest
 
 from service.operations.embedded import Embedded
 from tests.faults.conftest import Serve
+from tests.support.databases import terminate
 from tests.support.http import AsyncClient
 from tests.support.ledger import Load
 
@@ -56,7 +57,7 @@ async def test_it_ends_and_comes_again(
             end(victim)
             await gone(victim)
             async with AsyncClient(service.url) as probe:
-                assert (await probe.send("GET", "/livez", within_s=0.5)).status == 200
+                assert (await probe.send("GET", "/livez", timeout_s=0.5)).status == 200
             await asyncio.sleep(0.3)  # away for a while
             await asyncio.to_thread(victim.ensure_running)
             back = time.monotonic()
@@ -103,10 +104,7 @@ async def test_everybody_is_thrown_out(victim: Embedded, url: str, serve: Serve)
         with psycopg.connect(url, autocommit=True) as admin:
             for _ in range(5):
                 await load.more(50, within_s=BACK_S)
-                admin.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-                )
+                terminate(admin)
             await load.more(50, within_s=BACK_S)
     load.check(url)
     assert load.cut == load.refused == len(load.untaken) == 0

@@ -9,10 +9,10 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from service.operations.embedded import Embedded
-from tests.conftest import named, wait_ready
 from tests.faults.conftest import Serve
+from tests.support.databases import TEMPLATE, create, named
 from tests.support.http import AsyncClient
-from tests.support.processes import RunningService
+from tests.support.processes import RunningService, wait_ready
 
 pytestmark = pytest.mark.faults
 
@@ -58,10 +58,10 @@ async def test_a_wrong_password(victim: Embedded, url: str, admin: psycopg.Conne
         admin.execute("DROP ROLE locked; SELECT pg_reload_conf()")
 
 
-async def test_a_database_that_does_not_exist_yet(url: str, admin: psycopg.Connection, serve: Serve) -> None:
+async def test_a_database_that_does_not_exist_yet(url: str, serve: Serve) -> None:
     service = serve(named(url, "comes_later"), ready=False)
     await waits_and_says(service, 'database \\"comes_later\\" does not exist')
-    admin.execute("CREATE DATABASE comes_later TEMPLATE template_tasks")
+    create(url, "comes_later", TEMPLATE)
     wait_ready(service.url)
     assert await ask(service, "/api/u/tasks") == (200, [])
 
@@ -95,10 +95,9 @@ async def test_a_table_that_goes_and_comes_back_while_it_serves(
     assert await ask(service, "/api/u/tasks") == (200, [])
 
 
-async def test_a_schema_that_is_behind(url: str, admin: psycopg.Connection, serve: Serve) -> None:
-    admin.execute("CREATE DATABASE behind")
+async def test_a_schema_that_is_behind(url: str, serve: Serve) -> None:
     with pytest.raises(RuntimeError, match=r"the schema is behind: 0001[^\n]* run `tasks-service migrate apply`"):
-        serve(named(url, "behind"))
+        serve(create(url))
 
 
 async def test_a_schema_that_is_ahead(url: str, admin: psycopg.Connection, serve: Serve) -> None:

@@ -21,7 +21,7 @@ import psutil
 import psycopg
 
 from service.operations import embedded, migrate
-from tests.database.ground import terminate
+from tests.support.databases import terminate
 from tests.support.http import AsyncClient, ConnectionLost, Response
 from tests.support.processes import RunningService, wait_ready
 from tests.support.proxy import Proxy

@@ -2,30 +2,21 @@
 
 import subprocess
 from collections.abc import Callable
-from itertools import count
 from typing import LiteralString
 
 import psycopg
 import pytest
 
 from service.operations import embedded, migrate
-from tests.conftest import named
+from tests.support.databases import create
 
-_numbers = count(1)
 _OURS: LiteralString = "relnamespace = 'public'::regnamespace"
 
 
 @pytest.fixture(scope="session")
 def make_empty(cluster: embedded.Embedded) -> Callable[[], str]:
     """Makes an empty database and returns its URL."""
-
-    def make() -> str:
-        name = f"empty_{next(_numbers)}"
-        with psycopg.connect(cluster.url, autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")
-        return named(cluster.url, name)
-
-    return make
+    return lambda: create(cluster.url)
 
 
 @pytest.fixture(scope="session")

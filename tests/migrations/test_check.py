@@ -12,8 +12,8 @@ from service.database import Statement
 from service.operations import check, migrate
 from service.operations.check import Finding
 from service.tasks import queries
-from tests.conftest import named
 from tests.migrations.conftest import relations, schema, wipe
+from tests.support.databases import named
 
 Run = Callable[..., Result]
 

@@ -14,8 +14,7 @@ import psycopg
 import pytest
 
 from service.operations import migrate
-from tests.conftest import wait_ready
-from tests.support.processes import RunningService
+from tests.support.processes import RunningService, wait_ready
 
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from multiprocessing.context import ForkServerContext
 from multiprocessing.queues import Queue
 from typing import Any
@@ -20,6 +20,7 @@ from service.operations.migrate import MigrationError, lock
 from service.operations.migrate import session as sessions
 from service.operations.migrate.cli import migrate as command
 from tests.migrations.conftest import applied, schema, wipe
+from tests.support.waiting import wait_until
 
 IDS = migrate.ids()
 
@@ -30,13 +31,6 @@ def processes() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.migrations.test_lock"])
     return context
-
-
-def until(holds: Callable[[], object], within_s: float = 15) -> None:
-    deadline = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
 
 
 def look(url: str) -> lock.Holder | None:
@@ -113,7 +107,7 @@ def stuck(empty: str, processes: ForkServerContext) -> Iterator[tuple[str, "Any"
         reader.execute("SELECT FROM tasks")
         process = processes.Process(target=migrate.apply, args=(empty,))
         process.start()
-        until(lambda: building(empty))
+        wait_until(lambda: building(empty))
         yield empty, process, reader
         process.kill()
         process.join()
@@ -159,7 +153,7 @@ def test_a_killed_migrators_statement_does_not_go_on_and_keep_the_lock(
     holder = look(url)
     assert holder
     assert holder.alive  # its session builds on until the server looks for its client
-    until(lambda: not building(url))
+    wait_until(lambda: not building(url))
     holder = look(url)
     assert holder
     assert not holder.alive
@@ -177,7 +171,7 @@ def test_break_lock_frees_what_a_dead_migrator_left(
     url, process, _ = stuck
     process.kill()
     process.join()
-    until(lambda: not building(url))
+    wait_until(lambda: not building(url))
     monkeypatch.setenv("DATABASE_URL", url)
     done = CliRunner().invoke(command, ["break-lock"])
     assert done.exit_code == 0

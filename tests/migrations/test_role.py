@@ -14,7 +14,7 @@ from service.operations import catalog as schema
 from service.operations import embedded
 from service.operations.prune import PRUNE
 from service.tasks.queries import STATEMENTS
-from tests.conftest import named
+from tests.support.databases import named
 
 ALL: list[Statement[Any]] = [*STATEMENTS, PRUNE]
 

@@ -7,8 +7,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -17,6 +16,7 @@ import pytest
 
 from service.operations import embedded
 from service.operations.embedded import Embedded, EmbeddedError
+from tests.support.waiting import wait_until
 
 # A service that has nothing but its database: says that it is up, then lives until somebody ends it.
 SERVICE = """
@@ -28,13 +28,6 @@ with Embedded(Path(sys.argv[1]), throwaway=True) as database:
     print(database.pid, flush=True)
     sys.stdin.read()
 """
-
-
-def until(holds: Callable[[], bool], within_s: float = 10) -> None:
-    deadline = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
 
 
 def kept(url: str) -> list[int]:
@@ -191,7 +184,7 @@ def test_a_killed_postmaster_that_nobody_reaps_is_told_from_a_living_one(
     service.kill()
     postmaster.kill()
     service.wait()
-    until(lambda: postmaster.status() == psutil.STATUS_ZOMBIE)
+    wait_until(lambda: postmaster.status() == psutil.STATUS_ZOMBIE)
     with Embedded(data_dir, throwaway=True) as database:
         assert kept(database.url) == [0, 1]
     assert postmaster.status() == psutil.STATUS_ZOMBIE
@@ -218,7 +211,7 @@ def test_a_postmaster_that_died_is_started_again(data_dir: Path) -> None:
         assert database.pid
         assert not database.ensure_running()
         os.kill(database.pid, signal.SIGKILL)
-        until(lambda: database.pid is None)
+        wait_until(lambda: database.pid is None)
         assert database.ensure_running()
         assert kept(database.url) == [0, 1]
 

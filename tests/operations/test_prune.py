@@ -17,7 +17,7 @@ from service.database import Database, read
 from service.operations import prune
 from service.operations.cli import cli
 from service.paths import root
-from tests.support.databases import a_day_passes, until_it_waits
+from tests.support.databases import a_day_passes, until_blocked
 from tests.support.processes import RunningService
 
 SAME = {"title": "Buy milk"}
@@ -109,7 +109,7 @@ async def test_a_request_that_waits_for_it_creates(
         with psycopg.connect(shared_database_url) as other:
             assert other.execute(read(root() / "sql" / "operations", "prune"), {"rows": prune.BATCH_ROWS}).rowcount > 0
             waiting = asyncio.create_task(slow.post(tasks, json=SAME, headers=KEYED))
-            await until_it_waits(shared_database_url)
+            await until_blocked(shared_database_url)
         answer = await waiting
     assert (answer.status_code, "idempotency-replayed" in answer.headers) == (201, False)
     assert client.get(tasks).json() == [answer.json(), first]

@@ -3,9 +3,10 @@
 import json
 import os
 import subprocess
-import time
 from pathlib import Path
 from typing import Any, Self
+
+from tests.support.waiting import wait_until
 
 ANSWER_S = 30
 
@@ -64,11 +65,7 @@ class Browser:
 
     def wait_for(self, script: str, timeout_s: float = 20) -> Any:
         """The expression's value as soon as it is true."""
-        end = time.monotonic() + timeout_s
-        while not (value := self.evaluate(script)):
-            assert time.monotonic() < end, f"never true: {script}"
-            time.sleep(0.05)
-        return value
+        return wait_until(lambda: self.evaluate(script), timeout_s, lambda: script)
 
     def click(self, selector: str) -> None:
         self.wait_for(f"(found => found && (found.click(), true))(document.querySelector({json.dumps(selector)}))")

@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 
 from tests.support.http import TIMEOUT_S, AsyncClient, ConnectionLost, Response
+from tests.support.waiting import until
 
 PAUSE_S = 0.02  # after a 503: Retry-After says a second, which would leave the tests little to see
 
@@ -63,10 +64,8 @@ class Load:
         await self.until(lambda: len(self.promised) >= enough, within_s)
 
     async def until(self, condition: Callable[[], bool], within_s: float = 10.0) -> None:
-        end = time.monotonic() + within_s
-        while not condition():
-            assert time.monotonic() < end, f"{len(self.promised)} promises, {self.statuses}, {self.surprises[:3]}"
-            await asyncio.sleep(0.005)
+        state = f"{len(self.promised)} promises before"
+        await until(condition, within_s, lambda: (state, len(self.promised), self.statuses, self.surprises[:3]))
 
     def check(self, database_url: str) -> set[str]:
         """The books balance: nobody saw what they must not see, every promise was kept, nothing was done twice.

@@ -5,7 +5,6 @@ import pwd
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +14,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from service.operations import embedded
+from tests.support.waiting import wait_until
 
 BACKENDS = 3
 
@@ -67,14 +67,15 @@ class PgBouncer:
                 group=account and account.pw_gid,
                 extra_groups=account and [],
             )
-        end = time.monotonic() + 10
-        while True:
+
+        def accepts() -> bool:
+            assert self._process.poll() is None, self._log.read_text()
             with suppress(psycopg.OperationalError):
                 psycopg.connect(self.url, connect_timeout=2).close()
-                return
-            assert self._process.poll() is None, self._log.read_text()
-            assert time.monotonic() < end, self._log.read_text()
-            time.sleep(0.02)
+                return True
+            return False
+
+        wait_until(accepts, why=self._log.read_text)
 
     def stop(self) -> None:
         """At once, like a crash: SIGTERM is an immediate shutdown."""

@@ -7,8 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Self
 import httpx
 
 from tests.support.pgbouncer import PgBouncer
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 START_S = 30
@@ -28,16 +29,14 @@ def plain_client(url: str) -> httpx.Client:
 
 def wait_ready(url: str, timeout_s: float = 20) -> None:
     """Returns when /readyz answers 200."""
-    end = time.monotonic() + timeout_s
     with plain_client(url) as client:
-        while True:
-            try:
-                if client.get("/readyz").status_code == 200:
-                    return
-            except httpx.TransportError:
-                pass
-            assert time.monotonic() < end, "the service did not become ready"
-            time.sleep(0.02)
+
+        def ready() -> bool:
+            with suppress(httpx.TransportError):
+                return client.get("/readyz").status_code == 200
+            return False
+
+        wait_until(ready, timeout_s)
 
 
 class RunningService:
@@ -95,13 +94,12 @@ class RunningService:
 
     def logged(self, within_s: float = 5, **fields: Any) -> dict[str, Any]:
         """The first JSON line of the log with these fields; waited for, since the answer goes out before."""
-        end = time.monotonic() + within_s
-        while True:
-            for line in self.lines:
-                if line.startswith("{") and fields.items() <= (entry := json.loads(line)).items():
-                    return entry
-            assert time.monotonic() < end, "not logged:\n" + "\n".join(self.lines)
-            time.sleep(0.01)
+
+        def found() -> dict[str, Any] | None:
+            entries = (json.loads(line) for line in tuple(self.lines) if line.startswith("{"))
+            return next((entry for entry in entries if fields.items() <= entry.items()), None)
+
+        return wait_until(found, within_s, lambda: "\n".join(self.lines))
 
     def stop(self, number: int = signal.SIGTERM, timeout_s: float = 30) -> int:
         """Sends a signal and returns the exit status; kills the whole session where it does not end in time."""
