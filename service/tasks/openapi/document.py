@@ -1,0 +1,84 @@
+"""Puts the document together, and introduces the API to its reader."""
+
+from service import __version__
+from service.http import errors
+from service.http.limits import BATCH_BYTES, BODY_BYTES
+from service.http.responses import encode
+from service.tasks.openapi.components import HEADERS, PARAMETERS, schemas
+from service.tasks.openapi.elements import Json
+from service.tasks.openapi.operations import service_paths, task_paths
+
+_INTRODUCTION = f"""\
+Each user has tasks. The caller must be the user in the path.
+
+**Bodies** are JSON objects in UTF-8 of at most {BODY_BYTES // 1024} KiB (a batch: an array of at most \
+{BATCH_BYTES // 1024 // 1024} MiB). A body without a `Content-Type` is taken for JSON. Types are strict: `"5"` is not \
+a number. An unknown field is an error; a read-only field of a task is accepted and ignored, so that a client can edit \
+a task that it got and send it back. Lengths count Unicode code points. U+0000 is not allowed in any text.
+
+**Errors** are `{{"error": "<one sentence>"}}`, and for an invalid field also `"field": "<its name>"`. The service \
+checks in this order: unknown path (404 `{errors.not_found()}`), unknown method (405 \
+`{errors.method_not_allowed(b"")}`, with `Allow`), 401, 403, path and query, 413, 415, body, 422, 404, 412. Before all \
+of these, bytes that are not a request get 400 `{errors.malformed_http()}`, slow ones 408 \
+`{errors.request_timeout()}`, large ones 431 `{errors.head_too_large()}`. Every response carries an `X-Request-ID`, \
+which is also in the log.
+
+**Lost updates**: a single task comes with `ETag: "<version>"`. Send it as `If-Match` with a change, and the change is \
+made only if nobody else made one in between (else 412). Send it as `If-None-Match` with a GET, and an unchanged task \
+is not sent again (304).
+
+**Retries**: a create with an `Idempotency-Key` can be sent again safely.
+
+**HEAD** works wherever GET does.
+"""
+_BEARER = (
+    "A JWT whose subject is the user in the path. It must have an expiry. It comes from this service's identity "
+    "provider; in development, `tasks-service token user-1` prints one."
+)
+_NO_BEARER = "This service needs no token: it believes the path."
+
+
+def document(*, token_needed: bool, root_path: str = "") -> bytes:
+    """The document as JSON.
+
+    `token_needed`: a bearer token must prove the caller; else the path's user is believed. `root_path`: the prefix that
+    a proxy strips.
+    """
+    bearer: Json = {"bearer": []}
+    paths = task_paths() | service_paths()
+    for path, operations in paths.items():
+        for operation in operations.values():
+            needs = [bearer] if token_needed else [{}, bearer]
+            operation["security"] = needs if path.startswith("/api/") else []
+    return encode(
+        {
+            "openapi": "3.1.0",
+            "info": {
+                "title": "Task service",
+                "summary": "Tasks of users, over HTTP.",
+                "description": _INTRODUCTION,
+                "version": __version__,
+                "contact": {"name": "The operators of this service"},
+                "license": {"name": "Proprietary"},
+            },
+            "servers": [{"url": root_path or "/"}],
+            "tags": [
+                {"name": "tasks", "description": "A user's tasks. No user can read or change another user's."},
+                {"name": "operations", "description": "For operators and tools. None of these needs a token."},
+            ],
+            "paths": paths,
+            "components": {
+                "schemas": schemas(),
+                "parameters": PARAMETERS,
+                "headers": HEADERS,
+                "securitySchemes": {
+                    "bearer": {
+                        "type": "http",
+                        "scheme": "bearer",
+                        "bearerFormat": "JWT",
+                        "description": _BEARER if token_needed else _NO_BEARER,
+                    }
+                },
+            },
+        }
+    )
