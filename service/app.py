@@ -1,13 +1,11 @@
 """Puts the parts together. The only module that knows everybody."""
 
-import warnings
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from litestar import Litestar
-from litestar.exceptions.base_exceptions import LitestarDeprecationWarning
 
 from service import auth
 from service.auth import Authenticator, ManagedAuthenticator, NoAuthenticator
@@ -19,10 +17,10 @@ from service.http.load_shedding import Places, shedding
 from service.monitoring import health, metrics
 from service.monitoring.request_log import RequestLog
 from service.settings import Settings, SettingsError
-from service.tasks import docs, openapi
-from service.tasks import handlers as tasks
+from service.tasks import docs, openapi, routing
+from service.tasks.fast_path import FastPath
 from service.tasks.queries import STATEMENTS, Queries
-from service.tasks.routing import FastPath, entrance, middleware
+from service.tasks.routing import exact_paths, task_requests
 
 
 class Service:
@@ -40,13 +38,17 @@ class Service:
 
 
 def create_app(
-    settings: Settings, authenticator: Authenticator | None = None, *, metrics_folder: Path | None = None
+    settings: Settings,
+    authenticator: Authenticator | None = None,
+    *,
+    metrics_folder: Path | None = None,
+    fast_path: bool = True,
 ) -> Service:
     """The service as an ASGI application.
 
     `settings.database_url` must be set: starting an embedded database is `serve`'s business. `authenticator` replaces
     the one that the settings ask for. `metrics_folder` is where several workers leave their numbers for each other.
-    Raises SettingsError.
+    Without `fast_path` Litestar serves every request by itself. Raises SettingsError.
     """
     if settings.database_url is None:
         raise SettingsError(["DATABASE_URL must be set"])
@@ -80,23 +82,23 @@ def create_app(
             await database.close()
             numbers.stop()
 
-    enter = entrance(authenticator, Queries(database))
-    with warnings.catch_warnings():
-        # The task handlers' `request` is made by service.tasks.routing; Litestar warns that it makes no such.
-        warnings.filterwarnings("ignore", ".*Reserved kwarg 'request'", LitestarDeprecationWarning)
-        litestar = Litestar(
-            route_handlers=[
-                tasks.router(middleware(enter)),
-                health.router(state),
-                metrics.router(numbers),
-                docs.router(openapi.document(token_needed=not isinstance(authenticator, NoAuthenticator))),
-            ],
-            lifespan=[lifespan],
-            exception_handlers={Exception: handle_exception},
-            openapi_config=None,
-            logging_config=None,  # service.monitoring.logs is the only one to configure logging
-        )
-    app = shedding(FastPath(litestar.routes, enter, otherwise=litestar), places)
+    make = task_requests(authenticator, Queries(database))
+    litestar = Litestar(
+        route_handlers=[
+            routing.router(make),
+            health.router(state),
+            metrics.router(numbers),
+            docs.router(openapi.document(token_needed=not isinstance(authenticator, NoAuthenticator))),
+        ],
+        lifespan=[lifespan],
+        exception_handlers={Exception: handle_exception},
+        openapi_config=None,
+        logging_config=None,  # service.monitoring.logs is the only one to configure logging
+    )
+    app = exact_paths(litestar)
+    if fast_path:
+        app = FastPath(litestar, make, otherwise=app)
+    app = shedding(app, places)
     if settings.cors_allow_origins:
         app = CorsPolicy(settings).around(app)
     return Service(RequestLog(app, numbers), state, database)

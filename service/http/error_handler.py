@@ -8,14 +8,14 @@ import logging
 from http import HTTPStatus
 from typing import Any
 
-from litestar import Request
+from litestar import MediaType, Request
 from litestar import Response as LitestarResponse
 from litestar.exceptions import HTTPException
 
 from service.database import ConstraintViolation, Failure, TimedOut, Unavailable
 from service.http import errors
 from service.http.asgi import RequestRecord, record_of
-from service.http.errors import ApiError
+from service.http.errors import ApiError, ErrorBody
 from service.http.responses import Response, error_response_of
 
 log = logging.getLogger("service.request")
@@ -43,11 +43,11 @@ def api_error_of(error: Exception) -> ApiError:
         return CONSTRAINTS[error.constraint]()
     if isinstance(error, HTTPException) and error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
         status = HTTPStatus(error.status_code)
+        headers = tuple((name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items())
         if status == HTTPStatus.NOT_FOUND:
             return errors.not_found()
         if status == HTTPStatus.METHOD_NOT_ALLOWED:
-            return errors.method_not_allowed((error.headers or {}).get("Allow", "").encode())
-        headers = tuple((name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items())
+            return errors.method_not_allowed(dict(headers).get(b"allow", b""))
         return ApiError(status, status.phrase.capitalize(), headers=headers)
     if not isinstance(error, Failure):
         # PostgreSQL's whole message may quote the row: the request log has its first line only, which does not.
@@ -62,16 +62,14 @@ def error_response(error: Exception, record: RequestRecord) -> Response:
     return error_response_of(api_error_of(error))
 
 
-class _Refusal(LitestarResponse[None]):
-    """An Response in the shape that Litestar's exception handlers return."""
-
-    def __init__(self, answer: Response) -> None:
-        self._answer = answer
-
-    def to_asgi_response(self, *args: Any, **kwargs: Any) -> Any:
-        return self._answer
-
-
-def handle_exception(request: Request[Any, Any, Any], error: Exception) -> LitestarResponse[None]:
-    """Litestar's exception handler: for what is raised outside the task routes, the router's 404 and 405 among them."""
-    return _Refusal(error_response(error, record_of(request.scope)))
+def handle_exception(request: Request[Any, Any, Any], error: Exception) -> LitestarResponse[ErrorBody]:
+    """Litestar's exception handler: the same response, in Litestar's own form."""
+    if isinstance(error, Failure):
+        record_of(request.scope).failure = error
+    known = api_error_of(error)
+    return LitestarResponse(
+        ErrorBody(known.message, known.field),
+        status_code=known.status,
+        headers={name.decode(): value.decode("latin-1") for name, value in known.headers},
+        media_type=MediaType.JSON,
+    )

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Sequence
 from hashlib import blake2b
 from urllib.parse import urlencode
 
-from litestar import Router, delete, patch, post, put, route
-from litestar.types import Middleware
+from litestar import delete, patch, post, put, route
+from litestar.di import NamedDependency
 from msgspec import UNSET
 
 from service.http import errors
@@ -24,51 +24,51 @@ PAGE_ROWS = 250
 
 
 @route("/", http_method=GET_AND_HEAD)
-async def list_tasks(request: TaskRequest) -> Response:
+async def list_tasks(task_request: NamedDependency[TaskRequest]) -> Response:
     """The user's tasks, newest first: a page, or all of them."""
-    completed, limit, after, parameters = parse_list_query(request.query_string)
+    completed, limit, after, parameters = parse_list_query(task_request.query_string)
     if limit is None:
-        return await _list_all(request, completed, after)
-    tasks = await request.queries.list(request.user_id, completed, after, limit + 1)
+        return await _list_all(task_request, completed, after)
+    tasks = await task_request.queries.list(task_request.user_id, completed, after, limit + 1)
     if len(tasks) <= limit:
         return Response(200, encode(tasks))
     del tasks[limit:]
     query = urlencode([*parameters, ("after", str(tasks[-1].id))])
-    return Response(200, encode(tasks), ((b"link", f'<{request.url}?{query}>; rel="next"'.encode()),))
+    return Response(200, encode(tasks), ((b"link", f'<{task_request.url}?{query}>; rel="next"'.encode()),))
 
 
 @post("/")
-async def create_task(request: TaskRequest) -> Response:
+async def create_task(task_request: NamedDependency[TaskRequest]) -> Response:
     """A new task."""
-    key = request.idempotency_key()
-    new = decode_create(await request.body())
+    key = task_request.idempotency_key()
+    new = decode_create(await task_request.body())
     if key is None:
-        task = await request.queries.create(request.user_id, new.title, new.description, new.completed)
-        return task_response(task, 201, (_location(request, task),))
+        task = await task_request.queries.create(task_request.user_id, new.title, new.description, new.completed)
+        return task_response(task, 201, (_location(task_request, task),))
     fields = (new.title, new.description, new.completed)
-    created = await request.queries.create_idempotent(request.user_id, key, fingerprint([fields]), *fields)
-    (task,) = _made(request, created, [new])
-    return task_response(task, 201, (_location(request, task), *_replayed(created)))
+    created = await task_request.queries.create_idempotent(task_request.user_id, key, fingerprint([fields]), *fields)
+    (task,) = _made(task_request, created, [new])
+    return task_response(task, 201, (_location(task_request, task), *_replayed(created)))
 
 
 @post("/batch")
-async def batch_tasks(request: TaskRequest) -> Response:
+async def batch_tasks(task_request: NamedDependency[TaskRequest]) -> Response:
     """Many new tasks, all or nothing."""
-    key = request.idempotency_key()
-    items = decode_batch(await request.body(BATCH_BYTES))
+    key = task_request.idempotency_key()
+    items = decode_batch(await task_request.body(BATCH_BYTES))
     fields = [(item.title, item.description, item.completed) for item in items]
     tasks = encode([dict(zip(("title", "description", "completed"), item, strict=True)) for item in fields]).decode()
     if key is None:
-        return Response(201, encode(await request.queries.create_many(request.user_id, tasks)))
-    created = await request.queries.create_many_idempotent(request.user_id, key, fingerprint(fields), tasks)
-    return Response(201, encode(_made(request, created, items)), _replayed(created))
+        return Response(201, encode(await task_request.queries.create_many(task_request.user_id, tasks)))
+    created = await task_request.queries.create_many_idempotent(task_request.user_id, key, fingerprint(fields), tasks)
+    return Response(201, encode(_made(task_request, created, items)), _replayed(created))
 
 
 @route("/{task_id:str}", http_method=GET_AND_HEAD)
-async def get_task(request: TaskRequest) -> Response:
+async def get_task(task_request: NamedDependency[TaskRequest]) -> Response:
     """One task."""
-    known = request.known_versions()
-    task = await request.queries.get(request.user_id, request.task_id)
+    known = task_request.known_versions()
+    task = await task_request.queries.get(task_request.user_id, task_request.task_id)
     if task is None:
         raise errors.task_not_found()
     if known is None or task.version in known:
@@ -77,13 +77,13 @@ async def get_task(request: TaskRequest) -> Response:
 
 
 @put("/{task_id:str}")
-async def update_task(request: TaskRequest) -> Response:
+async def update_task(task_request: NamedDependency[TaskRequest]) -> Response:
     """Changes what is sent and leaves the rest."""
-    required = request.preconditions()
-    new = decode_update(await request.body())
-    changed = await request.queries.update(
-        request.user_id,
-        request.task_id,
+    required = task_request.preconditions()
+    new = decode_update(await task_request.body())
+    changed = await task_request.queries.update(
+        task_request.user_id,
+        task_request.task_id,
         title=None if new.title is UNSET else new.title,
         sets_description=new.description is not UNSET,
         description=None if new.description is UNSET else new.description,
@@ -94,9 +94,11 @@ async def update_task(request: TaskRequest) -> Response:
 
 
 @delete("/{task_id:str}", status_code=200)  # Litestar takes 204 for "returns None"; the answer has its own status
-async def delete_task(request: TaskRequest) -> Response:
+async def delete_task(task_request: NamedDependency[TaskRequest]) -> Response:
     """Deletes a task."""
-    deleted = await request.queries.delete(request.user_id, request.task_id, request.preconditions())
+    deleted = await task_request.queries.delete(
+        task_request.user_id, task_request.task_id, task_request.preconditions()
+    )
     if deleted is None:
         raise errors.task_not_found()
     if not deleted.applied:
@@ -105,22 +107,16 @@ async def delete_task(request: TaskRequest) -> Response:
 
 
 @patch("/{task_id:str}/complete")
-async def toggle_task(request: TaskRequest) -> Response:
+async def toggle_task(task_request: NamedDependency[TaskRequest]) -> Response:
     """Flips completed, or sets it."""
-    required = request.preconditions()
-    body = await request.body()
+    required = task_request.preconditions()
+    body = await task_request.body()
     completed = decode_toggle(body).completed if body else None
-    changed = await request.queries.toggle(request.user_id, request.task_id, completed, required)
+    changed = await task_request.queries.toggle(task_request.user_id, task_request.task_id, completed, required)
     return _changed_response(changed)
 
 
-def router(middleware: Middleware) -> Router:
-    """The task routes behind service.tasks.routing's middleware, which makes a TaskRequest of what ASGI gives."""
-    return Router(
-        "/api/{user_id:str}/tasks",
-        route_handlers=[list_tasks, create_task, batch_tasks, get_task, update_task, delete_task, toggle_task],
-        middleware=[middleware],
-    )
+HANDLERS = [list_tasks, create_task, batch_tasks, get_task, update_task, delete_task, toggle_task]
 
 
 def task_response(task: Task, status: int = 200, headers: Sequence[Header] = ()) -> Response:
@@ -133,14 +129,14 @@ def fingerprint(tasks: list[tuple[str, str | None, bool]]) -> bytes:
     return blake2b(encode(tasks), digest_size=16).digest()
 
 
-def _made(request: TaskRequest, created: IdempotentCreate, items: list[TaskCreate]) -> list[Task]:
+def _made(task_request: TaskRequest, created: IdempotentCreate, items: list[TaskCreate]) -> list[Task]:
     """The tasks as they were when they were created: a keyed request carries all of it but the ids and the time."""
     if not created.same_request:
         raise errors.idempotency_key_reused()
     return [
         Task(
             task_id,
-            request.user_id,
+            task_request.user_id,
             new.title,
             new.description,
             new.completed,
@@ -156,8 +152,8 @@ def _replayed(created: IdempotentCreate) -> tuple[Header, ...]:
     return ((b"idempotency-replayed", b"true"),) if created.replayed else ()
 
 
-def _location(request: TaskRequest, task: Task) -> Header:
-    return (b"location", f"{request.url}/{task.id}".encode())
+def _location(task_request: TaskRequest, task: Task) -> Header:
+    return (b"location", f"{task_request.url}/{task.id}".encode())
 
 
 def _changed_response(changed: Changed | None) -> Response:
@@ -168,12 +164,12 @@ def _changed_response(changed: Changed | None) -> Response:
     return task_response(changed.task)
 
 
-async def _list_all(request: TaskRequest, completed: bool | None, after: int | None) -> Response:
+async def _list_all(task_request: TaskRequest, completed: bool | None, after: int | None) -> Response:
     """Every task: as one answer where a page holds them, else streamed page by page."""
-    page = await request.queries.list(request.user_id, completed, after, PAGE_ROWS)
+    page = await task_request.queries.list(task_request.user_id, completed, after, PAGE_ROWS)
     if len(page) < PAGE_ROWS:
         return Response(200, encode(page))
-    return StreamedResponse(200, _pages(request.queries, request.user_id, completed, page))
+    return StreamedResponse(200, _pages(task_request.queries, task_request.user_id, completed, page))
 
 
 async def _pages(queries: Queries, user_id: str, completed: bool | None, page: list[Task]) -> AsyncIterator[bytes]:

@@ -56,7 +56,6 @@ def test_it_is_valid(token_needed: bool) -> None:
     OpenAPIV31SpecValidator(json.loads(openapi.document(token_needed=token_needed))).validate()
 
 
-@pytest.mark.filterwarnings("ignore:.*Reserved kwarg 'request':litestar.exceptions.LitestarDeprecationWarning")
 def test_every_route_is_described_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Litestar] = []
 

@@ -6,6 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support import http
+
 Json = dict[str, Any]
 
 FIELDS = ["id", "user_id", "title", "description", "completed", "version", "created_at", "updated_at"]
@@ -327,3 +329,37 @@ def test_what_a_path_allows(client: httpx.Client, tasks: str, path: str, allowed
     for answer in (options, refused):
         listed = [method.strip() for method in answer.headers["allow"].split(",")]
         assert sorted(listed) == sorted(allowed)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/{tasks}/1",
+        "/api//{user}/tasks/1",
+        "/api/{user}//tasks",
+        "/api/{user}/tasks//",
+        "/api/{user}/tasks/1/",
+        "/api/{user}/tasks//1",
+        "/api/{user}/tasks/1//complete",
+        "/api/{user}/tasks/1/complete/",
+        "/api/{user}/tasks/batch/",
+        "//metrics",
+        "/metrics/",
+        "/livez/",
+        "//docs",
+        "/docs/",
+        "/docs//swagger-ui.css",
+        "//",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+def test_path_with_an_empty_segment_is_404(client: httpx.Client, user: str, tasks: str, path: str, method: str) -> None:
+    """A gateway's rule on a prefix or an exact path cannot be walked around."""
+    target = path.format(user=user, tasks=tasks)
+    reply = http.exchange(str(client.base_url), http.request(method, target, headers={"Content-Length": "0"}))
+    assert (reply.status, reply.json()) == (404, {"error": "Not found"})
+
+
+def test_one_slash_may_end_the_path_of_the_list(client: httpx.Client, tasks: str) -> None:
+    assert client.post(tasks + "/", json={"title": "x"}).status_code == 201
+    assert len(client.get(tasks + "/").json()) == 1

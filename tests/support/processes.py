@@ -20,6 +20,8 @@ from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 START_S = 30
+# With TASKS_TEST_FAST_PATH=off, Litestar alone serves.
+MODULE = "tests.support.without_fast_path" if os.environ.get("TASKS_TEST_FAST_PATH") == "off" else "service"
 
 
 def plain_client(url: str) -> httpx.Client:
@@ -46,9 +48,7 @@ class RunningService:
 
     pooler: ClassVar[PgBouncer | None] = None  # that every service goes through
 
-    def __init__(
-        self, cwd: Path, *, command: Sequence[str] = (sys.executable, "-m", "service"), **settings: str
-    ) -> None:
+    def __init__(self, cwd: Path, *, command: Sequence[str] = (sys.executable, "-m", MODULE), **settings: str) -> None:
         clean = {name: text for name, text in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
         if self.pooler is not None and "DATABASE_URL" in settings:
             settings |= self.pooler.settings(settings["DATABASE_URL"])
