@@ -73,10 +73,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         8000
     )
     workers: Annotated[int, Meta(ge=1, le=64, description="Processes that serve.")] = 1
-    server: Annotated[
-        Literal["uvicorn", "granian"],
-        Meta(description="The HTTP server: `uvicorn`, or `granian`, which needs the extra of that name."),
-    ] = "uvicorn"
+    http_protocol: Annotated[
+        Literal["httptools"] | None,
+        Meta(
+            description="`httptools`: uvicorn's own HTTP protocol class. Unset: the service's, which limits what slow "
+            "and malformed clients can hold and costs less."
+        ),
+    ] = None
 
     auth_mode: Annotated[
         Literal["none", "jwt"] | None,
@@ -260,7 +263,8 @@ def _expected(kind: Any) -> str:
     """What a setting may be, in words."""
     for alternative in (kind.__origin__, *get_args(kind.__origin__)):
         if get_origin(alternative) is Literal:
-            return "one of " + ", ".join(get_args(alternative))
+            choices = get_args(alternative)
+            return ("one of " if len(choices) > 1 else "") + ", ".join(choices)
     (meta,) = kind.__metadata__
     return "true or false" if meta.ge is None else f"a whole number from {meta.ge} to {meta.le}"
 

@@ -16,7 +16,6 @@ from tests.support import pgbouncer
 from tests.support.databases import create, create_template
 from tests.support.processes import RunningService, wait_ready
 
-SERVER = os.environ.get("TASKS_TEST_SERVER", "uvicorn")  # granian: the API tests run on that
 POOLED = "TASKS_TEST_POOLED" in os.environ  # the services of the API tests go through PgBouncer in transaction mode
 PARTITIONED = "TASKS_TEST_PARTITIONED" in os.environ  # the API tests run with tasks partitioned by hash
 
@@ -71,7 +70,6 @@ def service(shared_database_url: str, tmp_path_factory: pytest.TempPathFactory) 
         tmp_path_factory.mktemp("service"),
         DATABASE_URL=shared_database_url,
         AUTH_MODE="none",
-        SERVER=SERVER,
     ) as running:
         wait_ready(running.url)
         yield running

@@ -85,7 +85,7 @@ class StreamedResponse(Response):
 
 
 async def _disconnected(receive: Any) -> None:
-    """Returns when the client has gone away. service.http.protocol cancels the request then; granian lets it go on."""
+    """Returns when the client has gone away: uvicorn's own protocol class does not cancel the request then."""
     while (await receive())["type"] != "http.disconnect":
         pass
 

@@ -64,10 +64,9 @@ cli.add_command(check)
 @click.option("--host", help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0: any free one.")
 @click.option("--workers", type=click.IntRange(1, 64), help="Processes that serve.")
-@click.option("--server", "server_name", type=click.Choice(["uvicorn", "granian"]), help="The HTTP server.")
-def serve(host: str | None, port: int | None, workers: int | None, server_name: str | None) -> None:
+def serve(host: str | None, port: int | None, workers: int | None) -> None:
     """Serves; without DATABASE_URL on a PostgreSQL of its own."""
-    settings = settings_of(host=host, port=port, workers=workers, server=server_name)
+    settings = settings_of(host=host, port=port, workers=workers)
     logs.configure(settings.log_level, settings.log_format)
     try:
         listener = server.bind(settings.host, settings.port)

@@ -1,6 +1,6 @@
 """Runs the application on an HTTP server: one process, or several on one port, until a signal.
 
-Knows uvicorn and granian. Must not know tasks or where the database came from.
+Knows uvicorn. Must not know tasks or where the database came from.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ import uvicorn
 from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
 from service.app import Service, create_app
-from service.http.protocol import HEAD_S, HttpProtocol
+from service.http.protocol import HttpProtocol
 from service.monitoring import logs
 from service.settings import Settings, environment, load
 
@@ -52,7 +52,7 @@ def app() -> Any:
     gc.set_threshold(50_000)
     if (parent := multiprocessing.parent_process()) is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-    return _beginning_at_once(application) if settings.server == "granian" else application
+    return _beginning_at_once(application) if settings.http_protocol == "httptools" else application
 
 
 def _beginning_at_once(application: Service) -> Any:
@@ -99,9 +99,7 @@ def serve(settings: Settings, listener: socket.socket) -> None:
     with TemporaryDirectory(prefix="tasks-service-", ignore_cleanup_errors=True) as folder:
         if settings.workers > 1:
             os.environ[METRICS_FOLDER] = folder
-        if settings.server == "granian":
-            _serve_granian(settings, listener)
-        elif settings.workers == 1:
+        if settings.workers == 1:
             _Server(_config(settings)).run([listener])
         else:
             _Supervisor(_config(settings), [listener]).run()
@@ -122,7 +120,7 @@ def _config(settings: Settings) -> uvicorn.Config:
         factory=True,
         workers=settings.workers,
         loop="uvloop",
-        http=HttpProtocol,
+        http=settings.http_protocol or HttpProtocol,
         ws="none",
         lifespan="on",
         interface="asgi3",
@@ -158,8 +156,9 @@ class _Server(uvicorn.Server):
         if counter % 10 == 0:
             self._look_for_descriptors()
             now = asyncio.get_running_loop().time()
-            for protocol in cast(list[HttpProtocol], list(self.server_state.connections)):
-                protocol.expire(now)
+            for protocol in cast(list[object], list(self.server_state.connections)):
+                if isinstance(protocol, HttpProtocol):  # and not uvicorn's own
+                    protocol.expire(now)
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -258,41 +257,3 @@ class _Supervisor(Multiprocess):
                         os.kill(process.pid, signal.SIGTERM)
             sentinels = [process.process.sentinel for process in self.processes if process.process.is_alive()]
             connection.wait(sentinels, timeout=0.1)
-
-
-def _serve_granian(settings: Settings, listener: socket.socket) -> None:
-    try:
-        from granian.constants import HTTPModes, Interfaces, Loops
-        from granian.http import HTTP1Settings
-        from granian.server import Server
-    except ImportError:
-        raise RuntimeError("SERVER=granian needs the extra: pip install 'tasks-service[granian]'") from None
-
-    host, port = listener.getsockname()[:2]
-    listener.close()  # granian binds for itself, in each worker
-    granian: Any = Server(
-        "service.server.uvicorn:app",
-        factory=True,
-        address=host,
-        port=port,
-        interface=Interfaces.ASGI,
-        loop=Loops.uvloop,
-        http=HTTPModes.http1,
-        http1_settings=HTTP1Settings(header_read_timeout=round(HEAD_S * 1000)),
-        workers=settings.workers,
-        websockets=False,
-        backlog=BACKLOG,
-        log_enabled=False,
-        respawn_failed_workers=True,
-        workers_kill_timeout=settings.shutdown_grace_s,
-    )
-    interrupt = granian.signal_handler_interrupt
-
-    def stop(*_: object) -> None:
-        if granian.interrupt_signal:  # it was told before
-            for worker in granian.wrks:
-                worker.kill()
-        interrupt()
-
-    granian.signal_handler_interrupt = stop
-    granian.serve()

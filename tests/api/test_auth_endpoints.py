@@ -1,7 +1,6 @@
 """Every token of the table, sent to every endpoint of the real service: 2xx, 401 or 403 as the contract says."""
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +50,6 @@ def provider() -> Iterator[Provider]:
 
 def guarded(cwd: Path, database_url: str, **more: str) -> RunningService:
     settings = {
-        "SERVER": os.environ.get("TASKS_TEST_SERVER", "uvicorn"),
         "DATABASE_URL": database_url,
         "AUTH_MODE": "jwt",
         "AUTH_ISSUER": ISSUER,

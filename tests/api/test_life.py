@@ -15,7 +15,6 @@ import psutil
 import psycopg
 import pytest
 
-from tests.conftest import SERVER
 from tests.support.databases import create, named, wait_until_blocked
 from tests.support.http import Response, connect, exchange, read_response, request
 from tests.support.processes import ROOT, RunningService, wait_ready
@@ -25,7 +24,7 @@ AWAY = "postgresql://nobody:secret@127.0.0.1:1/nowhere"
 
 
 def running(folder: Path, url: str, **settings: str) -> RunningService:
-    return RunningService(folder, **{"DATABASE_URL": url, "AUTH_MODE": "none", "SERVER": SERVER} | settings)
+    return RunningService(folder, **{"DATABASE_URL": url, "AUTH_MODE": "none"} | settings)
 
 
 @contextmanager
@@ -56,7 +55,7 @@ def slow_update(service: RunningService, url: str) -> Iterator[Callable[[], http
 
 
 def wait_alive(service: RunningService) -> None:
-    """Returns when /livez answers: at once, but for granian, which listens only after it has said where."""
+    """Returns when /livez answers."""
     while True:
         with suppress(httpx.TransportError):
             assert service.http.get("/livez").status_code == 200
@@ -119,7 +118,6 @@ def test_on_sigterm_what_is_in_flight_is_finished(database_url: str, tmp_path: P
 
 
 @pytest.mark.faults
-@pytest.mark.skipif(SERVER == "granian", reason="closes idle connections as soon as it is told to stop")
 def test_ready_says_no_while_it_stops(database_url: str, tmp_path: Path) -> None:
     """On a connection that is open already: new ones are refused."""
     with running(tmp_path, database_url) as service:
@@ -136,7 +134,6 @@ def test_ready_says_no_while_it_stops(database_url: str, tmp_path: Path) -> None
 
 
 @pytest.mark.faults
-@pytest.mark.skipif(SERVER == "granian", reason="cuts connections when its time is over")
 def test_what_cannot_be_finished_in_time_is_told_so(database_url: str, tmp_path: Path) -> None:
     with running(tmp_path, database_url, SHUTDOWN_GRACE_S="1") as service:
         wait_ready(service.url)
@@ -199,14 +196,14 @@ def test_above_the_limit_it_sheds_at_once_and_probes_still_answer(database_url: 
 def test_on_its_own_database_what_was_answered_is_kept_whatever_happens(tmp_path: Path) -> None:
     """Without DATABASE_URL: killed and started again, and only one at a time."""
     pgdata = str(tmp_path / ".data" / "pgdata")
-    with RunningService(tmp_path, SERVER=SERVER) as killed:
+    with RunningService(tmp_path) as killed:
         wait_ready(killed.url)
         task = killed.http.post("/api/u/tasks", json={"title": "x"}).json()
         status, output = refused(tmp_path)
         assert (status, output.count("\n")) == (1, 1)
         assert "is in use by another service" in output
         assert killed.stop(signal.SIGKILL) == -signal.SIGKILL
-    with RunningService(tmp_path, SERVER=SERVER) as service:
+    with RunningService(tmp_path) as service:
         wait_ready(service.url)
         assert service.http.get("/api/u/tasks").json() == [task]
         assert service.stop() == 0
@@ -268,7 +265,6 @@ main()
 """
 
 
-@pytest.mark.skipif(SERVER != "uvicorn", reason="granian's protocol is its own")
 def test_requests_and_connections_leave_no_circles_behind(database_url: str, tmp_path: Path) -> None:
     """That is why the collector may look as seldom as server.py has it look."""
     settings = {"DATABASE_URL": database_url, "AUTH_MODE": "none"}

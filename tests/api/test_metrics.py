@@ -12,10 +12,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.tasks.queries import STATEMENTS
-from tests.conftest import SERVER
 from tests.support.databases import terminate
 from tests.support.http import exchange, request
-from tests.support.processes import RunningService, plain_client, wait_ready
+from tests.support.processes import RunningService, own_protocol, plain_client, wait_ready
 from tests.support.waiting import wait_until
 
 AWAY = "postgresql://nobody@127.0.0.1:1/nowhere"
@@ -33,7 +32,7 @@ def url(clone: Callable[[], str]) -> str:
 def counted(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
     """A service that only these tests ask. What one of them does is what the figures grow by."""
     cwd = tmp_path_factory.mktemp("counted")
-    with RunningService(cwd, DATABASE_URL=url, AUTH_MODE="none", SERVER=SERVER) as running:
+    with RunningService(cwd, DATABASE_URL=url, AUTH_MODE="none") as running:
         wait_ready(running.url)
         yield running
 
@@ -62,7 +61,7 @@ def becomes(service: RunningService, name: str, value: float) -> None:
 
 
 def alive(service: RunningService) -> None:
-    """Waits until it answers: granian listens a moment after the service has said where."""
+    """Waits until it answers."""
     end = time.monotonic() + 10
     while True:
         try:
@@ -127,7 +126,7 @@ def test_how_long_requests_took(counted: RunningService) -> None:
     assert within["0.001", "POST", TASKS, "201"] <= within["0.1", "POST", TASKS, "201"]
 
 
-@pytest.mark.skipif(SERVER != "uvicorn", reason="granian answers bad HTTP by itself, and tells nobody")
+@own_protocol
 def test_what_is_no_http_is_counted_too(counted: RunningService) -> None:
     before = requests(counted)
     assert exchange(counted.url, b"nonsense\r\n\r\n").status == 400
@@ -137,6 +136,7 @@ def test_what_is_no_http_is_counted_too(counted: RunningService) -> None:
     assert requests(counted) - before == {("", "", "400"): 1, ("", "", "431"): 1, ("POST", "", "400"): 1}
 
 
+@own_protocol
 def test_a_client_that_goes_away_is_counted_as_such(counted: RunningService, url: str) -> None:
     path = counted.http.post("/api/u/tasks", json={"title": "x"}).headers["location"]
     before = requests(counted)
@@ -144,9 +144,8 @@ def test_a_client_that_goes_away_is_counted_as_such(counted: RunningService, url
         holder.execute("SELECT FROM tasks FOR UPDATE")
         with pytest.raises(httpx.ReadTimeout), plain_client(counted.url) as impatient:
             impatient.put(path, json={"title": "y"}, timeout=0.1)
-        if SERVER == "uvicorn":
-            becomes(counted, "tasks_http_requests_in_flight", 1)  # the one that asks
-            assert requests(counted) - before == {("PUT", TASK, "499"): 1}
+        becomes(counted, "tasks_http_requests_in_flight", 1)  # the one that asks
+        assert requests(counted) - before == {("PUT", TASK, "499"): 1}
     becomes(counted, "tasks_database_calls_under_way", 0)
 
 
@@ -176,7 +175,7 @@ def test_statements_by_the_name_of_their_file(counted: RunningService, url: str)
 
 @pytest.mark.faults
 def test_reconnects_and_failures_by_class(database_url: str, tmp_path: Path) -> None:
-    with RunningService(tmp_path, DATABASE_URL=database_url, AUTH_MODE="none", SERVER=SERVER) as service:
+    with RunningService(tmp_path, DATABASE_URL=database_url, AUTH_MODE="none") as service:
         wait_ready(service.url)
         service.http.get("/api/u/tasks")
         service.http.post("/api/u/tasks", json={"title": "x"})
@@ -200,7 +199,7 @@ def test_reconnects_and_failures_by_class(database_url: str, tmp_path: Path) -> 
 @pytest.mark.faults
 def test_the_queue_while_the_database_is_away(tmp_path: Path) -> None:
     with (
-        RunningService(tmp_path, DATABASE_URL=AWAY, AUTH_MODE="none", SERVER=SERVER) as service,
+        RunningService(tmp_path, DATABASE_URL=AWAY, AUTH_MODE="none") as service,
         ThreadPoolExecutor(5) as threads,
         plain_client(service.url) as http,
     ):
@@ -216,7 +215,7 @@ def test_the_queue_while_the_database_is_away(tmp_path: Path) -> None:
 
 @pytest.mark.faults
 def test_what_is_shed(url: str, tmp_path: Path) -> None:
-    with RunningService(tmp_path, DATABASE_URL=url, AUTH_MODE="none", SERVER=SERVER, MAX_IN_FLIGHT="1") as service:
+    with RunningService(tmp_path, DATABASE_URL=url, AUTH_MODE="none", MAX_IN_FLIGHT="1") as service:
         wait_ready(service.url)
         path = service.http.post("/api/u/tasks", json={"title": "x"}).headers["location"]
         with psycopg.connect(url) as holder, ThreadPoolExecutor(1) as threads:
@@ -232,7 +231,7 @@ def test_what_is_shed(url: str, tmp_path: Path) -> None:
 
 
 def test_all_workers_figures_are_added_up(url: str, tmp_path: Path) -> None:
-    with RunningService(tmp_path, DATABASE_URL=url, AUTH_MODE="none", SERVER=SERVER, WORKERS="2") as service:
+    with RunningService(tmp_path, DATABASE_URL=url, AUTH_MODE="none", WORKERS="2") as service:
         wait_ready(service.url)
         becomes(service, "tasks_workers", 2)
         create = request("POST", "/api/u/tasks", b'{"title": "x"}')

@@ -14,7 +14,6 @@ import psutil
 import psycopg
 import pytest
 
-from tests.conftest import SERVER
 from tests.support.databases import a_day_passes, until_blocked
 from tests.support.http import Response, connect, read_response, request
 from tests.support.processes import RunningService, wait_ready
@@ -180,7 +179,6 @@ def two_workers(shared_database_url: str, tmp_path_factory: pytest.TempPathFacto
         tmp_path_factory.mktemp("workers"),
         DATABASE_URL=shared_database_url,
         AUTH_MODE="none",
-        SERVER=SERVER,
         WORKERS="2",
     ) as running:
         wait_ready(running.url)

@@ -21,7 +21,6 @@ import psycopg
 import pytest
 import urllib3
 
-from tests.conftest import SERVER
 from tests.support.databases import until_blocked
 from tests.support.http import connect, exchange, read_response, request
 from tests.support.processes import RunningService, wait_ready
@@ -159,7 +158,7 @@ async def test_killed_between_commit_and_answer(
     """PostgreSQL commits while the service stands still; before it can go on, it is killed."""
     path = "/api/user/tasks"
     sent = request("POST", path + suffix, json.dumps(body).encode(), {"Idempotency-Key": "k"})
-    settings = {"DATABASE_URL": database_url, "AUTH_MODE": "none", "SERVER": SERVER}
+    settings = {"DATABASE_URL": database_url, "AUTH_MODE": "none"}
     with RunningService(tmp_path, **settings) as victim:
         wait_ready(victim.url)
         with connect(victim.url) as connection:

@@ -14,7 +14,6 @@ import psycopg
 import pytest
 
 from service.tasks.handlers import PAGE_ROWS
-from tests.conftest import SERVER
 from tests.support.processes import RunningService, wait_ready
 from tests.support.tap import Tap
 
@@ -48,7 +47,7 @@ def tap(url: str) -> Iterator[Tap]:
 @pytest.fixture(scope="module")
 def tapped(tap: Tap, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
     """A service whose statements pass the tap, on one connection for reads and one for writes."""
-    settings = {"DATABASE_URL": tap.url, "AUTH_MODE": "none", "DB_CONNECTIONS": "2", "SERVER": SERVER}
+    settings = {"DATABASE_URL": tap.url, "AUTH_MODE": "none", "DB_CONNECTIONS": "2"}
     with RunningService(tmp_path_factory.mktemp("tapped"), **settings) as running:
         wait_ready(running.url)
         yield running

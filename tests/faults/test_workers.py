@@ -18,12 +18,9 @@ pytestmark = pytest.mark.faults
 CLIENTS = 16
 
 
-@pytest.mark.parametrize("server", ["uvicorn", "granian"])
 @pytest.mark.parametrize("workers", ["1", "2"])
-async def test_sigterm_under_load_fails_no_request_that_was_accepted(
-    url: str, serve: Serve, server: str, workers: str
-) -> None:
-    service = serve(url, SERVER=server, WORKERS=workers)
+async def test_sigterm_under_load_fails_no_request_that_was_accepted(url: str, serve: Serve, workers: str) -> None:
+    service = serve(url, WORKERS=workers)
     async with Load(service.url, CLIENTS) as load:
         await load.more(100)
         begin = time.monotonic()
@@ -35,15 +32,13 @@ async def test_sigterm_under_load_fails_no_request_that_was_accepted(
     assert not load.open & found  # whatever was not answered was not begun
     # A listener that closes resets what the kernel has connected and nobody has taken.
     assert len(load.untaken) <= CLIENTS / 4
-    if server == "uvicorn":  # granian ends idle connections at once, and so may cross a request that is on its way
-        assert load.cut == 0
+    assert load.cut == 0
     assert load.statuses.keys() <= {200, 201}
     assert not [line for line in service.lines if "Traceback" in line or '"level":"error"' in line]
 
 
-@pytest.mark.parametrize("server", ["uvicorn", "granian"])
-async def test_a_killed_worker_is_replaced_and_the_other_serves_on(url: str, serve: Serve, server: str) -> None:
-    service = serve(url, SERVER=server, WORKERS="2")
+async def test_a_killed_worker_is_replaced_and_the_other_serves_on(url: str, serve: Serve) -> None:
+    service = serve(url, WORKERS="2")
 
     def workers() -> list[psutil.Process]:
         """Those that live, the oldest first."""
@@ -68,14 +63,12 @@ async def test_a_killed_worker_is_replaced_and_the_other_serves_on(url: str, ser
             workers()[0].kill()
             await load.more(100, within_s=3)
         await all_serve()
-        if server == "uvicorn":  # granian takes a worker that dies young for one that will again, and stops
-            workers()[1].kill()
-            await all_serve()
+        workers()[1].kill()
+        await all_serve()
     load.check(url)
     assert load.cut + len(load.untaken) <= 3 * CLIENTS  # what the killed ones were about
     assert load.statuses.keys() <= {200, 201}
-    if server == "uvicorn":
-        assert service.logged(message="a worker died and is replaced")["exit_code"] == -signal.SIGKILL
+    assert service.logged(message="a worker died and is replaced")["exit_code"] == -signal.SIGKILL
 
 
 async def test_out_of_descriptors(url: str, serve: Serve) -> None:

@@ -42,7 +42,6 @@ class Options(msgspec.Struct):
     connections: int
     db_connections: int
     workers: int
-    server: str
     results: Path
     compare: Path | None
 
@@ -63,7 +62,6 @@ OPTIONS = [
     click.option(
         "--workers", type=click.IntRange(1), default=2, show_default=True, help="Of the service and the peers."
     ),
-    click.option("--server", type=click.Choice(["uvicorn", "granian"]), default="uvicorn", show_default=True),
     click.option(
         "--results", type=click.Path(path_type=Path, file_okay=False), default=RESULTS, help="Folder for them."
     ),
@@ -125,7 +123,7 @@ class Bench:
         found: list[Plan] = []
         for name in wanted:
             if name == SERVICE:
-                plan = targets.service(options.db_connections, options.workers, options.server)
+                plan = targets.service(options.db_connections, options.workers)
             elif name == GO:
                 plan = targets.go(options.db_connections, self.folder)
             else:
@@ -247,9 +245,7 @@ def measure_stages(bench: Bench, cluster: Embedded) -> None:
     )
 
 
-def measure_scale(
-    bench: Bench, cluster: Embedded, rows: tuple[int, ...], servers: tuple[str, ...], *, together: bool = False
-) -> None:
+def measure_scale(bench: Bench, cluster: Embedded, rows: tuple[int, ...], *, together: bool = False) -> None:
     options = bench.options
     shared: Any = {
         "database_connections": options.db_connections,
@@ -260,7 +256,7 @@ def measure_scale(
     clients = options.connections
     bench.run.scale += scale.rows(cluster, rows, bench.progress, connections=clients, together=together, **shared)
     bench.run.scale += scale.connections(cluster, bench.aim, **shared)
-    bench.run.scale += scale.workers(cluster, bench.aim, servers, connections=clients, **shared)
+    bench.run.scale += scale.workers(cluster, bench.aim, connections=clients, **shared)
 
 
 @contextlib.contextmanager
@@ -313,7 +309,7 @@ def measure_everything(bench: Bench) -> None:
     options.repeats = min(options.repeats, 2)  # what is told by CPU rather than by time needs less of it
     measure_ceiling(bench, cluster)
     measure_stages(bench, cluster)
-    measure_scale(bench, cluster, ROWS, ("uvicorn", "granian"))
+    measure_scale(bench, cluster, ROWS)
 
 
 def measure_running(bench: Bench, url: str, token: str, user: str, elsewhere: bool) -> None:
@@ -389,7 +385,7 @@ def scale_(options: Options, many_rows: bool, together: bool) -> None:
     """How the cost grows with rows, connections and workers."""
     with reported(), Bench(options) as bench:
         rows = (*ROWS, MANY_ROWS) if many_rows else ROWS
-        measure_scale(bench, bench.database(), rows, ("uvicorn", "granian"), together=together)
+        measure_scale(bench, bench.database(), rows, together=together)
         bench.finish()
 
 

@@ -168,15 +168,14 @@ def _lines(axes: Axes, points: list[results.Point]) -> None:
 
 def _workers(axes: Axes, points: list[results.Point]) -> None:
     operations = names(points, "operation")
-    kinds = list(dict.fromkeys((one.axis.removeprefix("workers of "), one.value) for one in points))
-    width = 0.8 / max(1, len(kinds))
-    for index, ((server, count), colour) in enumerate(zip(kinds, OTHERS, strict=False)):
+    counts = list(dict.fromkeys(one.value for one in points))
+    width = 0.8 / max(1, len(counts))
+    for index, (count, colour) in enumerate(zip(counts, OTHERS, strict=False)):
         rates = [
-            next(p.rps for p in points if (p.axis, p.value, p.operation) == (f"workers of {server}", count, operation))
-            for operation in operations
+            next(p.rps for p in points if (p.value, p.operation) == (count, operation)) for operation in operations
         ]
-        places = [place + (index - (len(kinds) - 1) / 2) * width for place in range(len(operations))]
-        axes.bar(places, rates, width * 0.92, color=colour, label=f"{server}, {count} worker{'s' * (count > 1)}")
+        places = [place + (index - (len(counts) - 1) / 2) * width for place in range(len(operations))]
+        axes.bar(places, rates, width * 0.92, color=colour, label=f"{count} worker{'s' * (count > 1)}")
     axes.set_xticks(range(len(operations)), operations)
     axes.grid(visible=False, axis="x")
     axes.legend(fontsize=8)

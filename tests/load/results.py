@@ -22,7 +22,6 @@ from tests.load.targets import FASTAPI, GO
 LIBRARIES = (
     "litestar",
     "uvicorn",
-    "granian",
     "uvloop",
     "httptools",
     "msgspec",

@@ -99,7 +99,6 @@ def connections(
 def workers(
     cluster: Embedded,
     aim: Aim,
-    servers: Iterable[str],
     *,
     connections: int,
     database_connections: int,
@@ -107,12 +106,8 @@ def workers(
     repeats: int,
     said: Callable[[closed.Sample], None],
 ) -> list[Point]:
-    """A read and a write with one worker and with two, on each server; the axis names the server."""
-    plans = [
-        targets.service(database_connections, count, server)._replace(name=f"{server}, {count}")
-        for server in servers
-        for count in WORKERS
-    ]
+    """A read and a write with one worker and with two."""
+    plans = [targets.service(database_connections, count)._replace(name=str(count)) for count in WORKERS]
     found: dict[tuple[str, str], list[closed.Sample]] = {}
     with targets.running(plans, cluster.url) as up:
         for turn in range(repeats):
@@ -123,11 +118,7 @@ def workers(
                     )
                     said(sample)
                     found.setdefault((target.name, operation), []).append(sample)
-    points: list[Point] = []
-    for (name, _), samples in found.items():
-        server, _, count = name.partition(", ")
-        points.append(point(f"workers of {server}", int(count), samples))
-    return points
+    return [point("workers", int(count), samples) for (count, _), samples in found.items()]
 
 
 def _new_database(url: str, name: str) -> str:

@@ -51,8 +51,6 @@ def plans(connections: int) -> list[Plan]:
         *(Plan(name, [*own, name], service.environment) for name in floors.APPLICATIONS),
         Plan("uvicorn", [*targets.UVICORN, "tests.load.floors:constant"], {}),
         Plan("uvicorn + Litestar", [*targets.UVICORN, "tests.load.floors:framework"], {}),
-        Plan("granian", [*targets.GRANIAN, "tests.load.floors:constant"], {}),
-        Plan("granian + Litestar", [*targets.GRANIAN, "tests.load.floors:framework"], {}),
     ]
 
 

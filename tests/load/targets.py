@@ -29,10 +29,6 @@ UVICORN = [
     *(sys.executable, "-m", "uvicorn", "--port={port}", "--loop=uvloop", "--http=httptools"),
     *("--no-access-log", "--log-level=warning"),
 ]
-GRANIAN = [
-    *(sys.executable, "-m", "granian", "--port={port}", "--loop=uvloop", "--http=1", "--interface=asgi"),
-    *("--no-access-log", "--log-level=warning"),
-]
 
 
 class Plan(NamedTuple):
@@ -70,13 +66,12 @@ def _each(pid: int, ask: Callable[[psutil.Process], Any]) -> Generator[Any]:
             yield ask(process)
 
 
-def service(connections: int, workers: int = 1, server: str = "uvicorn", **settings: str) -> Plan:
+def service(connections: int, workers: int = 1, **settings: str) -> Plan:
     """The service itself. `connections` to the database are those of all workers together."""
     environment = {
         "AUTH_MODE": "none",
         "DB_CONNECTIONS": str(connections // workers),
         "WORKERS": str(workers),
-        "SERVER": server,
         "LOG_LEVEL": "warning",
         **settings,
     }

@@ -35,14 +35,14 @@ def refused(*arguments: str, **settings: str) -> tuple[int, str]:
 
 
 def test_every_problem_of_the_settings_is_listed_at_once() -> None:
-    status, output = refused(DATABASE_URL=AWAY, PORT="web", WORKERS="0", DB_PREPARE="perhaps", SERVER="nginx")
+    status, output = refused(DATABASE_URL=AWAY, PORT="web", WORKERS="0", DB_PREPARE="perhaps", HTTP_PROTOCOL="h11")
     assert status == 1
     lines = output.splitlines()
     assert lines[0] == "Error: the settings cannot be used"
     assert [line.split()[0].rstrip(":") for line in lines[1:]] == [
         "PORT",
         "WORKERS",
-        "SERVER",
+        "HTTP_PROTOCOL",
         "DB_PREPARE",
         "AUTH_MODE",
     ]
@@ -69,7 +69,7 @@ def test_it_does_not_believe_everybody_by_accident(
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--port", "65536"), ("--port", "web"), ("--workers", "0"), ("--server", "nginx"), ("--no-such-option",), ("x",)],
+    [("--port", "65536"), ("--port", "web"), ("--workers", "0"), ("--no-such-option",), ("x",)],
 )
 def test_wrong_usage_is_2(arguments: tuple[str, ...]) -> None:
     status, output = refused(*arguments, DATABASE_URL=AWAY, AUTH_MODE="none")
@@ -78,7 +78,7 @@ def test_wrong_usage_is_2(arguments: tuple[str, ...]) -> None:
 
 
 def test_dotenv_is_read_the_environment_wins_and_an_option_over_both(folder: Path) -> None:
-    (folder / ".env").write_text("PORT=nonsense\nWORKERS=nonsense\nLOG_LEVEL=nonsense\nSERVER=uvicorn\n")
+    (folder / ".env").write_text("PORT=nonsense\nWORKERS=nonsense\nLOG_LEVEL=nonsense\n")
     settings = {"DATABASE_URL": AWAY, "AUTH_MODE": "none"}
     status, output = refused(**settings | {"WORKERS": "nothing", "PORT": "0"})
     assert status == 1

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import httpx
+import pytest
 
 from tests.support.pgbouncer import PgBouncer
 from tests.support.waiting import wait_until
@@ -22,6 +23,10 @@ ROOT = Path(__file__).parents[2]
 START_S = 30
 # With TASKS_TEST_FAST_PATH=off, Litestar alone serves.
 MODULE = "tests.support.without_fast_path" if os.environ.get("TASKS_TEST_FAST_PATH") == "off" else "service"
+
+# httptools: the services of the tests use uvicorn's protocol class (the setting of the same name)
+HTTP_PROTOCOL = os.environ.get("TASKS_TEST_HTTP_PROTOCOL", "")
+own_protocol = pytest.mark.skipif(HTTP_PROTOCOL != "", reason="only service.http.protocol promises this")
 
 
 def plain_client(url: str) -> httpx.Client:
@@ -52,7 +57,12 @@ class RunningService:
         clean = {name: text for name, text in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
         if self.pooler is not None and "DATABASE_URL" in settings:
             settings |= self.pooler.settings(settings["DATABASE_URL"])
-        self._environment: Mapping[str, str] = clean | {"PORT": "0", "PYTHONPATH": str(ROOT)} | settings
+        self._environment: Mapping[str, str] = clean | {
+            "PORT": "0",
+            "PYTHONPATH": str(ROOT),
+            "HTTP_PROTOCOL": HTTP_PROTOCOL,
+            **settings,
+        }
         self._command = command
         self._cwd = cwd
         self.lines: list[str] = []  # what it wrote, standard output and error together

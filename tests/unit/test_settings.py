@@ -55,7 +55,7 @@ def test_a_name_says_its_unit_and_so_does_its_description() -> None:
 def test_the_defaults_are_those_of_the_documentation() -> None:
     settings = load({}, dotenv=None)
     assert (settings.embedded, settings.migrates_on_start, settings.authenticates) == (True, True, "none")
-    assert (settings.host, settings.port, settings.workers, settings.server) == ("127.0.0.1", 8000, 1, "uvicorn")
+    assert (settings.host, settings.port, settings.workers) == ("127.0.0.1", 8000, 1)
     assert (settings.db_connections, settings.max_in_flight, settings.shutdown_grace_s) == (10, 512, 20)
     assert load(NEEDED, dotenv=None).migrates_on_start is False
 
@@ -91,7 +91,7 @@ def test_a_text_becomes_a_value(name: str, text: str, value: Any) -> None:
         ("DB_CONNECTIONS", "1", "DB_CONNECTIONS must be a whole number from 2 to 1000, not '1'"),
         ("DB_PREPARE", "perhaps", "DB_PREPARE must be true or false, not 'perhaps'"),
         ("MIGRATE_ON_START", "2", "MIGRATE_ON_START must be true or false, not '2'"),
-        ("SERVER", "nginx", "SERVER must be one of uvicorn, granian, not 'nginx'"),
+        ("HTTP_PROTOCOL", "h11", "HTTP_PROTOCOL must be httptools, not 'h11'"),
         ("AUTH_MODE", "NONE", "AUTH_MODE must be one of none, jwt, not 'NONE'"),
         ("LOG_FORMAT", "xml", "LOG_FORMAT must be one of console, json, not 'xml'"),
         ("STATEMENT_TIMEOUT_MS", "10001", "STATEMENT_TIMEOUT_MS must not exceed REQUEST_DEADLINE_MS"),
@@ -158,8 +158,8 @@ def test_the_secrets_other_name_means_the_same() -> None:
 
 
 def test_every_problem_is_listed_at_once() -> None:
-    listed = problems(PORT="x", SERVER="x", DATABASE_URL="postgresql://db", STATEMENT_TIMEOUT_MS="20000")
-    assert [problem.split()[0] for problem in listed] == ["PORT", "SERVER", "AUTH_MODE", "STATEMENT_TIMEOUT_MS"]
+    listed = problems(PORT="x", HTTP_PROTOCOL="x", DATABASE_URL="postgresql://db", STATEMENT_TIMEOUT_MS="20000")
+    assert [problem.split()[0] for problem in listed] == ["PORT", "HTTP_PROTOCOL", "AUTH_MODE", "STATEMENT_TIMEOUT_MS"]
 
 
 def test_no_secret_is_shown() -> None:
