@@ -10,7 +10,7 @@ class ApiKeys:
     """The caller is the user whose API key the request has."""
 
     async def authenticate(self, headers, path_user_id):
-        user_id = KEYS.get(dict(headers).get(b"x-api-key"))
+        user_id = KEYS.get(dict(headers).get(b"x-api-key", b""))
         if user_id is None:
             raise authentication_required()
         return Principal(user_id)

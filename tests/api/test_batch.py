@@ -173,7 +173,7 @@ def test_what_the_database_refuses_is_refused_as_a_whole(
 ) -> None:
     """Even where it finds out at the last task."""
     with psycopg.connect(shared_database_url, autocommit=True) as connection:
-        connection.execute(f"ALTER TABLE tasks ADD CONSTRAINT tasks_no_999 CHECK (title <> '999 {user}')")
+        connection.execute(f"ALTER TABLE tasks ADD CONSTRAINT tasks_no_999 CHECK (title <> '999 {user}')".encode())
         try:
             items = [*numbered(999), {"title": f"999 {user}"}]
             answer = client.post(batch, json=items, headers={"Idempotency-Key": key} if key else {})

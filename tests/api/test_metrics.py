@@ -154,8 +154,7 @@ def test_statements_by_the_name_of_their_file(counted: RunningService, url: str)
     counts_before, seconds_before = figures(counted, count), figures(counted, seconds)
     compared = {(f"explain_{statement.name}",) for statement in STATEMENTS}  # with the schema, at the start
     assert compared <= counts_before.keys()
-    for _ in range(5):
-        path = counted.http.post("/api/u/tasks", json={"title": "x"}).headers["location"]
+    path, *_ = [counted.http.post("/api/u/tasks", json={"title": "x"}).headers["location"] for _ in range(5)]
     for _ in range(3):
         counted.http.get(path)
     begin = time.monotonic()

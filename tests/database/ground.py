@@ -52,7 +52,8 @@ COUNT_UP = statement(
 async def opened(url: str, **options: Any) -> AsyncGenerator[Database]:
     """A Database that has, when it closes, nothing left of anything."""
     grace_s = options.pop("grace_s", 1)
-    database = Database(url, **({"connections": 4} | options))
+    options = {"connections": 4} | options
+    database = Database(url, **options)
     await database.open()
     try:
         yield database

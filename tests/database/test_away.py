@@ -4,9 +4,11 @@ import asyncio
 import logging
 import time
 from contextlib import suppress
+from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from service.database import InternalError, Unavailable
 from service.database import database as scheduler
@@ -85,7 +87,7 @@ async def test_the_cluster_restarts_under_load(url: str, admin: psycopg.Connecti
     """Refused and cut for a moment: what was accepted is there once, and reads only waited."""
     async with Proxy(url) as proxy, opened(proxy.url) as database:
         await ready(database)
-        acknowledged: list[int] = []
+        acknowledged: list[Any] = []
         numbers = iter(range(100_000))
         stop = asyncio.Event()
 
@@ -116,7 +118,7 @@ async def test_a_wrong_password_is_said_once_and_tried_on(
 ) -> None:
     """Trust asks for no password here, so a role that does not exist stands for it: the same class of SQLSTATE."""
     monkeypatch.setattr(scheduler, "PATIENCE_S", 0.1)
-    async with opened(psycopg.conninfo.make_conninfo(url, user="stranger_to_us")) as database:
+    async with opened(make_conninfo(url, user="stranger_to_us")) as database:
         with pytest.raises(Unavailable):
             await database.fetch_one(ECHO, 1)
         await until(lambda: database.stats.unreachable >= 3)
@@ -137,7 +139,7 @@ async def test_no_room_for_one_connection_more_is_no_outage(url: str, admin: psy
     admin.execute("CREATE ROLE narrow LOGIN CONNECTION LIMIT 2")
     admin.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO narrow; GRANT ALL ON SCHEMA public TO narrow")
     try:
-        async with opened(psycopg.conninfo.make_conninfo(url, user="narrow"), connections=8) as database:
+        async with opened(make_conninfo(url, user="narrow"), connections=8) as database:
             await ready(database)
             for _ in range(5):
                 await asyncio.gather(*(database.fetch_one(WRITE, n) for n in range(200)))
@@ -155,13 +157,13 @@ async def test_a_server_that_refuses_writes_is_looked_for_elsewhere(
     """No longer the primary: its lanes are let go, in a moment, and new ones find the new primary."""
     monkeypatch.setattr(scheduler, "HOUSEKEEP_S", 0.05)
     name = admin.info.dbname
-    admin.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    admin.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on".encode())
     try:
         async with opened(url) as database:
             with pytest.raises(Unavailable) as caught:
                 await database.fetch_one(WRITE, 1)
             assert caught.value.sqlstate == "25006"
-            admin.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = off")
+            admin.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = off".encode())
 
             async def promoted() -> bool:
                 try:
@@ -173,7 +175,7 @@ async def test_a_server_that_refuses_writes_is_looked_for_elsewhere(
             while not await promoted():
                 assert time.monotonic() < end
     finally:
-        admin.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+        admin.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only".encode())
 
 
 async def test_statements_are_compared_with_the_schema_until_they_fit(
@@ -198,7 +200,7 @@ async def test_a_missing_privilege_is_a_defect(url: str, admin: psycopg.Connecti
     admin.execute("CREATE ROLE nobody LOGIN")
     admin.execute("GRANT USAGE ON SCHEMA public TO nobody")
     try:
-        async with opened(psycopg.conninfo.make_conninfo(url, user="nobody")) as database:
+        async with opened(make_conninfo(url, user="nobody")) as database:
             with pytest.raises(InternalError) as caught:
                 await database.fetch_one(WRITE, 1)
             assert caught.value.sqlstate == "42501"

@@ -61,7 +61,8 @@ async def test_huge_statements_and_huge_answers_cross_on_one_connection(
             answers = await asyncio.gather(*(database.fetch_one(BACK, text) for text in texts))
             assert answers == texts
             assert [
-                len(text) for text in await asyncio.gather(*(database.fetch_one(BIG, MEGABYTE) for _ in range(10)))
+                len(text or "")
+                for text in await asyncio.gather(*(database.fetch_one(BIG, MEGABYTE) for _ in range(10)))
             ] == [MEGABYTE] * 10
 
 
@@ -372,7 +373,8 @@ async def test_a_statement_that_could_not_be_prepared_is_prepared_later(
 
 @pytest.mark.parametrize("sqlstate", ["40001", "40P01"])
 async def test_what_lost_a_conflict_is_sent_again(database: Database, admin: psycopg.Connection, sqlstate: str) -> None:
-    admin.execute(f"""
+    admin.execute(
+        f"""
         CREATE SEQUENCE attempts;
         CREATE FUNCTION conflict() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN
@@ -380,7 +382,8 @@ async def test_what_lost_a_conflict_is_sent_again(database: Database, admin: psy
             RETURN NEW;
         END $$;
         CREATE TRIGGER conflict BEFORE INSERT ON ledger FOR EACH ROW EXECUTE FUNCTION conflict();
-    """)
+    """.encode()
+    )
     assert await database.fetch_one(WRITE, 1) == 1
     assert database.stats.retried == 2
     assert admin.execute("SELECT n FROM ledger").fetchall() == [(1,)]

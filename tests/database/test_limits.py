@@ -5,6 +5,7 @@ import time
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from service.database import Database, TimedOut, Unavailable
 from service.database import database as scheduler
@@ -63,7 +64,7 @@ async def test_what_an_administrator_cancels_stays_cancelled(database: Database,
 
 
 async def test_a_limit_that_the_database_sets_is_not_stretched_by_repeats(url: str, admin: psycopg.Connection) -> None:
-    options = psycopg.conninfo.make_conninfo(url, options="-c statement_timeout=100")
+    options = make_conninfo(url, options="-c statement_timeout=100")
     async with opened(options) as database:
         begin = time.monotonic()
         with pytest.raises(TimedOut):

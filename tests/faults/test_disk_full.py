@@ -39,7 +39,7 @@ def small() -> Iterator[Path]:
 
 async def test_a_full_disk(victim: embedded.Embedded, url: str, small: Path, serve: Serve) -> None:
     with psycopg.connect(url, autocommit=True) as admin:
-        admin.execute(f"CREATE TABLESPACE small LOCATION '{small}'")
+        admin.execute(f"CREATE TABLESPACE small LOCATION '{small}'".encode())
         try:
             admin.execute("ALTER TABLE tasks SET TABLESPACE small")
             service = serve(url)

@@ -33,7 +33,7 @@ async def test_books_balance_or_not(url: str, load: Load) -> None:
     for sql, said in FRAUDS.values():
         with psycopg.connect(url) as admin:
             admin.execute("CREATE TABLE honest AS SELECT * FROM tasks")
-            admin.execute(sql)
+            admin.execute(sql.encode())
             admin.commit()
             with pytest.raises(AssertionError, match=said):
                 load.check(url)

@@ -113,7 +113,9 @@ async def test_who_loses_a_deadlock_is_asked_again_and_no_client_sees_it(url: st
 async def test_a_serialization_failure_is_repeated_and_no_client_sees_it(url: str, serve: Serve) -> None:
     """40001, where an operator asks for more than READ COMMITTED."""
     with psycopg.connect(url, autocommit=True) as admin:
-        admin.execute(f"ALTER DATABASE {admin.info.dbname} SET default_transaction_isolation = 'repeatable read'")
+        admin.execute(
+            f"ALTER DATABASE {admin.info.dbname} SET default_transaction_isolation = 'repeatable read'".encode()
+        )
         service = serve(url)
         async with AsyncClient(service.url) as client:
             path = (await client.send("POST", "/api/u/tasks", {"title": "x"})).headers["location"]

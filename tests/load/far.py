@@ -68,7 +68,7 @@ def measure(
         database.migrate(cluster.url)
         database.load(cluster.url, aim.users, aim.tasks, progress)
         with psycopg.connect(cluster.url, autocommit=True) as connection:
-            connection.execute(ROLE)
+            connection.execute(ROLE.encode())
             ids = dict(
                 connection.execute("SELECT user_id, id FROM tasks WHERE user_id IN ('slow', 'stuck')").fetchall()
             )

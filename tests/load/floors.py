@@ -26,6 +26,7 @@ from psycopg.adapt import Transformer
 
 from service.app import Service
 from service.database import Database, Statement
+from service.http.conditional import NO_PRECONDITIONS
 from service.http.limits import ID_MAX
 from service.http.responses import encode
 from service.server import uvicorn as server
@@ -142,7 +143,7 @@ async def _calls(url: str, operation: str, users: int, tasks: int, seconds: floa
 
     def toggle() -> Awaitable[Any]:
         number = int(draw() * tasks)
-        return ask.toggle(f"user-{number % users + 1}", number + 1, None, None)
+        return ask.toggle(f"user-{number % users + 1}", number + 1, None, NO_PRECONDITIONS)
 
     def owner() -> str:
         return f"user-{int(draw() * users) + 1}"

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 Response = Callable[[str, str], int]  # from method and path to the status
 
@@ -30,7 +31,7 @@ def server(answer: Response, token: str = "") -> Generator[str]:
         request_queue_size = 128
         daemon_threads = True
 
-        def handle_error(self, *_: object) -> None:
+        def handle_error(self, request: Any, client_address: Any) -> None:
             """A generator that has seen enough hangs up."""
 
     with Server(("127.0.0.1", 0), Handler) as running:

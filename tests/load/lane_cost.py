@@ -11,6 +11,7 @@ import time
 import uvloop
 
 from service.database import Database
+from service.http.conditional import NO_PRECONDITIONS
 from service.tasks.queries import STATEMENTS, Queries
 
 
@@ -20,7 +21,7 @@ async def measure(url: str, callers: int, seconds: float, *, prepare: bool = Tru
     await database.open()
     queries = Queries(database)
     task = await queries.create("lane-cost", "a task", None, False)
-    await queries.delete("lane-cost", task.id, None)
+    await queries.delete("lane-cost", task.id, NO_PRECONDITIONS)
     done = itertools.count()
     end = time.monotonic() + seconds
 

@@ -16,7 +16,7 @@ from tests.load.targets import FASTAPI, GO, LITESTAR, SERVICE
 # Okabe and Ito's palette, told apart by colour-blind readers too.
 COLOURS = {SERVICE: "#0072b2", GO: "#e69f00", LITESTAR: "#009e73", FASTAPI: "#cc79a7"}
 OTHERS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#999999")
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,

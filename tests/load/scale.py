@@ -123,5 +123,5 @@ def workers(
 
 def _new_database(url: str, name: str) -> str:
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
+        connection.execute(f"CREATE DATABASE {name}".encode())
     return url.replace("/tasks?", f"/{name}?")

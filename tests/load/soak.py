@@ -174,13 +174,13 @@ class Soak:
         """The answer, if it is the one expected."""
         try:
             answer = await client.send(method, path, body, headers)
+        except TimeoutError:  # first: it is an OSError
+            self.surprises.append(f"{method} {path}: no answer")
+            client.close()
+            return None
         except (ConnectionLost, OSError):
             self.cut += 1
             await asyncio.sleep(AFTER_FAILURE_S)
-            return None
-        except TimeoutError:
-            self.surprises.append(f"{method} {path}: no answer")
-            client.close()
             return None
         self.statuses[answer.status] += 1
         if answer.status == expected:

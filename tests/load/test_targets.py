@@ -41,7 +41,7 @@ def test_its_extra_is_all_that_the_harness_needs(module: str) -> None:
 def loaded(cluster: Embedded, template: str) -> str:
     """The URL of a database with the harness's data."""
     with psycopg.connect(cluster.url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE load TEMPLATE {template}")
+        connection.execute(f"CREATE DATABASE load TEMPLATE {template}".encode())
     url = cluster.url.replace("/tasks?", "/load?")
     with Progress(disable=True) as progress:
         database.load(url, USERS, TASKS, progress)
@@ -58,7 +58,7 @@ def service(loaded: str) -> Iterator[str]:
 def test_the_data_is_where_a_number_says(together: bool, cluster: Embedded, template: str) -> None:
     name = f"placed_{together}".lower()
     with psycopg.connect(cluster.url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
     url = cluster.url.replace("/tasks?", f"/{name}?")
     with Progress(disable=True) as progress:
         database.load(url, USERS, TASKS, progress, together=together)
@@ -165,7 +165,9 @@ def test_the_far_database_is_late_but_keeps_pipelines(loaded: str) -> None:
         timed = "SELECT clock_timestamp()"
 
         def now() -> float:
-            return clock.execute(timed).fetchone()[0].timestamp()
+            row = clock.execute(timed).fetchone()
+            assert row is not None
+            return row[0].timestamp()
 
         begun = now()
         connection.execute("SELECT 1")

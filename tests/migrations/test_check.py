@@ -7,6 +7,7 @@ import msgspec
 import psycopg
 import pytest
 from click.testing import CliRunner, Result
+from psycopg.conninfo import make_conninfo
 
 from service.database import Statement
 from service.operations import check, migrate
@@ -38,7 +39,7 @@ def login(migrated: str) -> Iterator[str]:
 
 
 def as_role(url: str, role: str) -> str:
-    return psycopg.conninfo.make_conninfo(url, user=role)
+    return make_conninfo(url, user=role)
 
 
 def faults(done: Result) -> list[str]:
@@ -49,7 +50,7 @@ def test_a_member_of_the_services_role_is_clean(
     run: Run, migrated: str, login: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with psycopg.connect(migrated, autocommit=True) as connection:
-        connection.execute(f"GRANT tasks_service TO {login}")
+        connection.execute(f"GRANT tasks_service TO {login}".encode())
     monkeypatch.setenv("DATABASE_URL", as_role(migrated, login))
     monkeypatch.setenv("MIGRATION_DATABASE_URL", migrated)
     before = schema(migrated)
@@ -71,10 +72,10 @@ def test_what_a_role_lacks_or_has_too_much_is_named(
     run: Run, migrated: str, login: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with psycopg.connect(migrated, autocommit=True) as connection:
-        connection.execute(f"GRANT tasks_service TO {login}")
+        connection.execute(f"GRANT tasks_service TO {login}".encode())
         connection.execute("REVOKE UPDATE (title), DELETE ON tasks FROM tasks_service")
-        connection.execute(f"GRANT SELECT (email), TRUNCATE ON users TO {login}")
-        connection.execute(f"GRANT CREATE ON SCHEMA public TO {login}")
+        connection.execute(f"GRANT SELECT (email), TRUNCATE ON users TO {login}".encode())
+        connection.execute(f"GRANT CREATE ON SCHEMA public TO {login}".encode())
     monkeypatch.setenv("DATABASE_URL", as_role(migrated, login))
     done = run()
     assert done.exit_code == 1

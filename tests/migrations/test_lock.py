@@ -81,7 +81,7 @@ def apply_and_die(url: str, at: int) -> None:
 def test_killed_at_any_point_the_next_apply_ends_in_the_same_schema(
     empty: str, undisturbed: str, processes: ForkServerContext, step: int
 ) -> None:
-    reached: set[int] = set()
+    at, reached = 0, set[int]()
     for at in itertools.count(1, step):
         wipe(empty)
         victim = processes.Process(target=apply_and_die, args=(empty, at))

@@ -9,6 +9,7 @@ import msgspec
 import psycopg
 import pytest
 from click.testing import CliRunner, Result
+from psycopg.conninfo import conninfo_to_dict
 from yoyo import get_backend, read_migrations
 
 from service.operations import embedded, migrate
@@ -173,7 +174,7 @@ def test_migrations_run_as_the_owner_where_one_is_set(run: Run, empty: str, monk
 
 def test_yoyo_reads_the_same_history(empty: str) -> None:
     migrate.apply(empty, to="0003")
-    options = psycopg.conninfo.conninfo_to_dict(empty)
+    options = conninfo_to_dict(empty)
     backend = get_backend(f"postgresql+psycopg://{options['user']}@/{options['dbname']}?host={options['host']}")
     with backend:
         known = read_migrations(str(root() / "migrations"))
@@ -227,7 +228,7 @@ def test_a_setting_in_one_migration_does_not_reach_the_next(own: Path, empty: st
 
 def test_the_roles_own_limits_do_not_stop_a_migration(own: Path, empty: str) -> None:
     with psycopg.connect(empty, autocommit=True) as connection:
-        connection.execute(f"ALTER DATABASE {connection.info.dbname} SET statement_timeout = '50ms'")
+        connection.execute(f"ALTER DATABASE {connection.info.dbname} SET statement_timeout = '50ms'".encode())
     write(own, "0003.slow", "SELECT pg_sleep(0.2);")
     assert "0003.slow" in migrate.apply(empty)
 

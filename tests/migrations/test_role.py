@@ -3,7 +3,7 @@ is allowed.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, LiteralString, cast
 
 import psycopg
 import pytest
@@ -90,8 +90,8 @@ def test_no_privilege_is_more_than_a_statement_needs(url: str, member: str, gran
     privilege, _, what = grant.split(" ")
     table, _, column = what.partition(".")
     revoke = sql.SQL("REVOKE {} {} ON {} {} FROM tasks_service").format(
-        sql.SQL(privilege),
-        sql.SQL(f"({column})" if column else ""),
+        sql.SQL(cast(LiteralString, privilege)),
+        sql.SQL("({})").format(sql.Identifier(column)) if column else sql.SQL(""),
         sql.SQL("SEQUENCE" if table.endswith("_seq") else "TABLE"),
         sql.Identifier(table),
     )

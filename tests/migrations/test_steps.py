@@ -26,14 +26,16 @@ def rows(url: str) -> dict[str, list[tuple[object, ...]]]:
             "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') "
             "AND relname NOT LIKE '%yoyo%'"
         ).fetchall()
-        return {name: connection.execute(f"SELECT * FROM {name} ORDER BY 1, 2").fetchall() for (name,) in tables}
+        return {
+            name: connection.execute(f"SELECT * FROM {name} ORDER BY 1, 2".encode()).fetchall() for (name,) in tables
+        }
 
 
 def fill(url: str, name: str) -> None:
     """Rows for the place that this migration has just made, if it makes one."""
     if name in ROWS:
         with psycopg.connect(url) as connection:
-            connection.execute(ROWS[name])
+            connection.execute(ROWS[name].encode())
 
 
 def test_each_step_down_and_up_again_leaves_the_same_schema(empty: str, undisturbed: str) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from service.operations import embedded
 from service.operations.embedded import Embedded, EmbeddedError
@@ -230,7 +231,7 @@ def test_any_folder_will_do(name: str, made: Path, tmp_path: Path) -> None:
     try:
         with Embedded(data_dir, throwaway=True) as database:
             assert kept(database.url) == [0]
-            socket_dir = Path(str(psycopg.conninfo.conninfo_to_dict(database.url)["host"]))
+            socket_dir = Path(str(conninfo_to_dict(database.url)["host"]))
             assert (socket_dir / ".s.PGSQL.5432").is_socket()
             assert embedded.running(data_dir) == database.url
     finally:

@@ -107,7 +107,12 @@ async def test_a_request_that_waits_for_it_creates(
     a_day_passes(shared_database_url, user)
     async with httpx.AsyncClient(base_url=service.url, timeout=30, verify=False) as slow:
         with psycopg.connect(shared_database_url) as other:
-            assert other.execute(read(root() / "sql" / "operations", "prune"), {"rows": prune.BATCH_ROWS}).rowcount > 0
+            assert (
+                other.execute(
+                    read(root() / "sql" / "operations", "prune").encode(), {"rows": prune.BATCH_ROWS}
+                ).rowcount
+                > 0
+            )
             waiting = asyncio.create_task(slow.post(tasks, json=SAME, headers=KEYED))
             await until_blocked(shared_database_url)
         answer = await waiting

@@ -5,6 +5,10 @@ with the parameter in a condition that every row must meet; where it is inserted
 What the proof does not understand it refuses.
 """
 
+# pglast types every field of every node as one that may be None.
+# pyright: reportOptionalMemberAccess=false, reportOptionalIterable=false, reportOptionalSubscript=false
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false
+
 from collections.abc import Iterator
 from typing import Any
 

@@ -6,6 +6,10 @@ the statements would notice. The rule on qualified names has another reason: whe
 schema, their function runs if its argument types match exactly and pg_catalog's form needs a conversion.
 """
 
+# pglast types every field of every node as one that may be None.
+# pyright: reportOptionalMemberAccess=false, reportOptionalIterable=false, reportOptionalSubscript=false
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false
+
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 

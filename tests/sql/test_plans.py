@@ -32,7 +32,7 @@ class Use(NamedTuple):
 
     table: str
     node: str
-    index: str
+    by: str
 
 
 TASK = Use("tasks", "Index Scan", "tasks_pkey")
@@ -63,7 +63,7 @@ CONFLICTS = {
 @pytest.fixture(scope="module")
 def connection(clone: Callable[[], str]) -> Iterator[psycopg.Connection[Any]]:
     with psycopg.connect(clone(), autocommit=True) as connection:
-        connection.execute(FILL)
+        connection.execute(FILL.encode())
         connection.execute("VACUUM ANALYZE")
         connection.execute("SET plan_cache_mode = force_generic_plan")
         yield connection
@@ -78,9 +78,9 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def explain(connection: psycopg.Connection[Any], statement: Statement[Any]) -> list[dict[str, Any]]:
     """The nodes of the statement's generic plan, which the service's statements get from their sixth execution on."""
     values = ", ".join(["NULL"] * len(statement.parameters))
-    connection.execute(f"PREPARE wanted AS {statement.sql}")
+    connection.execute(f"PREPARE wanted AS {statement.sql}".encode())
     try:
-        row = connection.execute(f"EXPLAIN (FORMAT JSON) EXECUTE wanted({values})").fetchone()
+        row = connection.execute(f"EXPLAIN (FORMAT JSON) EXECUTE wanted({values})".encode()).fetchone()
     finally:
         connection.execute("DEALLOCATE wanted")
     assert row is not None

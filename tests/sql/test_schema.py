@@ -122,6 +122,6 @@ def test_the_schema_trims_what_strip_trims(url: str) -> None:
         rows = connection.execute(
             f"""SELECT n FROM (
                 SELECT n, chr(n) AS title FROM generate_series(1, 1114111) AS n WHERE n NOT BETWEEN 55296 AND 57343
-            ) AS every WHERE NOT ({row[0]})"""
+            ) AS every WHERE NOT ({row[0]})""".encode()
         ).fetchall()
     assert {n for (n,) in rows} == {n for n in range(1, 0x110000) if not chr(n).strip()}

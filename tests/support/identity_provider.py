@@ -2,9 +2,11 @@
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+Answer = tuple[int, dict[str, str], Callable[[], Iterable[bytes]]]  # status, headers, body in parts
 
 
 class Provider:
@@ -33,9 +35,13 @@ class Provider:
 
     def answer(self, status: int, body: bytes = b"", **headers: str) -> None:
         """What everybody who asks gets from now on. A header's underscores stand for hyphens."""
-        self._answer = (status, {name.replace("_", "-"): value for name, value in headers.items()}, lambda: [body])
+        self._answer: Answer = (
+            status,
+            {name.replace("_", "-"): value for name, value in headers.items()},
+            lambda: [body],
+        )
 
-    def stream(self, parts: Callable[[], Any]) -> None:
+    def stream(self, parts: Callable[[], Iterable[bytes]]) -> None:
         """The same, with a body that comes in parts and says nothing of its length."""
         self._answer = (200, {}, parts)
 
@@ -77,7 +83,7 @@ class Provider:
                 except ConnectionError:
                     pass  # whoever asked had enough
 
-            def log_message(self, *_: object) -> None:
+            def log_message(self, format: str, *args: object) -> None:
                 pass
 
         return Handler

@@ -5,7 +5,7 @@ import pwd
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -84,7 +84,7 @@ class PgBouncer:
 
 
 @contextmanager
-def running(upstream: str, backends: int = BACKENDS) -> Iterator[PgBouncer]:
+def running(upstream: str, backends: int = BACKENDS) -> Generator[PgBouncer]:
     """One that runs."""
     with TemporaryDirectory(prefix="bouncer-") as folder:
         Path(folder).chmod(0o755)

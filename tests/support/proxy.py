@@ -5,14 +5,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Self
 
-import psycopg.conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 
 class Proxy:
     """Passes bytes on to the cluster behind `upstream`, a conninfo with a socket folder as its host."""
 
     def __init__(self, upstream: str) -> None:
-        parts = psycopg.conninfo.conninfo_to_dict(upstream)
+        parts = conninfo_to_dict(upstream)
         self._socket = f"{parts['host']}/.s.PGSQL.{parts.get('port') or 5432}"
         self._upstream = upstream
         self._writers: set[asyncio.StreamWriter] = set()
@@ -28,9 +28,7 @@ class Proxy:
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         port = self._server.sockets[0].getsockname()[1]
-        self.url = psycopg.conninfo.make_conninfo(
-            self._upstream, host="127.0.0.1", port=port, sslmode="disable", gssencmode="disable"
-        )
+        self.url = make_conninfo(self._upstream, host="127.0.0.1", port=port, sslmode="disable", gssencmode="disable")
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -27,12 +27,12 @@ new_session = async_sessionmaker(engine, class_=AsyncSession, expire_on_commit=F
 
 
 class User(SQLModel, table=True):
-    __tablename__ = "users"
+    __tablename__ = "users"  # pyright: ignore[reportAssignmentType]
     id: str = Field(primary_key=True)
 
 
 class Task(SQLModel, table=True):
-    __tablename__ = "tasks"
+    __tablename__ = "tasks"  # pyright: ignore[reportAssignmentType]
     id: int = Field(primary_key=True)
     user_id: str = Field(primary_key=True)
     title: str
