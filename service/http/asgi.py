@@ -24,6 +24,7 @@ ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 Respond = Callable[[int, Headers, bytes], None]  # (status, headers, body): a whole response in one call
 
 CLIENT_GONE = 499  # nginx's number for a client that did not wait for the response
+WHOLE_BYTES = 64 * 1024  # the largest body that is sent in one call; larger ones go in pieces of this size
 # The key of ASGI's lifespan state under which the application leaves a Callable[[RequestRecord], None]: the server
 # reports with it each response that it gave without asking the application (malformed HTTP, a head that is too large).
 REPORT = "report"
@@ -81,8 +82,10 @@ class RequestRecord:
         return self._start
 
     def respond(self, status: int, headers: Headers, body: bytes) -> bool:
-        """Sends a whole response in one call. False: the server has no such call, nothing was sent."""
-        if self._respond is None:
+        """Sends a whole response in one call. False: the server has no such call, or the body is so large that the
+        request has to wait until the client takes it; nothing was sent.
+        """
+        if self._respond is None or len(body) > WHOLE_BYTES:
             return False
         self.status = status
         self._respond(status, headers + self.headers, body)

@@ -71,6 +71,11 @@ def target_too_long() -> ApiError:
     return ApiError(414, "Request target is too long")
 
 
+def unknown_expectation() -> ApiError:
+    """417, for an Expect that is not 100-continue (RFC 9110, 10.1.1)."""
+    return ApiError(417, "Expectation is not supported")
+
+
 def head_too_large() -> ApiError:
     """431 (RFC 6585, 5)."""
     return ApiError(431, "Request headers are too large")

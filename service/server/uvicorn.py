@@ -155,10 +155,6 @@ class _Server(uvicorn.Server):
         """Called by uvicorn ten times a second."""
         if counter % 10 == 0:
             self._look_for_descriptors()
-            now = asyncio.get_running_loop().time()
-            for protocol in cast(list[object], list(self.server_state.connections)):
-                if isinstance(protocol, HttpProtocol):  # and not uvicorn's own
-                    protocol.expire(now)
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -186,7 +182,8 @@ class _Server(uvicorn.Server):
             # What is torn down now, the lifespan among it, has nothing to say.
             logging.getLogger("uvicorn.error").disabled = True
             for protocol in cast(list[HttpProtocol], list(self.server_state.connections)):
-                protocol.loop.call_soon_threadsafe(protocol.transport.abort)  # whose requests are cancelled then
+                # Its request is cancelled then.
+                protocol.context.loop.call_soon_threadsafe(protocol.transport.abort)
         self.should_exit = True
         application: Any = getattr(self.config, "loaded_app", None)
         while application is not None and not isinstance(application, Service):

@@ -42,6 +42,7 @@ QUERY = "Query string must be percent-encoded UTF-8"
 IF_MATCH = "If-Match must be * or a list of entity tags"
 IF_NONE_MATCH = "If-None-Match must be * or a list of entity tags"
 MALFORMED = "Malformed HTTP request"
+NO_SUCH_METHOD = "Method is not implemented"
 
 USER = "bad-input"
 TASKS = f"/api/{USER}/tasks"
@@ -361,8 +362,6 @@ CASES = [
             ("GET", DONE, b""),
             ("PUT", DONE, GOOD),
             ("DELETE", DONE, b""),
-            ("TRACE", ONE, b""),
-            ("PROPFIND", TASKS, b""),
             ("POST", "/livez", b""),
             ("DELETE", "/readyz", b""),
         )
@@ -394,15 +393,16 @@ CASES = [
     Case("POST that announces much", request("POST", TASKS, GOOD, {"Content-Length": "9" * 18}), 413, TOO_LARGE),
     # What is not HTTP.
     line("no HTTP at all", "\x16\x03\x01\x02\x00\x01"),
-    line("an unknown version", f"GET {TASKS} HTTP/9.9\nHost: x"),
-    line("an unknown method", f"MAKE {TASKS} HTTP/1.1\nHost: x"),
-    line("a lower-case method", f"get {TASKS} HTTP/1.1\nHost: x"),
+    line("an unknown version", f"GET {TASKS} HTTP/9.9\nHost: x", 505, "HTTP version is not supported"),
+    line("an unknown method", f"MAKE {TASKS} HTTP/1.1\nHost: x", 501, NO_SUCH_METHOD),
+    line("a method of WebDAV", f"PROPFIND {TASKS} HTTP/1.1\nHost: x", 501, NO_SUCH_METHOD),
+    line("a trace", f"TRACE {ONE} HTTP/1.1\nHost: x", 501, NO_SUCH_METHOD),
+    line("a lower-case method", f"get {TASKS} HTTP/1.1\nHost: x", 501, NO_SUCH_METHOD),
     line("a space in the path", f"GET {TASKS} x HTTP/1.1\nHost: x"),
     line("a path that is not ASCII", "GET /api/m\xfcller/tasks HTTP/1.1\nHost: x"),
     line("a query that is not ASCII", f"GET {TASKS}?limit=\xfc HTTP/1.1\nHost: x"),
     line("a target without a slash", "GET api HTTP/1.1\nHost: x"),
-    line("a tunnel", "CONNECT example.com:443 HTTP/1.1\nHost: x"),
-    line("a target for the whole server", "OPTIONS * HTTP/1.1\nHost: x", 404, NOT_FOUND),
+    line("a tunnel", "CONNECT example.com:443 HTTP/1.1\nHost: x", 501, NO_SUCH_METHOD),
     line("a NUL in a header", f"GET {TASKS} HTTP/1.1\nHost: x\nX-Request-ID: a\0b"),
     line("a control character in a tag", f'GET {TASKS}/1 HTTP/1.1\nHost: x\nIf-None-Match: "\x01"'),
     line("a header without a colon", f"GET {TASKS} HTTP/1.1\nHost: x\nnonsense"),

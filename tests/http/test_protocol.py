@@ -3,16 +3,17 @@
 import asyncio
 import socket
 from collections.abc import AsyncGenerator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import uvicorn
 import uvloop
 from uvicorn.server import ServerState
 
-from service.http.protocol import DRAIN_S, HALF_CLOSED_S, HEAD_S, WRITE_S, HttpProtocol
-from service.server.uvicorn import KEEP_ALIVE_S
+from service.http.protocol import DRAIN_S, HALF_CLOSED_S, HEAD_S, HttpProtocol
+from service.http.write_rate import MIN_BYTES_PER_S, WINDOW_S
 
+KEEP_ALIVE_S = 75
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
@@ -46,7 +47,9 @@ class Server:
             await send({"type": "http.response.body", "body": body, "more_body": piece < self.pieces})
 
     def protocol(self) -> HttpProtocol:
-        config: Any = SimpleNamespace(loaded_app=self.app, timeout_keep_alive=KEEP_ALIVE_S)
+        config = uvicorn.Config(
+            self.app, interface="asgi3", timeout_keep_alive=KEEP_ALIVE_S, lifespan="off", log_config=None
+        )
         return HttpProtocol(config, self.state, {})
 
     @property
@@ -87,9 +90,9 @@ async def client(server: Server) -> AsyncGenerator[socket.socket]:
         yield client
 
 
-async def read(client: socket.socket) -> bytes:
+async def read(client: socket.socket, most: int = 65536) -> bytes:
     async with asyncio.timeout(2):
-        return await asyncio.get_running_loop().sock_recv(client, 65536)
+        return await asyncio.get_running_loop().sock_recv(client, most)
 
 
 async def arrived() -> None:
@@ -123,27 +126,48 @@ async def test_a_head_has_its_time_in_all(server: Server, client: socket.socket)
     assert await read(client) == b""
 
 
-async def test_an_answer_that_nobody_takes_is_dropped(server: Server, client: socket.socket) -> None:
+async def test_response_that_nobody_reads_is_dropped(server: Server, client: socket.socket) -> None:
     server.size = 10_000_000
     client.send(GET)
     await arrived()
-    server.after(WRITE_S - 1)
+    server.after(0)  # from here on the rate is measured
+    server.after(WINDOW_S - 1)
     assert server.state.connections
-    server.after(WRITE_S + 1)
+    server.after(WINDOW_S + 1)
     await server.ended()
 
 
-async def test_also_the_last_one_of_a_connection(server: Server, client: socket.socket) -> None:
-    """The rest of it is small, and the transport is closing: nobody is told of either."""
+async def test_last_response_of_a_connection_that_nobody_reads_is_dropped(
+    server: Server, client: socket.socket
+) -> None:
+    """The transport is closing by then, and the rest is small: nobody is told of either."""
     server.size = 10_000_000
     client.send(b"GET / HTTP/1.0\r\n\r\n")
     await arrived()
     server.connection.transport.set_write_buffer_limits(100_000_000)
     server.connection.resume_writing()
-    server.after(WRITE_S - 1)
+    await arrived()
+    server.after(0)
+    server.after(WINDOW_S - 1)
     assert server.state.connections
-    server.after(WRITE_S + 1)
+    server.after(WINDOW_S + 1)
     await server.ended()
+
+
+@pytest.mark.parametrize("share", [2, 0.5])
+async def test_reader_has_to_take_a_minimum_on_average(server: Server, client: socket.socket, share: float) -> None:
+    """Also of what the kernel holds: the response's end is in its buffers long before the client has it."""
+    server.size, server.pieces = 10_000_000, 100
+    client.send(GET)
+    await arrived()
+    server.after(0)
+    missing = share * WINDOW_S * MIN_BYTES_PER_S
+    while missing > 0:
+        missing -= len(await read(client, 4096))
+    await arrived()
+    server.after(WINDOW_S + 1)
+    await arrived()
+    assert bool(server.state.connections) == (share > 1)
 
 
 async def test_what_is_pipelined_behind_an_untaken_answer_waits(server: Server, client: socket.socket) -> None:
@@ -156,13 +180,22 @@ async def test_what_is_pipelined_behind_an_untaken_answer_waits(server: Server, 
         got += len(await read(client))
 
 
-async def test_a_body_that_nobody_wants_is_read_for_a_while(server: Server, client: socket.socket) -> None:
-    client.send(GET.replace(b"\r\n\r\n", b"\r\nContent-Length: 1000\r\n\r\n") + b"x")
+async def test_large_body_that_nobody_reads_is_dropped_for_a_while(server: Server, client: socket.socket) -> None:
+    client.send(GET.replace(b"\r\n\r\n", b"\r\nContent-Length: 1000000\r\n\r\n") + b"x")
     assert b"connection: close" in await read(client)
+    assert await read(client) == b""  # our side is closed, so that the client stops
+    client.send(b"x" * 10_000)
     server.after(DRAIN_S - 1)
     assert server.state.connections
     server.after(DRAIN_S + 1)
-    assert await read(client) == b""
+    await server.ended()
+
+
+async def test_small_body_that_nobody_reads_costs_no_connection(server: Server, client: socket.socket) -> None:
+    client.send(GET.replace(b"\r\n\r\n", b"\r\nContent-Length: 10\r\n\r\n") + b"x")
+    assert b"connection: close" not in await read(client)
+    client.send(b"x" * 9 + GET)
+    assert (await read(client)).endswith(b"xx")
 
 
 async def test_a_client_that_closed_its_side_is_answered_if_soon(server: Server, client: socket.socket) -> None:

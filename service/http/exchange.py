@@ -1,0 +1,267 @@
+"""One request and its response: what ASGI calls `scope`, `receive` and `send`.
+
+Knows what a connection offers, not how it reads. Must not import tasks.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from enum import IntEnum, auto
+from http import HTTPStatus
+from typing import Protocol
+
+from service.http.asgi import WHOLE_BYTES, Headers, Message, RequestRecord, Scope
+from service.http.head import RequestHead
+from service.http.response_head import response_head
+from service.http.server_context import ServerContext
+
+MAX_HELD_BYTES = 128 * 1024  # of a body, for the application; above it, reading pauses
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_BODILESS = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
+_DISCONNECT: Message = {"type": "http.disconnect"}
+
+
+class Connection(Protocol):
+    """What an exchange needs of its connection."""
+
+    context: ServerContext
+    writable: asyncio.Future[None] | None  # set while the client does not take what it is sent
+
+    @property
+    def lost(self) -> bool: ...
+    @property
+    def ends(self) -> bool:
+        """Whether no other request comes behind this one."""
+        ...
+
+    @property
+    def cut(self) -> bool:
+        """Whether the rest of the request will never come."""
+        ...
+
+    @property
+    def rest_is_small(self) -> bool:
+        """Whether it costs less to read what is left of the body than to connect again."""
+        ...
+
+    def write(self, data: bytes | memoryview) -> None: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+    def response_ended(self) -> None: ...
+
+
+class ResponseState(IntEnum):
+    NOT_STARTED = auto()
+    STARTED = auto()  # its head is written
+    ENDED = auto()
+
+
+class Exchange:
+    """`task` runs the application. `keep_alive`: whether another request may follow."""
+
+    __slots__ = (
+        "_asked",
+        "_chunked",
+        "_connection",
+        "_expects_continue",
+        "_given",
+        "_head",
+        "_held",
+        "_pieces",
+        "_remaining",
+        "_waiter",
+        "complete",
+        "keep_alive",
+        "record",
+        "request",
+        "scope",
+        "state",
+        "task",
+    )
+
+    def __init__(self, connection: Connection, request: RequestHead, scope: Scope) -> None:
+        self._connection = connection
+        self.request = request
+        self.scope = scope
+        self.record = scope["record"] = RequestRecord(request.method, request.headers, self.respond)
+        self.keep_alive = request.keep_alive
+        self.state = ResponseState.NOT_STARTED
+        self.task: asyncio.Task[None] | None = None
+        self.complete = not request.length  # the whole request is here
+        self._pieces: list[bytes] = []  # of the body
+        self._held = 0  # bytes
+        self._asked = False  # the application wants the body
+        self._given = False  # the last piece of the body was given to the application
+        self._waiter: asyncio.Future[None] | None = None
+        self._expects_continue = request.expects_continue
+        self._head: tuple[int, Headers] | None = None  # of a response that has not started
+        self._chunked = False
+        self._remaining: int | None = None  # of the response's Content-Length
+
+    # The request ------------------------------------------------------------------------------------------------
+
+    def feed(self, pieces: Iterable[bytes]) -> None:
+        """Pieces of the body have come."""
+        if self.state is ResponseState.ENDED:
+            return
+        for piece in pieces:
+            self._pieces.append(piece)
+            self._held += len(piece)
+        if self.is_full:
+            self._connection.pause_reading()
+        self.wake()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether more of the body has to wait for the application."""
+        return self._held > MAX_HELD_BYTES
+
+    def end_request(self) -> None:
+        """The body has come to its end."""
+        self.complete = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Something has changed for the application that waits in `receive`."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def receive(self) -> Message:
+        """ASGI. The first piece of a body that has not come yet is empty and comes at once: the application bounds the
+        wait for the rest, and needs no timer for a body that came with its head, as most do.
+        """
+        connection = self._connection
+        if self._given:  # what is left to be told is that the client is gone
+            await self._wait()
+            return _DISCONNECT
+        if not self._pieces and not self.complete:
+            if self._expects_continue and self.state is ResponseState.NOT_STARTED:
+                self._expects_continue = False
+                connection.write(_CONTINUE)
+            connection.resume_reading()
+            if not self._asked:
+                self._asked = True
+                return {"type": "http.request", "body": b"", "more_body": True}
+            await self._wait()
+        if connection.lost or (connection.cut and not self._pieces):
+            return _DISCONNECT
+        pieces = self._pieces
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self._pieces = []
+        self._held = 0
+        self._given = self.complete
+        return {"type": "http.request", "body": body, "more_body": not self.complete}
+
+    async def _wait(self) -> None:
+        connection = self._connection
+        while not (
+            connection.lost
+            or self.state is ResponseState.ENDED
+            or self._pieces
+            or (self.complete and not self._given)
+            or connection.cut
+        ):
+            self._waiter = connection.context.loop.create_future()
+            await self._waiter
+        self._waiter = None
+
+    # The response -----------------------------------------------------------------------------------------------
+
+    def respond(self, status: int, headers: Headers, body: bytes) -> None:
+        """A whole response in one write. `headers` hold its Content-Length."""
+        if self.state is not ResponseState.NOT_STARTED:
+            raise RuntimeError("a response has started already")
+        head = self._head_of(status, headers)
+        self.state = ResponseState.STARTED
+        self._connection.write(head + body if body and self.request.method != "HEAD" else head)
+        self._end()
+
+    async def send(self, message: Message) -> None:
+        """ASGI. Raises RuntimeError where the application does not keep to it."""
+        connection = self._connection
+        if connection.lost:
+            return
+        kind = message["type"]
+        if kind == "http.response.start" and self._head is None and self.state is ResponseState.NOT_STARTED:
+            self._head = (message["status"], list(message.get("headers", ())))
+            return
+        if kind != "http.response.body" or self.state is ResponseState.ENDED or self._head is None:
+            raise RuntimeError(f"{kind} is not what comes next in this response")
+        body: bytes = message.get("body", b"")
+        more: bool = message.get("more_body", False)
+        status, headers = self._head
+        bodiless = status in _BODILESS or self.request.method == "HEAD"
+        if self.state is ResponseState.NOT_STARTED:
+            self._frame(status, headers, None if more else len(body), bodiless)
+            if not more and len(body) <= WHOLE_BYTES:
+                self.respond(status, headers, body)
+                return
+            head = self._head_of(status, headers)
+            self.state = ResponseState.STARTED
+            connection.write(head)
+        if not bodiless:
+            await self._write(body, more)
+        if connection.lost:
+            return
+        if not more:
+            self._end()
+
+    def _frame(self, status: int, headers: Headers, length: int | None, bodiless: bool) -> None:
+        """Decides how the client finds the end of the body, whose length may be known."""
+        sized = next((int(value) for name, value in headers if name == b"content-length"), None)
+        if sized is not None and length is not None and sized != length and not bodiless:
+            raise RuntimeError(f"a body of {length} bytes with a Content-Length of {sized}")
+        self._remaining = sized
+        if sized is None and not (bodiless and (length is not None or status in _BODILESS)):
+            if length is not None:
+                headers.append((b"content-length", b"%d" % length))
+                self._remaining = length
+            elif self.request.version == "1.1":
+                self._chunked = True
+            else:
+                self.keep_alive = False  # to HTTP/1.0, a body without a length ends with the connection
+
+    async def _write(self, body: bytes, more: bool) -> None:
+        connection = self._connection
+        size = len(body)
+        if self._remaining is not None:
+            self._remaining -= size
+            if self._remaining < 0 or (self._remaining and not more):
+                raise RuntimeError("the body is not as long as its Content-Length")
+        if self._chunked and size:
+            connection.write(b"%x\r\n" % size)
+        if size <= WHOLE_BYTES:
+            if size:
+                connection.write(body)
+        else:
+            view = memoryview(body)
+            for begin in range(0, size, WHOLE_BYTES):
+                connection.write(view[begin : begin + WHOLE_BYTES])
+                if connection.writable is not None:
+                    await connection.writable
+                if connection.lost:
+                    return
+        if self._chunked and (size or not more):
+            connection.write((b"\r\n" if size else b"") + (b"" if more else b"0\r\n\r\n"))
+        if connection.writable is not None:
+            await connection.writable
+
+    def _head_of(self, status: int, headers: Headers) -> bytes:
+        """The head of the response, and whether the connection stays. Raises RuntimeError for a bad header."""
+        connection = self._connection
+        keep_alive = self.keep_alive and not connection.ends
+        if not self.complete and (self._expects_continue or not connection.rest_is_small):
+            keep_alive = False  # a client that was not told to go on may send the body or not (RFC 9110, 10.1.1)
+        lines = connection.context.lines
+        if self._chunked:
+            lines += b"transfer-encoding: chunked\r\n"
+        head, self.keep_alive = response_head(
+            status, headers, lines, keep_alive=keep_alive, version=self.request.version
+        )
+        connection.context.log_access(self.scope, status)
+        return head
+
+    def _end(self) -> None:
+        self.state = ResponseState.ENDED
+        self._pieces.clear()
+        self._connection.response_ended()

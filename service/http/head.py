@@ -1,0 +1,206 @@
+"""The head of a request: the one place that decides what its bytes mean.
+
+llhttp, the parser of Node.js, checks the header lines. It sees one whole head at a time and nothing else. How long the
+body is and whether the connection stays open are decided here, from the headers alone: llhttp's own answer to both also
+depends on trailers, `Proxy-Connection` and `Upgrade`, and two readings of one stream are how requests are smuggled.
+
+Imports nothing of the service but ASGI's types and the error catalogue.
+"""
+
+import re
+from urllib.parse import unquote
+
+import httptools
+
+from service.http import errors
+from service.http.asgi import Headers
+from service.http.errors import ApiError
+
+MAX_HEAD_BYTES = 32 * 1024  # request line and headers together: tokens of 8 KiB fit several times
+METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
+CHUNKED = -1  # as the length of a body: known at its end
+
+_BODY = frozenset((b"content-length", b"transfer-encoding"))
+_FRAMING = _BODY | {b"host", b"connection", b"expect"}
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_VERSIONS = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
+_REQUEST_LINE = re.compile(_TOKEN + rb" [\x21-\x7e]+ ([A-Za-z]+/[0-9]+(?:\.[0-9]+)?)")
+_LATER_VERSION = re.compile(rb"HTTP/1\.[2-9]")
+# RFC 9112, 3.2 and RFC 3986, 3.2.2, but no comma: a list of hosts is two Host lines that a proxy has joined.
+_HOST = re.compile(
+    rb"(?:\[[0-9A-Fa-f:.]{2,45}\]|\[v[0-9A-Fa-f]+\.[0-9A-Za-z\-._~!$&'()*+;=:]+\]"
+    rb"|(?:[0-9A-Za-z\-._~!$&'()*+;=]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?"
+)
+_ABSOLUTE_FORM = re.compile(rb"https?://([^/?]+)(.*)", re.IGNORECASE)
+_CODINGS = re.compile(rb"\r\ntransfer-encoding:([^\r]*)", re.IGNORECASE)
+_CODING = re.compile(_TOKEN + rb"(?:[ \t]*;.*)?")
+# A beginning that no head has: a bare CR or LF, or a first line of another form.
+_BARE_LINE_END = re.compile(rb"\r[^\n]|(?<!\r)\n")
+_LINE_CHECKED = 4096  # bytes; what is wrong further on is found at the head's end
+_LINE_BEGUN = re.compile(rb"(?:" + _TOKEN + rb"(?: (?:[\x21-\x7e]+(?: (?:[A-Z]+(?:/[0-9.]*)?)?)?)?)?)?\r?")
+
+
+class RequestHead:
+    """What a head says, in ASGI's forms. `length` is that of the body in bytes, or CHUNKED."""
+
+    __slots__ = (
+        "expects_continue",
+        "headers",
+        "keep_alive",
+        "length",
+        "method",
+        "path",
+        "query_string",
+        "raw_path",
+        "version",
+    )
+
+    def __init__(self, method: str, version: str, target: bytes, headers: Headers) -> None:
+        self.method = method
+        self.version = version
+        self.headers = headers
+        self.keep_alive = version == "1.1"
+        self.expects_continue = False
+        self.length = 0
+        self.raw_path, _, self.query_string = target.partition(b"?")
+        path = self.raw_path.decode("ascii")
+        self.path = unquote(path) if "%" in path else path
+
+
+class HeadReader:
+    """Reads heads, of any number of connections. Not to be shared by threads."""
+
+    def __init__(self) -> None:
+        self._headers: Headers = []
+        self._framing: Headers = []  # those that are about the connection and the body
+        self._unfinished = False
+        self._renew()
+
+    def _renew(self) -> None:
+        """After a head that llhttp takes for the beginning of more. 0.3 µs."""
+        self._unfinished = False
+        self._parser = httptools.HttpRequestParser(self)
+        # The next head may be of another connection than one that said `Connection: close`.
+        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Called by llhttp."""
+        name = name.lower()
+        self._headers.append((name, value))
+        if name in _FRAMING:
+            self._framing.append((name, value.strip(b" \t")))
+            if name in _BODY:
+                self._unfinished = True
+
+    def read(self, head: bytes) -> RequestHead:
+        """What `head` says, from its request line to its empty line. Raises ApiError: 400, 417, 501, 505."""
+        line = head[: head.index(b"\r\n")]
+        parts = line.split(b" ")
+        method, version = METHODS.get(parts[0]), _VERSIONS.get(parts[-1])
+        if method is None or version is None or len(parts) != 3:
+            match = _REQUEST_LINE.fullmatch(line)
+            if match is None:
+                raise errors.malformed_http()
+            if _LATER_VERSION.fullmatch(match[1]):  # RFC 9110, 2.5: read as the latest minor version that is known
+                return self.read(line[: match.start(1)] + b"HTTP/1.1" + head[len(line) :])
+            raise errors.version_not_supported() if version is None else errors.method_not_implemented()
+        headers = self._headers = []
+        framing = self._framing = []
+        try:
+            self._parser.feed_data(head)
+        except httptools.HttpParserUpgrade:
+            self._renew()
+        except httptools.HttpParserError:
+            self._renew()
+            # llhttp does not tell apart what it does not know and what nobody can know.
+            coding = b",".join(_CODINGS.findall(head))
+            raise (coding and _coding_error(coding)) or errors.malformed_http() from None
+        if self._unfinished:
+            self._renew()
+        if b" \r\n" in head or b"\t\r\n" in head:  # RFC 9110, 5.5: not part of the value
+            headers = [(name, value.strip(b" \t")) for name, value in headers]
+        request = RequestHead(method, version, _origin_form(method, parts[1], headers), headers)
+        _read_framing(request, framing)
+        return request
+
+
+def _read_framing(request: RequestHead, framing: Headers) -> None:
+    """What the head says about the connection and the body. Raises ApiError."""
+    hosts = 0
+    connection = coding = b""
+    for name, value in framing:
+        if name == b"host":
+            hosts += 1
+            if not _HOST.fullmatch(value):
+                raise errors.malformed_http()
+        elif name == b"connection":
+            connection += value.lower() + b","
+        elif name == b"content-length":
+            request.length = int(value)
+        elif name == b"transfer-encoding":
+            coding += value + b","
+        elif request.version == "1.1":  # an HTTP/1.0 client cannot mean it (RFC 9110, 10.1.1)
+            if any(member.strip(b" \t") not in (b"100-continue", b"") for member in value.lower().split(b",")):
+                raise errors.unknown_expectation()
+            request.expects_continue = True
+    if hosts != 1 and (hosts or request.version == "1.1"):  # RFC 9112, 3.2: only HTTP/1.0 may leave it out
+        raise errors.malformed_http()
+    if connection:
+        options = [option.strip(b" \t") for option in connection.split(b",")]
+        request.keep_alive = b"close" not in options and (request.version == "1.1" or b"keep-alive" in options)
+    if coding:
+        error = _coding_error(coding[:-1])
+        if error is not None:
+            raise error
+        if request.version == "1.0":  # RFC 9112, 6.1: its framing is faulty
+            raise errors.malformed_http()
+        request.length = CHUNKED
+
+
+def _coding_error(value: bytes) -> ApiError | None:
+    """What is wrong with these transfer codings, unless they are just `chunked`. RFC 9112, 6.1 and 6.3."""
+    codings = [coding.strip(b" \t").lower() for coding in value.split(b",")]
+    if codings == [b"chunked"]:
+        return None
+    if b"chunked" in codings[:-1] or not all(_CODING.fullmatch(coding) for coding in codings):
+        return errors.malformed_http()  # nobody can tell where such a body ends
+    return errors.transfer_coding_not_implemented()
+
+
+def _origin_form(method: str, target: bytes, headers: Headers) -> bytes:
+    """The path and query of any form of target (RFC 9112, 3.2), or `*` for the service as a whole. The host of an
+    absolute form takes the Host header's place. Raises ApiError.
+    """
+    if b"#" in target:
+        raise errors.malformed_http()
+    if target.startswith(b"/"):
+        return target
+    if target == b"*" and method == "OPTIONS":
+        return target
+    match = _ABSOLUTE_FORM.fullmatch(target)
+    if match is None or not _HOST.fullmatch(match[1]) or match[1].startswith(b":"):
+        raise errors.malformed_http()
+    for index, (name, _) in enumerate(headers):
+        if name == b"host":
+            headers[index] = (name, match[1])
+    rest = match[2]
+    if not rest and method == "OPTIONS":
+        return b"*"
+    return rest if rest.startswith(b"/") else b"/" + rest
+
+
+def begins_badly(data: bytes, checked: int) -> bool:
+    """Whether `data` can no longer become a head; `checked` bytes of it could when last asked. Known before the head's
+    end, so that a client that speaks another protocol need not wait for the time limit.
+    """
+    if _BARE_LINE_END.search(data, max(0, checked - 1)) is not None:
+        return True
+    return checked < _LINE_CHECKED and _LINE_BEGUN.fullmatch(data.partition(b"\r\n")[0]) is None
+
+
+def too_large(data: bytes) -> ApiError:
+    """What is wrong with a head that goes on behind MAX_HEAD_BYTES, of which `data` is the beginning."""
+    line, end, _ = data[:MAX_HEAD_BYTES].partition(b"\r\n")
+    if end:
+        return errors.head_too_large()
+    return errors.target_too_long() if b" " in line else errors.method_not_implemented()  # RFC 9112, 3

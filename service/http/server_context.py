@@ -1,0 +1,113 @@
+"""What the connections of one server share: the application, uvicorn's options, and one clock.
+
+The clock ticks once a second while there are connections. It renews the `Date` line and makes each connection check its
+time limits, so that HttpProtocol needs no timers and no help from the server that runs it.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
+
+import uvicorn
+from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
+from uvicorn.server import ServerState
+
+from service.http.asgi import REPORT, ASGIApp, RequestRecord, Scope
+from service.http.head import HeadReader
+
+log = logging.getLogger("uvicorn.error")
+
+TICK_S = 1.0
+
+
+class Timed(Protocol):
+    """A connection, as the clock knows it."""
+
+    def expire(self, now: float) -> None:
+        """Ends what has taken too long. `now` is the event loop's time."""
+        ...
+
+
+class ServerContext:
+    """Of one `uvicorn.Server`. Does not hold its state, with which it goes."""
+
+    def __init__(
+        self, config: uvicorn.Config, state: ServerState, app_state: dict[str, Any], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        if not config.loaded:
+            config.load()
+        self.loop = loop
+        self.app: ASGIApp = config.loaded_app  # pyright: ignore[reportUnknownMemberType]
+        self.app_state = app_state
+        self.asgi = {"version": config.asgi_version, "spec_version": "2.3"}
+        self.tasks = state.tasks
+        self.report: Callable[[RequestRecord], None] = app_state.get(REPORT, _unreported)
+        self.heads = HeadReader()
+        self.keep_alive_s = config.timeout_keep_alive
+        self.root_path = config.root_path
+        self.max_concurrency = config.limit_concurrency
+        self.reset_contextvars = config.reset_contextvars
+        access_log = logging.getLogger("uvicorn.access")
+        self._access_log = access_log if access_log.hasHandlers() else None
+        self.now = loop.time()  # up to a second old
+        # For every response: Date (RFC 9110, 6.6.1) and what uvicorn's option `headers` asks for.
+        self.lines = b""
+        self._added = [line for line in config.encoded_headers if line[0] != b"date"]
+        self._connections: set[Timed] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        if config.h11_max_incomplete_event_size is not None:
+            log.warning("h11_max_incomplete_event_size has no effect: HttpProtocol has its own limit on a head")
+        if config.ws not in ("auto", "none"):
+            log.warning("ws=%s has no effect: HttpProtocol serves HTTP only", config.ws)
+
+    def add(self, connection: Timed) -> None:
+        """The clock ticks for this connection from now on."""
+        self._connections.add(connection)
+        if self._timer is None:
+            self._tick()
+
+    def discard(self, connection: Timed) -> None:
+        """It ticks no longer."""
+        self._connections.discard(connection)
+
+    def log_access(self, scope: Scope, status: int) -> None:
+        """uvicorn's access log."""
+        if self._access_log is not None:
+            request: Any = scope
+            self._access_log.info(
+                '%s - "%s %s HTTP/%s" %d',
+                get_client_addr(request),
+                scope["method"],
+                get_path_with_query_string(request),
+                scope["http_version"],
+                status,
+            )
+
+    def _tick(self) -> None:
+        now = self.now = self.loop.time()
+        lines = [(b"date", formatdate(time.time(), usegmt=True).encode()), *self._added]
+        self.lines = b"".join(b"%s: %s\r\n" % line for line in lines)
+        for connection in list(self._connections):
+            connection.expire(now)
+        self._timer = self.loop.call_later(TICK_S, self._tick) if self._connections else None
+
+
+_contexts: WeakKeyDictionary[ServerState, ServerContext] = WeakKeyDictionary()
+
+
+def context_of(
+    config: uvicorn.Config, state: ServerState, app_state: dict[str, Any], loop: asyncio.AbstractEventLoop
+) -> ServerContext:
+    """The context of the server that has this state."""
+    context = _contexts.get(state)
+    if context is None:
+        context = _contexts[state] = ServerContext(config, state, app_state, loop)
+    return context
+
+
+def _unreported(_: object) -> None:
+    """The application has left no REPORT."""
