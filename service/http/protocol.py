@@ -126,6 +126,10 @@ class HttpProtocol(asyncio.Protocol):
                 exchange.task.cancel()  # nobody waits for the response: what it holds is freed
 
     @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        return self.context.loop
+
+    @property
     def lost(self) -> bool:
         return self.state is State.CLOSED
 

@@ -183,7 +183,7 @@ class _Server(uvicorn.Server):
             logging.getLogger("uvicorn.error").disabled = True
             for protocol in cast(list[HttpProtocol], list(self.server_state.connections)):
                 # Its request is cancelled then.
-                protocol.context.loop.call_soon_threadsafe(protocol.transport.abort)
+                protocol.loop.call_soon_threadsafe(protocol.transport.abort)
         self.should_exit = True
         application: Any = getattr(self.config, "loaded_app", None)
         while application is not None and not isinstance(application, Service):
