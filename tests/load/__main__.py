@@ -7,7 +7,6 @@ from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,7 +23,7 @@ from service.operations.embedded import Embedded, EmbeddedError
 from tests.load import ceiling, closed, database, existing, far, rate, report, results, scale, soak, stages, targets
 from tests.load.aim import OPERATIONS, Aim
 from tests.load.results import Run
-from tests.load.targets import FASTAPI, GO, LITESTAR, SERVICE, Plan, Target
+from tests.load.targets import BUN, FASTAPI, GO, LITESTAR, NEEDED, RUST, SERVICE, Plan, Target
 
 RESULTS = Path(__file__).parent / "results"
 ROWS = (10_000, 1_000_000)
@@ -32,6 +31,7 @@ MANY_ROWS = 10_000_000
 SHARES = (0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 1.2)  # of the closed loop's peak
 TURNS = 2  # of each rate, put together
 BUSY_PERCENT = 10
+PEERS = (RUST, GO, BUN, LITESTAR, FASTAPI)
 
 
 class Options(msgspec.Struct):
@@ -96,7 +96,6 @@ class Bench:
 
     def __enter__(self) -> "Bench":
         self.progress = self._stack.enter_context(Progress(console=self.console, transient=True))
-        self.folder = Path(self._stack.enter_context(TemporaryDirectory()))
         busy = psutil.cpu_percent(1)
         self.run.machine["busy before"] = f"{busy:.0f} %"
         if busy > BUSY_PERCENT:
@@ -124,12 +123,12 @@ class Bench:
         for name in wanted:
             if name == SERVICE:
                 plan = targets.service(options.db_connections, options.workers)
-            elif name == GO:
-                plan = targets.go(options.db_connections, self.folder)
+            elif name in NEEDED:
+                plan = targets.compiled(name, options.db_connections, options.workers)
             else:
                 plan = targets.peer(name, options.db_connections, options.workers)
             if plan is None:
-                self.say(f"{name} is left out: go or golang-github-jackc-pgx-v4-dev is not installed")
+                self.say(f"{name} is left out: it needs {NEEDED[name]}")
             else:
                 found.append(plan)
         return found
@@ -303,7 +302,7 @@ def cli(context: click.Context, options: Options, url: str | None, token: str, u
 def measure_everything(bench: Bench) -> None:
     options = bench.options
     cluster = bench.database()
-    with targets.running(bench.plans(SERVICE, GO, LITESTAR, FASTAPI), cluster.url) as up:
+    with targets.running(bench.plans(SERVICE, *PEERS), cluster.url) as up:
         closed_loop(bench, up, OPERATIONS, bench.aim, cluster.pid)
         measure_curve(bench, [target for target in up if target.name in (SERVICE, GO)], bench.aim, "mixed")
     options.repeats = min(options.repeats, 2)  # what is told by CPU rather than by time needs less of it
@@ -329,7 +328,7 @@ def compare(options: Options, only: tuple[str, ...], operations: tuple[str, ...]
     """The closed loop alone: the service beside its peers."""
     with reported(), Bench(options) as bench:
         cluster = bench.database()
-        peers = [name for name in (GO, LITESTAR, FASTAPI) if not only or name.lower().startswith(only)]
+        peers = [name for name in PEERS if not only or name.lower().startswith(only)]
         with targets.running(bench.plans(SERVICE, *peers), cluster.url) as up:
             closed_loop(bench, up, operations or OPERATIONS, bench.aim, cluster.pid)
         bench.finish()

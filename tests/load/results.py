@@ -17,7 +17,7 @@ from tests.load.closed import Sample
 from tests.load.far import Far
 from tests.load.scale import Point
 from tests.load.stages import Floor, Stages
-from tests.load.targets import FASTAPI, GO
+from tests.load.targets import FASTAPI, GO, RUST
 
 LIBRARIES = (
     "litestar",
@@ -114,6 +114,8 @@ def machine() -> dict[str, str]:
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "go": _first_line("go", "version").removeprefix("go version "),
+        "rust": _first_line("rustc", "--version"),
+        "bun": _first_line("bun", "--version"),
         "wrk": _first_line("wrk", "-v").partition(" Copyright")[0],
         **{name: version(name) for name in LIBRARIES},
     }
@@ -165,9 +167,8 @@ def _closed(run: Run) -> Table:
             rps = middle(samples, "rps")
             if rps is None:
                 continue
-            shares = [
-                rps / other if (other := middle(of(run, peer, operation), "rps")) else None for peer in (GO, FASTAPI)
-            ]
+            rivals = [middle(of(run, peer, operation), "rps") for peer in (RUST, GO, FASTAPI)]
+            shares = [rps / rival if rival else None for rival in rivals]
             every = [sample.rps for sample in samples]
             rows.append(
                 [
@@ -186,7 +187,7 @@ def _closed(run: Run) -> Table:
         "and the most. Latencies in ms. CPU in µs a request, of the target's processes and of PostgreSQL's. Resident "
         "memory in MB, of the largest process and of all together.",
         [
-            *("", "", "requests/s", "least to most", "of Go", "of FastAPI", "p50", "p90", "p99", "p99.9"),
+            *("", "", "requests/s", "least to most", "of Rust", "of Go", "of FastAPI", "p50", "p90", "p99", "p99.9"),
             *("CPU µs", "PG µs", "largest MB", "all MB"),
         ],
         rows,

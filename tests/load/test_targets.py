@@ -16,7 +16,7 @@ from rich.progress import Progress
 from service.operations.embedded import Embedded
 from tests.load import ceiling, database, floors, proxy, targets
 from tests.load.aim import Aim
-from tests.load.targets import FASTAPI, GO, LITESTAR, Plan
+from tests.load.targets import FASTAPI, LITESTAR, NEEDED, Plan
 
 pytestmark = pytest.mark.load
 
@@ -86,17 +86,21 @@ def ask(url: str, method: str, path: str, body: object = None) -> tuple[int, byt
     return status, text
 
 
-def plan(name: str, folder: Path) -> Plan:
-    if name == GO:
-        found = targets.go(4, folder)
-        assert found is not None, "go or golang-github-jackc-pgx-v4-dev is missing"
-        return found
-    return targets.peer(name, 4, 1)
+def plan(name: str) -> Plan:
+    if name not in NEEDED:
+        return targets.peer(name, 4, 1)
+    found = targets.compiled(name, 4, 1)
+    assert found is not None, f"{name} needs {NEEDED[name]}"
+    return found
 
 
-@pytest.mark.parametrize("name", [LITESTAR, FASTAPI, pytest.param(GO, marks=pytest.mark.debian)])
-def test_a_peer_answers_what_the_service_answers(name: str, service: str, loaded: str, tmp_path: Path) -> None:
-    with targets.running([plan(name, tmp_path)], loaded) as [peer]:
+COMPILED = [pytest.param(name, marks=pytest.mark.debian) for name in NEEDED]
+
+
+@pytest.mark.timeout(600)  # seconds: compiling the peer in Rust takes one to three minutes
+@pytest.mark.parametrize("name", [LITESTAR, FASTAPI, *COMPILED])
+def test_a_peer_answers_what_the_service_answers(name: str, service: str, loaded: str) -> None:
+    with targets.running([plan(name)], loaded) as [peer]:
         for method, path in ASKED:
             assert ask(peer.url, method, path) == ask(service, method, path), path
         new = {"title": " Milk <“&”> ", "description": None}
