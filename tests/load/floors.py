@@ -82,7 +82,7 @@ def routed() -> Service:
     async def enter(*_: object) -> Any:
         return answer
 
-    fast_path.FastPath._respond = enter  # pyright: ignore[reportPrivateUsage]
+    setattr(fast_path.FastPath, "_respond", enter)  # noqa: B010
     return server_app()
 
 

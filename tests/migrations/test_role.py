@@ -29,6 +29,7 @@ VALUES: dict[str, object] = {
     "completed": True,
     "sets_description": True,
     "versions": None,
+    "excluded_versions": None,
     "key": "old",
     "fingerprint": b"\x01",
     "tasks": '[{"title": "a", "description": null, "completed": false}]',
