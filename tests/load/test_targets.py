@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -122,11 +121,10 @@ def test_a_peer_answers_what_the_service_answers(name: str, service: str, loaded
             }
 
 
-@pytest.mark.debian
-def test_go_is_left_out_where_it_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert targets.go(4, tmp_path) is not None
-    monkeypatch.setattr(shutil, "which", lambda _: None)
-    assert targets.go(4, tmp_path) is None
+@pytest.mark.parametrize("name", NEEDED)
+def test_a_peer_whose_compiler_is_missing_is_left_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
+    assert targets.compiled(name, 4, 1) is None
 
 
 @pytest.mark.parametrize("name", floors.APPLICATIONS)
