@@ -22,7 +22,7 @@ from service.http.asgi import CLIENT_GONE, ASGIApp, RequestRecord, Scope
 from service.http.body_framing import ChunkedBody, SizedBody
 from service.http.errors import ApiError
 from service.http.exchange import Exchange, ResponseState
-from service.http.head import CHUNKED, MAX_HEAD_BYTES, RequestHead, begins_badly, too_large
+from service.http.head import CHUNKED, MAX_HEAD_BYTES, RequestHead, begins_badly, read_head, too_large
 from service.http.own_responses import respond_overloaded, respond_to_asterisk
 from service.http.response_head import response_head
 from service.http.responses import error_response_of
@@ -122,8 +122,7 @@ class HttpProtocol(asyncio.Protocol):
             exchange.wake()
             if exchange.record.status is None:
                 exchange.record.status = CLIENT_GONE
-            if exchange.task is not None:
-                exchange.task.cancel()  # nobody waits for the response: what it holds is freed
+            self._cancel(exchange)  # nobody waits for the response: what it holds is freed
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -261,7 +260,7 @@ class HttpProtocol(asyncio.Protocol):
         try:
             if end - begin > MAX_HEAD_BYTES:
                 raise too_large(data[begin:end])
-            request = self.context.heads.read(data if end - begin == len(data) else data[begin:end])
+            request = read_head(data if end - begin == len(data) else data[begin:end])
         except ApiError as error:
             self._reject(error)
             return False
@@ -367,6 +366,11 @@ class HttpProtocol(asyncio.Protocol):
             if self._exchange is exchange:
                 self._give_up(exchange)
 
+    def _cancel(self, exchange: Exchange) -> None:
+        if exchange.task is not None:
+            exchange.task.cancel()
+            exchange.task.add_done_callback(self.context.tasks.discard)  # it may never have run
+
     def _give_up(self, exchange: Exchange) -> None:
         """The application has ended without ending its response."""
         if exchange.state is ResponseState.STARTED:
@@ -421,8 +425,7 @@ class HttpProtocol(asyncio.Protocol):
                 self._to(State.RESPONSE)
                 exchange.wake()
                 return
-            if exchange.task is not None:
-                exchange.task.cancel()
+            self._cancel(exchange)
         elif self.state is State.SKIP:
             self._linger()
             return

@@ -17,7 +17,6 @@ from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 from uvicorn.server import ServerState
 
 from service.http.asgi import REPORT, ASGIApp, RequestRecord, Scope
-from service.http.head import HeadReader
 
 log = logging.getLogger("uvicorn.error")
 
@@ -46,7 +45,6 @@ class ServerContext:
         self.asgi = {"version": config.asgi_version, "spec_version": "2.3"}
         self.tasks = state.tasks
         self.report: Callable[[RequestRecord], None] = app_state.get(REPORT, _unreported)
-        self.heads = HeadReader()
         self.keep_alive_s = config.timeout_keep_alive
         self.root_path = config.root_path
         self.max_concurrency = config.limit_concurrency
