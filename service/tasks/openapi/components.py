@@ -58,7 +58,8 @@ PARAMETERS: Json = {
     "If-None-Match": {
         "name": "If-None-Match",
         "in": "header",
-        "description": "The ETag that the client has, a list of ETags, or `*` for any.",
+        "description": "The ETag that the client has, a list of ETags, or `*` for any. A read of such a version is "
+        "answered 304, a write to it 412.",
         "schema": _ENTITY_TAGS,
     },
     "If-Match": {

@@ -59,7 +59,7 @@ def document(*, token_needed: bool, root_path: str = "") -> bytes:
                 "description": _INTRODUCTION,
                 "version": __version__,
                 "contact": {"name": "The operators of this service"},
-                "license": {"name": "Proprietary"},
+                "license": {"name": "Proprietary", "identifier": "LicenseRef-Proprietary"},
             },
             "servers": [{"url": root_path or "/"}],
             "tags": [

@@ -26,7 +26,7 @@ _QUERY: Errors = (
     errors.invalid_query_string(),
 )
 _IF_NONE_MATCH: Errors = (errors.invalid_condition("If-None-Match"),)
-_IF_MATCH: Errors = (errors.invalid_condition("If-Match"), errors.task_changed(3))
+_CONDITIONS: Errors = (errors.invalid_condition("If-Match"), *_IF_NONE_MATCH, errors.task_changed(3))
 _IDEMPOTENCY_KEY: Errors = (errors.invalid_idempotency_key(), errors.idempotency_key_reused())
 _TITLE: Errors = (errors.title_not_text(), errors.title_empty(), errors.title_too_long(), errors.title_with_nul())
 _DESCRIPTION: Errors = (errors.description_not_text(), errors.description_too_long(), errors.description_with_nul())
@@ -145,8 +145,8 @@ def _update_task() -> Json:
         "Changes the fields that are sent. `version` moves only if something really changes. The read-only fields of a "
         "task (`id`, `user_id`, `version`, `created_at`, `updated_at`) are accepted and ignored.",
         _CHANGED,
-        (*_EVERY_TASK_OPERATION, *_TASK_ID, *_IF_MATCH, *_OBJECT, *_UPDATE),
-        parameters=("user_id", "task_id", "If-Match", "X-Request-ID"),
+        (*_EVERY_TASK_OPERATION, *_TASK_ID, *_CONDITIONS, *_OBJECT, *_UPDATE),
+        parameters=("user_id", "task_id", "If-Match", "If-None-Match", "X-Request-ID"),
         body=body(
             reference("schemas", "TaskUpdate"),
             {
@@ -164,8 +164,8 @@ def _delete_task() -> Json:
         "Delete a task",
         "Deletes the task for good.",
         {204: response("The task is deleted.", None, {})},
-        (*_EVERY_TASK_OPERATION, *_TASK_ID, *_IF_MATCH),
-        parameters=("user_id", "task_id", "If-Match", "X-Request-ID"),
+        (*_EVERY_TASK_OPERATION, *_TASK_ID, *_CONDITIONS),
+        parameters=("user_id", "task_id", "If-Match", "If-None-Match", "X-Request-ID"),
     )
 
 
@@ -175,8 +175,8 @@ def _toggle_task() -> Json:
         "Complete a task, or reopen it",
         "Without a body `completed` flips. With a body it is set, so that a retry is safe.",
         _CHANGED,
-        (*_EVERY_TASK_OPERATION, *_TASK_ID, *_IF_MATCH, *_OBJECT, *_TOGGLE),
-        parameters=("user_id", "task_id", "If-Match", "X-Request-ID"),
+        (*_EVERY_TASK_OPERATION, *_TASK_ID, *_CONDITIONS, *_OBJECT, *_TOGGLE),
+        parameters=("user_id", "task_id", "If-Match", "If-None-Match", "X-Request-ID"),
         body=body(
             reference("schemas", "TaskToggle"),
             {"complete": {"completed": True}, "reopen": {"completed": False}},
