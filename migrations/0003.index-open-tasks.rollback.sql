@@ -3,4 +3,4 @@
 
 SET lock_timeout = '10min';
 
-DROP INDEX CONCURRENTLY IF EXISTS tasks_open_idx;
+DROP INDEX CONCURRENTLY tasks_open_idx;

@@ -2,4 +2,4 @@
 
 SET lock_timeout = '500ms';
 
-DROP TABLE IF EXISTS idempotency_keys;
+DROP TABLE idempotency_keys;

@@ -4,20 +4,21 @@
 -- `tasks-service prune`.
 -- Deploy: pre.
 -- depends: 0003.index-open-tasks
+-- replaces: 9ac285f9ead79e138600bbfd973c331f9024783724bf8182ab6e85a1e5344eb7
 
 SET lock_timeout = '500ms';
 
-CREATE TABLE IF NOT EXISTS idempotency_keys (
+CREATE TABLE idempotency_keys (
     user_id text NOT NULL,
     operation text NOT NULL,
     key text NOT NULL,
     fingerprint bytea NOT NULL,
     task_ids bigint [] NOT NULL,
-    created_at timestamptz NOT NULL DEFAULT now(),
+    created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     CONSTRAINT idempotency_keys_pkey PRIMARY KEY (user_id, operation, key),
     CONSTRAINT idempotency_keys_user_id_fkey FOREIGN KEY (user_id) REFERENCES users (id) ON DELETE CASCADE,
     CONSTRAINT idempotency_keys_operation_known CHECK (operation IN ('create', 'batch')),
-    CONSTRAINT idempotency_keys_key_length CHECK (char_length(key) BETWEEN 1 AND 255)
+    CONSTRAINT idempotency_keys_key_length CHECK (pg_catalog.char_length(key) BETWEEN 1 AND 255)
 );
 
-CREATE INDEX IF NOT EXISTS idempotency_keys_created_at_idx ON idempotency_keys (created_at);
+CREATE INDEX idempotency_keys_created_at_idx ON idempotency_keys (created_at);

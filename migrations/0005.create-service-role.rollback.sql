@@ -8,6 +8,6 @@ BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'tasks_service') THEN
         REVOKE ALL ON users, tasks, idempotency_keys, _yoyo_migration FROM tasks_service;
         REVOKE ALL ON SEQUENCE tasks_id_seq FROM tasks_service;
-        EXECUTE format('REVOKE USAGE ON SCHEMA %I FROM tasks_service', current_schema);
+        EXECUTE pg_catalog.format('REVOKE USAGE ON SCHEMA %I FROM tasks_service', pg_catalog.current_schema());
     END IF;
 END $$;

@@ -7,6 +7,7 @@
 -- PostgreSQL checks foreign keys as the tables' owner, so the service needs no privilege for them.
 -- Deploy: pre.
 -- depends: 0004.create-idempotency-keys
+-- replaces: fc581479f1b13f89a99a01c39301f39d82ea03a2ba2f3e3a1f3affccf0deed7e
 
 SET lock_timeout = '500ms';
 
@@ -21,7 +22,7 @@ END $$;
 
 DO $$
 BEGIN
-    EXECUTE format('GRANT USAGE ON SCHEMA %I TO tasks_service', current_schema);
+    EXECUTE pg_catalog.format('GRANT USAGE ON SCHEMA %I TO tasks_service', pg_catalog.current_schema());
 END $$;
 
 GRANT SELECT (id), INSERT (id) ON users TO tasks_service;

@@ -1,109 +1,94 @@
-"""What a database's schema is, as lines that can be compared: the live one, and the one that the migrations make.
+"""What a database's catalog holds, as lines that can be compared: the live one, and the one that the migrations make.
 
-`migrations/schema.txt` holds the latter, since making it means migrating a database; a test keeps it true. Knows the
-catalogue. Must not know what the tables are for, and changes nothing.
+`schema.txt`, in the folder of the migrations, holds the latter, because making it means migrating a database:
+`tasks-service migrate lint` writes it anew. Reads the catalog and changes nothing. Must not import what the tables are
+for.
 """
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple
 
-import psycopg
-
-from service.paths import root
+from service.operations.migrate import files
+from service.operations.migrate.files import Migration
+from service.operations.migrate.session import Session
+from service.operations.migrate.statements import made
 
 ROLE = "tasks_service"  # migrations/0005
 
-# A line for each fact. Names are bare: which schema the tables live in is the operator's.
-_FACTS = """
-WITH ours AS (
-    SELECT oid, relname, relrowsecurity FROM pg_class
-    WHERE relnamespace = current_schema::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
-        AND relname NOT LIKE '%yoyo%'
-)
-
-SELECT format('table %s', relname) || CASE WHEN relrowsecurity THEN ' with row security' ELSE '' END AS fact FROM ours
-UNION ALL
-SELECT format('column %s.%s %s', relname, attname, format_type(atttypid, atttypmod))
-    || CASE WHEN attnotnull THEN ' not null' ELSE '' END
-    || coalesce(' default ' || pg_get_expr(adbin, adrelid), '')
-    || CASE attidentity WHEN 'a' THEN ' always identity' WHEN 'd' THEN ' by default identity' ELSE '' END
-FROM ours
-INNER JOIN pg_attribute ON attrelid = ours.oid AND attnum > 0 AND NOT attisdropped
-LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
-UNION ALL
-SELECT format('constraint %s.%s %s', relname, conname, pg_get_constraintdef(pg_constraint.oid))
-FROM ours INNER JOIN pg_constraint ON conrelid = ours.oid AND contype IN ('c', 'f', 'p', 'u', 'x') AND conparentid = 0
-UNION ALL
-SELECT format('index %s.%s ', relname, indexrelid::regclass::text)
-    || regexp_replace(pg_get_indexdef(indexrelid), '^.* USING', 'using')
-    || CASE WHEN indisunique THEN ' unique' ELSE '' END || CASE WHEN indisvalid THEN '' ELSE ' invalid' END
-FROM ours INNER JOIN pg_index ON indrelid = ours.oid
-UNION ALL
-SELECT format('trigger %s.%s %s', relname, tgname, pg_get_triggerdef(pg_trigger.oid))
-FROM ours INNER JOIN pg_trigger ON tgrelid = ours.oid AND NOT tgisinternal
-UNION ALL
-SELECT format('policy %s.%s', relname, polname) FROM ours INNER JOIN pg_policy ON polrelid = ours.oid
-UNION ALL
-SELECT format('extension %s', extname) FROM pg_extension WHERE extname <> 'plpgsql'
+_HEADER = """\
+# What the migrations make, a fact a line; `tasks-service check` compares a database with it, and
+# `tasks-service migrate lint` writes it anew.
 """
-
-# What a role may do with each table, column and sequence of the schema, itself or as a member of another role. What an
-# extension brings along is open to everybody by its own choice.
-_PRIVILEGES = """
-WITH relation AS (
-    SELECT oid, relname, relkind FROM pg_class
-    WHERE relnamespace = current_schema::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
-        AND NOT relispartition AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_class.oid AND deptype = 'e')
-)
-
-SELECT format('%%s on %%s', privilege, relname)
-FROM relation, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) AS privilege
-WHERE relkind <> 'S' AND has_table_privilege(%(role)s, oid, privilege)
-UNION ALL
-SELECT format('%%s of %%s.%%s', privilege, relname, attname)
-FROM relation INNER JOIN pg_attribute ON attrelid = oid AND attnum > 0 AND NOT attisdropped,
-    unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'REFERENCES']) AS privilege
-WHERE relkind <> 'S' AND has_column_privilege(%(role)s, oid, attnum, privilege)
-    AND NOT has_table_privilege(%(role)s, oid, privilege)
-UNION ALL
-SELECT format('%%s on %%s', privilege, relname)
-FROM relation, unnest(ARRAY['USAGE', 'SELECT', 'UPDATE']) AS privilege
-WHERE relkind = 'S' AND has_sequence_privilege(%(role)s, oid, privilege)
-"""
+_DIGEST = "# digest of the migrations: "
 
 
-def facts(connection: psycopg.Connection[Any]) -> list[str]:
+class Snapshot(NamedTuple):
+    """`facts` that the migrations make, the privileges (`grants`) of the service's role, and of which migrations."""
+
+    facts: list[str]
+    grants: set[str]
+    digest: str | None
+
+
+class Difference(NamedTuple):
+    """One way in which a live schema differs. `mend` is the statement that ends it, where one is known."""
+
+    level: Literal["warning", "error"]
+    what: str
+    mend: str | None = None
+
+
+def facts(session: Session) -> list[str]:
     """The live schema, sorted; characters that would not print are escaped."""
-    return sorted(row[0].encode("unicode_escape").decode() for row in connection.execute(_FACTS).fetchall())
+    rows = session.fetch_all("facts", schema=session.schema)
+    return sorted(row[0].encode("unicode_escape").decode() for row in rows)
 
 
-def privileges(connection: psycopg.Connection[Any], role: str) -> set[str]:
-    """What the role may do in the current schema: `SELECT of tasks.title`, `DELETE on tasks`, …"""
-    return {row[0] for row in connection.execute(_PRIVILEGES, {"role": role}).fetchall()}
+def privileges(session: Session, role: str) -> set[str]:
+    """What the role may do in the schema: `SELECT of tasks.title`, `DELETE on tasks`, …"""
+    return {row[0] for row in session.fetch_all("privileges", schema=session.schema, role=role)}
 
 
-def listing(connection: psycopg.Connection[Any]) -> list[str]:
-    """The lines of schema.txt, from a database that is migrated all the way."""
-    return [*facts(connection), *sorted(f"grant {line}" for line in privileges(connection, ROLE))]
+def listing(session: Session) -> str:
+    """The text of schema.txt, from a database that is migrated all the way."""
+    grants = sorted(f"grant {line}" for line in privileges(session, ROLE))
+    lines = [_DIGEST + files.digest(files.read()), *facts(session), *grants]
+    return _HEADER + "".join(line + "\n" for line in lines)
 
 
-def expected() -> tuple[list[str], set[str]]:
-    """The facts that the migrations make, and the privileges that they grant to the service's role."""
-    lines = (root() / "migrations" / "schema.txt").read_text().splitlines()
+def snapshot() -> Snapshot | None:
+    """What schema.txt holds; None where there is no such file."""
+    path = files.folder() / files.SNAPSHOT
+    if not path.exists():
+        return None
+    lines = path.read_text("utf-8").splitlines()
+    digest = next((line.removeprefix(_DIGEST) for line in lines if line.startswith(_DIGEST)), None)
     grants = {line.removeprefix("grant ") for line in lines if line.startswith("grant ")}
-    return [line for line in lines if not line.startswith(("grant ", "#"))], grants
+    return Snapshot([line for line in lines if not line.startswith(("grant ", "#"))], grants, digest)
 
 
-def drift(live: Iterable[str], wanted: Iterable[str]) -> list[str]:
-    """How the live schema differs, a sentence each. Tables and extensions beside the service's do not matter."""
+def is_stale(found: Snapshot | None, migrations: tuple[Migration, ...]) -> bool:
+    """Whether the snapshot was made from other migrations than these."""
+    return found is None or found.digest != files.digest(migrations)
+
+
+def drift(live: Iterable[str], wanted: Iterable[str], migrations: Sequence[Migration] = ()) -> list[Difference]:
+    """How the live schema differs. Tables and extensions that are none of the service's do not matter; an index or a
+    nullable column that somebody added is only a warning.
+    """
     live, wanted = set(live), set(wanted)
-    found: list[str] = []
-    tables = {_name(line) for line in wanted if line.startswith("table ")}
-    there = {_key(line): line for line in live - wanted if _name(line) in tables}
+    found: list[Difference] = []
+    tables = {_table(line) for line in wanted if line.startswith("table ")}
+    there = {_key(line): line for line in live - wanted if _table(line) in tables}
+    lacking = {_table(line) for line in wanted - live if line.startswith("table ") and _key(line) not in there}
     for line in sorted(wanted - live):
         other = there.pop(_key(line), None)
-        found.append(f"{_key(line)} is `{_rest(other)}`, should be `{_rest(line)}`" if other else f"missing: {line}")
-    return found + [f"not made by a migration: {line}" for line in there.values()]
+        if other is not None:
+            what = f"{_key(line)} is `{_rest(other)}`, should be `{_rest(line)}`"
+            found.append(Difference("error", what, _mend(line, other, migrations)))
+        elif line.startswith("table ") or _table(line) not in lacking:
+            found.append(Difference("error", f"missing: {line}", _mend(line, None, migrations)))
+    return found + [_extra(line) for line in there.values()]
 
 
 def missing(held: set[str], needed: set[str]) -> list[str]:
@@ -115,6 +100,81 @@ def missing(held: set[str], needed: set[str]) -> list[str]:
     )
 
 
+def grant(privilege: str, role: str = ROLE) -> str:
+    """The statement that gives the role what `privileges` calls so."""
+    what, of, name = privilege.split(" ")
+    table, _, column = name.partition(".")
+    if of == "of":
+        return f"GRANT {what} ({column}) ON {table} TO {role}"
+    return f"GRANT {what} ON {'SEQUENCE ' if what == 'USAGE' else ''}{table} TO {role}"
+
+
+def _extra(line: str) -> Difference:
+    harmless = line.startswith("index ") and not line.endswith(" unique")
+    harmless = harmless or (line.startswith("column ") and (" not null" not in line or " default " in line))
+    return Difference("warning" if harmless else "error", f"not made by a migration: {line}")
+
+
+def _mend(line: str, other: str | None, migrations: Sequence[Migration]) -> str | None:
+    """The statement that makes `line` true, where `other` is there in its place."""
+    kind, name, rest = (*line.split(" ", 2), "")[:3]
+    table, _, part = name.partition(".")
+    if kind == "table":
+        return (
+            f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY"
+            if other
+            else _statement_that_makes(kind, table, migrations)
+        )
+    if kind == "column":
+        return _mend_column(table, part, rest, other and _rest(other))
+    if kind == "constraint":
+        drop = f"ALTER TABLE {table} DROP CONSTRAINT {part}; " if other else ""
+        if rest.startswith(("CHECK", "FOREIGN")):
+            return (
+                f"{drop}ALTER TABLE {table} ADD CONSTRAINT {part} {rest} NOT VALID; "
+                f"ALTER TABLE {table} VALIDATE CONSTRAINT {part}"
+            )
+        return f"{drop}ALTER TABLE {table} ADD CONSTRAINT {part} {rest}"
+    if kind == "index":
+        if other and f"constraint {name} " in line:
+            return None
+        drop = f"DROP INDEX CONCURRENTLY {part}; " if other else ""
+        unique = "UNIQUE " if rest.endswith(" unique") else ""
+        using = rest.removesuffix(" unique").replace("using", "USING", 1)
+        return f"{drop}CREATE {unique}INDEX CONCURRENTLY {part} ON {table} {using}"
+    return None
+
+
+def _mend_column(table: str, column: str, wanted: str, live: str | None) -> str:
+    if live is None:
+        return f"ALTER TABLE {table} ADD COLUMN {column} {wanted}"
+    alter = f"ALTER TABLE {table} ALTER COLUMN {column}"
+    steps: list[str] = []
+    wanted_type, wanted_default = _split_column(wanted)
+    live_type, live_default = _split_column(live)
+    if wanted_type != live_type:
+        steps.append(f"{alter} TYPE {wanted_type}")
+    if wanted_default != live_default:
+        steps.append(f"{alter} SET DEFAULT {wanted_default}" if wanted_default else f"{alter} DROP DEFAULT")
+    if (" not null" in wanted) != (" not null" in live):
+        steps.append(f"{alter} {'SET' if ' not null' in wanted else 'DROP'} NOT NULL")
+    return "; ".join(steps)
+
+
+def _split_column(text: str) -> tuple[str, str]:
+    """Type and default of a column's fact."""
+    text, _, default = text.partition(" default ")
+    return text.removesuffix(" always identity").removesuffix(" not null"), default
+
+
+def _statement_that_makes(kind: str, name: str, migrations: Sequence[Migration]) -> str | None:
+    for migration in migrations:
+        for text in migration.statements:
+            if any((thing.kind, thing.name) == (kind, name) for thing in made(text)):
+                return f"see {migration.path.name}"
+    return None
+
+
 def _key(line: str) -> str:
     return " ".join(line.split(" ", 2)[:2])
 
@@ -123,5 +183,5 @@ def _rest(line: str) -> str:
     return line.removeprefix(_key(line)).strip()
 
 
-def _name(line: str) -> str:
+def _table(line: str) -> str:
     return line.split(" ", 2)[1].split(".")[0]

@@ -1,6 +1,7 @@
 """`tasks-service check`: whether the settings, the database, its schema and the role fit the service; changes nothing.
 
-Knows everybody's needs of the database. Each finding is a line; a fault is what the service would stumble over.
+Each finding is a line: an error is what the service would fail on. What the service will do is tried: each of its
+statements is run in a transaction that is rolled back, in a session like the service's.
 """
 
 import statistics
@@ -8,69 +9,93 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import click
 import msgspec
 import psycopg
+from psycopg import pq
 
-from service.database import StatementError
-from service.operations import catalog as schema
-from service.operations import embedded, migrate
-from service.operations.migrate.session import Session, connect, first_line
+from service.database import Statement, StatementError
+from service.operations import catalog, embedded, migrate
+from service.operations.migrate import files
+from service.operations.migrate.guard import others_who_may_create
+from service.operations.migrate.session import ENCODING, Session, connect, first_line
+from service.operations.sql import query
 from service.settings import Settings, SettingsError, load
 
 OLDEST_VERSION = 15
 ROUND_TRIPS = 7
-COLOURS = {"ok": "green", "note": "yellow", "fault": "red"}
+LEVELS = {"ok": "green", "warning": "yellow", "error": "red"}
+WIDTH = max(map(len, LEVELS))
 
-_ROLE = """
-SELECT
-    current_user,
-    rolsuper OR coalesce(
-        (SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass('tasks')), false
-    ),
-    ARRAY_REMOVE(ARRAY[
-        CASE WHEN rolcreaterole THEN 'CREATEROLE' END,
-        CASE WHEN rolcreatedb THEN 'CREATEDB' END,
-        CASE WHEN rolbypassrls THEN 'BYPASSRLS' END,
-        CASE WHEN has_schema_privilege(current_schema, 'CREATE') THEN 'CREATE in schema ' || current_schema END,
-        CASE WHEN has_database_privilege(current_database(), 'CREATE') THEN 'CREATE in the database' END
-    ], NULL)
-FROM pg_roles WHERE rolname = current_user
-"""
-
-
-Level = Literal["ok", "note", "fault"]
+Level = Literal["ok", "warning", "error"]
 Version = Literal["behind", "level", "ahead"]
+
+TEXT = "Größe ✓"  # comes back as it is only where both sides speak UTF-8
+# A value for each parameter of a statement; what is not listed is NULL.
+TRIED: dict[str, object] = {
+    "user_id": "tasks-service check",
+    "task_id": 1,
+    "newest": 1,
+    "rows": 1,
+    "title": TEXT,
+    "description": TEXT,
+    "completed": True,
+    "sets_description": True,
+    "key": "check",
+    "fingerprint": b"check",
+    "tasks": '[{"title": "check", "description": null, "completed": false}]',
+}
+
+# Settings of a role, a database or the server that change what the service promises: which values do, and how.
+HARMFUL: dict[str, tuple[Level, frozenset[str], str]] = {
+    "default_transaction_read_only": ("error", frozenset({"on"}), "every write fails"),
+    "fsync": ("warning", frozenset({"off"}), "a crash of the server can lose everything"),
+    "full_page_writes": ("warning", frozenset({"off"}), "a crash of the server can damage the data"),
+    "synchronous_commit": ("warning", frozenset({"off"}), "a crash can lose writes that were acknowledged"),
+    "session_replication_role": ("warning", frozenset({"replica", "local"}), "foreign keys are not checked"),
+    "standard_conforming_strings": ("warning", frozenset({"off"}), "a backslash in a literal means something else"),
+    "default_transaction_isolation": (
+        "warning",
+        frozenset({"repeatable read", "serializable"}),
+        "conflicting writes fail and are retried",
+    ),
+    "row_security": ("warning", frozenset({"off"}), "a statement on a table with row security fails"),
+}
+# Limits in ms: the service has its own, and a shorter one of the role's ends a statement or a connection before it.
+LIMITS = ("statement_timeout", "lock_timeout", "transaction_timeout", "idle_session_timeout")
 
 
 class Finding(msgspec.Struct, frozen=True):
     level: Level
     what: str
+    mend: str | None = None  # a statement or command that ends it
 
 
 def findings(settings: Settings, url: str) -> Iterator[Finding]:
     """Everything there is to say about the database at `url`, one after the other, as it is found out."""
+    schema = None
     try:
         with connect(url, "tasks-service check") as session:
+            schema = session.schema
             yield from _server(session)
             version = yield from _version(session)
             if version != "behind":
-                yield from _drift(session, "note" if version == "ahead" else "fault")
-                yield from _statements(session)
-                yield from _role(session, settings)
+                yield from _drift(session, version)
+                lacking = yield from _role(session, settings)
+                yield from _trial(url, settings, lacking=lacking)
             if session.pooled:
                 yield from _pooler(session, url, settings)
     except migrate.MigrationError as error:
-        yield Finding("fault", str(error))
+        yield Finding("error", str(error))
         return
     except psycopg.Error as error:
-        asked = f"; is the role a member of {schema.ROLE}?" if error.sqlstate == "42501" else ""
-        yield Finding("fault", f"the database refused: {first_line(error)} (SQLSTATE {error.sqlstate}){asked}")
+        asked = f"; is the role a member of {catalog.ROLE}?" if error.sqlstate == "42501" else ""
+        yield Finding("error", f"the database refused: {first_line(error)} (SQLSTATE {error.sqlstate}){asked}")
         return
     if settings.migration_database_url is not None:
-        yield from _migrations_url(settings.migration_database_url.reveal())
+        yield from _migrations_url(settings.migration_database_url.reveal(), schema)
 
 
 def _server(session: Session) -> Iterator[Finding]:
@@ -81,125 +106,200 @@ def _server(session: Session) -> Iterator[Finding]:
         connection.execute("SELECT 1")
         took.append((time.perf_counter() - begin) * 1000)
     version = connection.info.server_version // 10_000
-    level = "ok" if version >= OLDEST_VERSION else "fault"
+    level = "ok" if version >= OLDEST_VERSION else "error"
     older = "" if version >= OLDEST_VERSION else f", older than {OLDEST_VERSION}, the oldest that is supported"
     pooled = ", through a pooler" if session.pooled else ""
+    schema = "" if session.schema == "public" else f"; schema {session.schema}"
     yield Finding(
-        level, f"database: PostgreSQL {version}{older}{pooled}; a round trip takes {statistics.median(took):.1f} ms"
+        level,
+        f"database: PostgreSQL {version}{older}{pooled}{schema}; a round trip takes {statistics.median(took):.1f} ms",
     )
-    encoding = connection.execute("SHOW server_encoding").fetchone()
-    if encoding != ("UTF8",):
-        yield Finding("fault", f"the database's encoding is {(encoding or ('unknown',))[0]}, should be UTF8")
 
 
 def _version(session: Session) -> Generator[Finding, None, Version]:
     """Compares the migrations; its result is how the schema stands to this code."""
-    states = migrate.states_of(session.connection)
+    states = migrate.states_of(session)
     for state in states:
         if state.state == "pending":
-            yield Finding("fault", f"migration {state.id} is pending: run `tasks-service migrate apply`")
+            yield Finding("error", f"migration {state.id} is pending", "tasks-service migrate apply")
+        elif state.state == "incomplete":
+            yield Finding("error", f"migration {state.id} was begun and not finished", "tasks-service migrate apply")
         elif state.state == "changed":
-            yield Finding("fault", f"migration {state.id} was applied from a file with other SQL than the one here")
+            yield Finding("error", f"migration {state.id} was applied from a file with other SQL than the one here")
         elif state.state == "unknown":
             yield Finding(
-                "note", f"migration {state.id} is applied but not known here: the schema is ahead of the code"
+                "warning", f"migration {state.id} is applied and has no file here: the schema is ahead of the code"
             )
     found = {state.state for state in states}
     if "pending" in found:
         return "behind"
-    yield Finding("ok", f"migrations: all {len(states)} are applied, the last is {states[-1].id}")
+    if "incomplete" not in found:
+        yield Finding("ok", f"migrations: all {len(states)} are applied, the last is {states[-1].id}")
     return "ahead" if "unknown" in found else "level"
 
 
-def _drift(session: Session, level: Level) -> Iterator[Finding]:
-    found = schema.drift(schema.facts(session.connection), schema.expected()[0])
-    for line in found:
-        yield Finding(level, f"schema: {line}")
-    if not found:
+def _drift(session: Session, version: Version) -> Iterator[Finding]:
+    migrations = files.read()
+    snapshot = catalog.snapshot()
+    if snapshot is None:
+        yield Finding(
+            "warning", f"schema: {files.folder()} has no {files.SNAPSHOT} to compare with", "tasks-service migrate lint"
+        )
+        return
+    stale = catalog.is_stale(snapshot, migrations)
+    if stale:
+        yield Finding(
+            "warning",
+            f"schema: {files.SNAPSHOT} was made from other migrations than those here",
+            "tasks-service migrate lint",
+        )
+    found = catalog.drift(catalog.facts(session), snapshot.facts, migrations)
+    for difference in found:
+        level = "warning" if stale or version == "ahead" else difference.level
+        yield Finding(level, f"schema: {difference.what}", difference.mend)
+    if not found and not stale:
         yield Finding("ok", "schema: as the migrations make it")
 
 
-def _statements(session: Session) -> Iterator[Finding]:
-    """Has PostgreSQL parse and plan each statement, under no name, so that nothing of it stays."""
-    try:
-        from service.operations.prune import PRUNE
-        from service.tasks.queries import STATEMENTS
-    except StatementError as error:
-        yield Finding("fault", f"statements: {error}")
-        return
-    faults = 0
-    for statement in [*STATEMENTS, PRUNE]:
-        result = session.connection.pgconn.prepare(b"", statement.sql.encode())
-        if result.status != psycopg.pq.ExecStatus.COMMAND_OK:
-            faults += 1
-            said = result.error_field(psycopg.pq.DiagnosticField.MESSAGE_PRIMARY) or b"unknown error"
-            yield Finding("fault", f"statement {statement.name} does not prepare: {said.decode(errors='replace')}")
-    if not faults:
-        yield Finding("ok", f"statements: all {len(STATEMENTS) + 1} prepare")
-
-
-def _role(session: Session, settings: Settings) -> Iterator[Finding]:
-    row = session.connection.execute(_ROLE).fetchone()
-    assert row is not None
-    name, is_owner, powers = row
+def _role(session: Session, settings: Settings) -> Generator[Finding, None, list[str]]:
+    """What the role may do; its result is what it lacks."""
+    name, owner, is_owner, powers = session.fetch_one("role", schema=session.schema)
+    for other in others_who_may_create(session, owner):
+        yield Finding(
+            "warning",
+            f"schema {session.schema}: {other} may create objects in it, whose functions could run as the service",
+            f"REVOKE CREATE ON SCHEMA {session.schema} FROM {other}",
+        )
     if is_owner:
         if not settings.embedded:
             yield Finding(
-                "note",
+                "warning",
                 f"role: {name} owns the tables and may do anything with them; the service needs only a member of "
-                f"{schema.ROLE}",
+                f"{catalog.ROLE}",
             )
-        return
-    held, needed = schema.privileges(session.connection, name), schema.expected()[1]
-    lacking, too_much = schema.missing(held, needed), [*powers, *sorted(held - needed)]
+        return []
+    snapshot = catalog.snapshot()
+    held, needed = catalog.privileges(session, name), snapshot.grants if snapshot else set[str]()
+    lacking = catalog.missing(held, needed)
+    too_much = [*powers, *sorted(held - needed)]
     for privilege in lacking:
-        yield Finding("fault", f"role: {name} lacks {privilege}")
+        yield Finding("error", f"role: {name} lacks {privilege}", catalog.grant(privilege))
     for privilege in too_much:
-        yield Finding("note", f"role: {name} has {privilege}, which no statement needs")
+        yield Finding("warning", f"role: {name} has {privilege}, which no statement needs")
     if not lacking and not too_much:
         yield Finding("ok", f"role: {name} has what the statements need and nothing else")
+    return lacking
+
+
+def _trial(url: str, settings: Settings, *, lacking: list[str]) -> Iterator[Finding]:
+    """Runs each statement in a session like the service's, and undoes it. A few task IDs are used up."""
+    try:
+        from service.operations.prune import STATEMENTS as OPERATIONS
+        from service.tasks.queries import STATEMENTS
+    except StatementError as error:
+        yield Finding("error", f"statements: {error}")
+        return
+    with psycopg.connect(
+        url, autocommit=True, client_encoding=ENCODING, application_name="tasks-service check"
+    ) as like:
+        like.prepare_threshold = None
+        errors = False
+        for finding in _settings(like, settings):
+            errors = errors or finding.level == "error"
+            yield finding
+        with like.transaction(force_rollback=True):
+            for statement in [*STATEMENTS, *OPERATIONS]:
+                try:
+                    with like.transaction(force_rollback=True):
+                        _try(like, statement)
+                except psycopg.Error as error:
+                    errors = True
+                    if lacking and error.sqlstate == "42501":
+                        continue
+                    yield Finding(
+                        "error",
+                        f"statement {statement.name} fails: {first_line(error)} (SQLSTATE {error.sqlstate})",
+                    )
+    if not errors:
+        yield Finding(
+            "ok", f"statements: all {len(STATEMENTS) + len(OPERATIONS)} run, in a transaction that is rolled back"
+        )
+
+
+def _try(connection: psycopg.Connection[Any], statement: Statement[Any]) -> None:
+    """Raises psycopg.Error."""
+    values = statement.encode(tuple(TRIED.get(name) for name in statement.parameters))
+    result = connection.pgconn.exec_params(statement.sql.encode(), values)
+    if result.status not in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
+        raise psycopg.errors.error_from_result(result)
+
+
+def _settings(connection: psycopg.Connection[Any], settings: Settings) -> Iterator[Finding]:
+    """What the role, the database or the server sets that changes what the service promises."""
+    names = [*HARMFUL, *LIMITS]
+    for name, value, unit, source in connection.execute(query("settings", ""), {"names": names}).fetchall():
+        where = {"database": "the database", "user": "the role", "database user": "the role in this database"}
+        said = f"{name} is {value}{unit or ''}, set by {where.get(source, source)}"
+        info = connection.info
+        mend = {
+            "database": f"ALTER DATABASE {info.dbname} RESET {name}",
+            "user": f"ALTER ROLE {info.user} RESET {name}",
+            "database user": f"ALTER ROLE {info.user} IN DATABASE {info.dbname} RESET {name}",
+        }.get(source)
+        if name in HARMFUL:
+            level, values, does = HARMFUL[name]
+            if value in values and not (settings.embedded and name in ("fsync", "full_page_writes")):
+                yield Finding(level, f"setting: {said}: {does}", mend)
+        elif 0 < int(value) < (60_000 if name.startswith("idle") else settings.statement_timeout_ms):
+            does = "idle connections end and are made again" if name.startswith("idle") else "it ends statements early"
+            yield Finding("warning", f"setting: {said}: {does}", mend)
 
 
 def _pooler(session: Session, url: str, settings: Settings) -> Iterator[Finding]:
-    """Whether the pooler keeps track of prepared statements, which it shows by giving them names of its own."""
+    """Whether the pooler keeps track of prepared statements: then it gives them other names."""
     if not settings.db_prepare:
         yield Finding("ok", "pooler: no prepared statements are used (DB_PREPARE=off)")
         return
     with session.connection.transaction():  # in which a pooler stays with one session
         name = f"tasks_check_{abs(session.connection.info.backend_pid)}"  # a pooler makes ids up, negative ones too
         session.connection.pgconn.prepare(name.encode(), b"SELECT 1")
-        names = "SELECT name FROM pg_prepared_statements WHERE name = %s"
-        kept = session.connection.execute(names, (name,)).fetchone()
+        kept = session.fetch_one("prepared_statement", name=name)
         if kept:
             session.connection.execute(f"DEALLOCATE {name}".encode())
     if kept is None:
         yield Finding("ok", "pooler: keeps track of prepared statements")
     elif _shares_sessions(session, url):
-        yield Finding("fault", "pooler: knows no prepared statements and shares sessions: set DB_PREPARE=off")
+        yield Finding("error", "pooler: has no prepared statements and shares sessions", "set DB_PREPARE=off")
     else:
-        yield Finding("note", "pooler: knows no prepared statements; unless each client has a session, DB_PREPARE=off")
+        yield Finding("warning", "pooler: has no prepared statements; unless each client has a session, DB_PREPARE=off")
 
 
 def _shares_sessions(session: Session, url: str) -> bool:
     """Whether another client was seen to get the session that this one had a moment ago."""
     with connect(url, "tasks-service check") as other:
         for _ in range(20):
-            mine = session.connection.execute("SELECT pg_backend_pid()").fetchone()
+            mine = session.fetch_one("backend")
             with other.connection.transaction():
-                if other.connection.execute("SELECT pg_backend_pid()").fetchone() == mine:
+                if other.fetch_one("backend") == mine:
                     return True
     return False
 
 
-def _migrations_url(url: str) -> Iterator[Finding]:
+def _migrations_url(url: str, schema: str | None) -> Iterator[Finding]:
     try:
         with connect(url, "tasks-service check") as session:
+            if session.schema != schema:
+                yield Finding(
+                    "error",
+                    f"migrations: they make tables in schema {session.schema}, and the service looks in {schema}",
+                    f"ALTER ROLE … IN DATABASE {session.connection.info.dbname} SET search_path = {session.schema}",
+                )
             if session.pooled:
-                yield Finding("note", "MIGRATION_DATABASE_URL goes through a pooler: give it the direct endpoint")
+                yield Finding("warning", "MIGRATION_DATABASE_URL goes through a pooler: give it the direct endpoint")
             else:
                 yield Finding("ok", "migrations: their database is reached directly")
     except migrate.MigrationError as error:
-        yield Finding("fault", f"MIGRATION_DATABASE_URL: {error}")
+        yield Finding("error", f"MIGRATION_DATABASE_URL: {error}")
 
 
 @click.command()
@@ -210,10 +310,11 @@ def check(as_json: bool) -> None:
     for finding in _everything():
         found.append(finding)
         if not as_json:
-            click.echo(f"{click.style(f'{finding.level:5}', fg=COLOURS[finding.level])}  {finding.what}")
+            mend = f"\n{'':{WIDTH}}  mend: {finding.mend}" if finding.mend else ""
+            click.echo(f"{click.style(f'{finding.level:{WIDTH}}', fg=LEVELS[finding.level])}  {finding.what}{mend}")
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
-    if any(finding.level == "fault" for finding in found):
+    if any(finding.level == "error" for finding in found):
         raise click.exceptions.Exit(1)
 
 
@@ -221,19 +322,21 @@ def _everything() -> Iterator[Finding]:
     try:
         settings = load()
     except SettingsError as error:
-        yield from (Finding("fault", f"settings: {problem}") for problem in error.problems)
+        yield from (Finding("error", f"settings: {problem}") for problem in error.problems)
         return
     yield Finding("ok", "settings: can be used")
     with ExitStack() as stack:
         if settings.database_url is not None:
             url = settings.database_url.reveal()
         elif not embedded.exists(Path(settings.tasks_data_dir)):
-            yield Finding("note", f"database: {settings.tasks_data_dir} holds none yet; `tasks-service serve` makes it")
+            yield Finding(
+                "warning", f"database: {settings.tasks_data_dir} holds none yet; `tasks-service serve` makes it"
+            )
             return
         else:
             try:
                 url = stack.enter_context(embedded.using(Path(settings.tasks_data_dir)))
             except embedded.EmbeddedError as error:
-                yield Finding("fault", str(error))
+                yield Finding("error", str(error))
                 return
         yield from findings(settings, url)

@@ -4,7 +4,7 @@ DELETE FROM idempotency_keys
 WHERE (user_id, operation, key) IN (
     SELECT user_id, operation, key
     FROM idempotency_keys
-    WHERE created_at <= now() - interval '24 hours'
+    WHERE created_at <= pg_catalog.now() - interval '24 hours'
     ORDER BY created_at
     LIMIT %(rows)s
     FOR UPDATE SKIP LOCKED

@@ -34,8 +34,8 @@ def processes() -> ForkServerContext:
 
 
 def look(url: str) -> lock.Holder | None:
-    with psycopg.connect(url, autocommit=True) as connection:
-        return lock.look(connection)
+    with sessions.connect(url) as session:
+        return lock.look(session)
 
 
 def apply_in_a_process(url: str, answers: "Queue[Any]") -> None:
@@ -160,7 +160,10 @@ def test_a_killed_migrators_statement_does_not_go_on_and_keep_the_lock(
     reader.rollback()
     said: list[str] = []
     assert migrate.apply(url, say=said.append) == IDS[2:]
-    assert said == [f"taking over the lock of {holder.who}, which is dead"]
+    assert said == [
+        f"taking over the lock of {holder.who}, which is dead",
+        "dropping the invalid index tasks_open_idx, which a build that was cut short left behind",
+    ]
     assert schema(url) == undisturbed
 
 
@@ -247,7 +250,7 @@ def test_a_waiting_migrator_does_not_hold_up_an_index_that_is_being_built(empty:
             thread.start()
         assert waiting.wait(10)
         session.connection.execute("SET lock_timeout = '5s'")
-        session.connection.execute("CREATE INDEX CONCURRENTLY built ON tasks (title)")
+        session.connection.execute("CREATE INDEX CONCURRENTLY built ON public.tasks (title)")
     for thread in crowd:
         thread.join(15)
     assert applied(empty) == IDS

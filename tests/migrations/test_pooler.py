@@ -81,10 +81,10 @@ def test_check_knows_a_pooler_without_prepared_statements(
     for name, value in {"DATABASE_URL": pooled, "AUTH_MODE": "none", "DB_PREPARE": prepare}.items():
         monkeypatch.setenv(name, value)
     done = CliRunner().invoke(check.check)
-    faults = [line for line in done.stdout.splitlines() if line.startswith("fault")]
+    errors = [line for line in done.stdout.splitlines() if line.startswith("error")]
     assert done.exit_code == (1 if said else 0)
-    assert len(faults) == (1 if said else 0)
-    assert said is None or said in faults[0]
+    assert len(errors) == (1 if said else 0)
+    assert said is None or said in done.stdout
     with psycopg.connect(pooled) as first, psycopg.connect(pooled) as second, psycopg.connect(pooled) as third:
         for client in (first, second, third):
             assert client.execute("SELECT name FROM pg_prepared_statements").fetchall() == []
@@ -97,4 +97,4 @@ def test_migrations_that_would_go_through_a_pooler_are_noted(
     for name, value in {"DATABASE_URL": empty, "AUTH_MODE": "none", "MIGRATION_DATABASE_URL": pooled}.items():
         monkeypatch.setenv(name, value)
     done = CliRunner().invoke(check.check)
-    assert "note   MIGRATION_DATABASE_URL goes through a pooler: give it the direct endpoint" in done.stdout
+    assert "warning  MIGRATION_DATABASE_URL goes through a pooler: give it the direct endpoint" in done.stdout

@@ -9,15 +9,21 @@ from typing import Any
 import click
 import msgspec
 
-from service.operations import embedded
+from service.operations import catalog, embedded
 from service.operations import migrate as migrations
-from service.operations.migrate import Migration, MigrationError, State
+from service.operations.migrate import Migration, MigrationError, State, files, guard
+from service.operations.migrate import lint as linter
 from service.operations.migrate.lock import describe
 from service.operations.migrate.run import WAIT_S
+from service.operations.migrate.session import connect
 from service.settings import Settings, SettingsError, load
 
-COLOURS = {"applied": "green", "pending": "yellow", "changed": "red", "unknown": "red"}
-MEANINGS = {"changed": "the file is not the one that was applied", "unknown": "no such file here: the schema is ahead"}
+COLOURS = {"applied": "green", "pending": "yellow", "changed": "red", "incomplete": "red", "unknown": "red"}
+MEANINGS = {
+    "changed": "the file is not the one that was applied",
+    "incomplete": "begun and not finished: the same command finishes it",
+    "unknown": "no such file here: the schema is ahead",
+}
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 dry_run = click.option("--dry-run", is_flag=True, help="Print the SQL in order and touch nothing.")
@@ -30,6 +36,10 @@ wait = click.option(
     help="Seconds to wait for another migration to end.",
 )
 
+allow_shared_schema = click.option(
+    guard.ALLOW, "allow_shared_schema", is_flag=True, help="Go on where others may create objects in the schema."
+)
+
 
 @click.group()
 def migrate() -> None:
@@ -38,31 +48,51 @@ def migrate() -> None:
 
 @migrate.command()
 @as_json
-def status(as_json: bool) -> None:
+@click.option(
+    "--check", "only_applied", is_flag=True, help="Exit 1 unless every migration is applied, as its file says."
+)
+def status(as_json: bool, only_applied: bool) -> None:
     """Says of each migration whether it is applied, and when. Changes nothing."""
     with _reading() as url:
         states = migrations.status(url)
     if as_json:
         _print_json(states)
-        return
-    width = max(len(state.id) for state in states)
-    for state in states:
-        click.echo(f"{state.id:{width}}  {_coloured(state)}")
+    else:
+        width = max(len(state.id) for state in states)
+        for state in states:
+            click.echo(f"{state.id:{width}}  {_coloured(state)}")
+    if only_applied and any(state.state in ("pending", "changed", "incomplete") for state in states):
+        raise click.exceptions.Exit(1)
 
 
 @migrate.command()
 @click.option("--to", metavar="ID", help="The last migration to apply, as its id or number.")
 @dry_run
+@click.option("--yes", is_flag=True, help="Do not ask about statements that rewrite or lock a table with rows.")
+@allow_shared_schema
 @wait
 @as_json
-def apply(to: str | None, dry_run: bool, wait_s: float, as_json: bool) -> None:
+def apply(to: str | None, dry_run: bool, yes: bool, allow_shared_schema: bool, wait_s: float, as_json: bool) -> None:
     """Applies what is pending. Any number may run at once: one applies, the others wait for it."""
     if dry_run:
         with _reading() as url:
             _print_plan(migrations.plan_apply(url, to), "apply", as_json)
         return
+
+    def consent(danger: str) -> bool:
+        _say(f"warning: {danger}")
+        return yes or (sys.stdin.isatty() and click.confirm("Apply it all the same?", err=True))
+
     with _writing() as url:
-        done = migrations.apply(url, to=to, wait_s=wait_s, say=_say, progress=_Progress("applied", quiet=as_json))
+        done = migrations.apply(
+            url,
+            to=to,
+            wait_s=wait_s,
+            consent=consent,
+            allow_shared_schema=allow_shared_schema,
+            say=_say,
+            progress=_Progress("applied", quiet=as_json),
+        )
     if as_json:
         _print_json({"applied": done})
     elif not done:
@@ -71,39 +101,79 @@ def apply(to: str | None, dry_run: bool, wait_s: float, as_json: bool) -> None:
 
 @migrate.command()
 @click.option("--to", metavar="ID", help="The migration that is to be the newest applied; 0: none.")
-@click.option("--count", type=click.IntRange(min=1), help="How many to take back.  [default: 1]")
+@click.option("--count", type=click.IntRange(min=1), help="How many to roll back.  [default: 1]")
 @dry_run
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@allow_shared_schema
 @wait
 @as_json
-def rollback(to: str | None, count: int | None, dry_run: bool, yes: bool, wait_s: float, as_json: bool) -> None:
-    """Takes the newest migrations back, with the data that is in what they made."""
+def rollback(
+    to: str | None, count: int | None, dry_run: bool, yes: bool, allow_shared_schema: bool, wait_s: float, as_json: bool
+) -> None:
+    """Rolls back the migrations that were applied last, with the data that is in what they made."""
     if to is not None and count is not None:
         raise click.UsageError("--to and --count cannot be used together")
     if dry_run:
         with _reading() as url:
-            _print_plan(migrations.plan_rollback(url, to, count or 1), "rollback", as_json)
+            _print_plan(migrations.plan_rollback(url, to, count), "rollback", as_json)
         return
     with _writing() as url:
-        plan = migrations.plan_rollback(url, to, count or 1)
+        plan = migrations.plan_rollback(url, to, count)
+        for migration in plan:
+            _say(f"to roll back: {migration.id}" + (f": {migration.loss}" if migration.loss else ""))
         if plan and not yes:
-            _ask("Take back " + ", ".join(migration.id for migration in plan) + ", with the data in what they made?")
+            _ask("Roll back, with the data in what they made?")
         done = migrations.rollback(
-            url, to=to, count=count or 1, wait_s=wait_s, say=_say, progress=_Progress("taken back", quiet=as_json)
+            url,
+            to=to,
+            count=count,
+            wait_s=wait_s,
+            allow_shared_schema=allow_shared_schema,
+            say=_say,
+            progress=_Progress("rolled back", quiet=as_json),
         )
     if as_json:
         _print_json({"rolled_back": done})
     elif not done:
-        click.echo("nothing to take back")
+        click.echo("nothing to roll back")
 
 
 @migrate.command()
 @click.argument("name")
 def new(name: str) -> None:
     """Writes the two files of the next number, with the header that they need."""
+    _settings()
     with _failing():
+        known = migrations.read()
+        for migration, problem in files.problems(known):
+            _say(f"warning: {migration.id} {problem}")
+        _refresh_snapshot()
         for path in migrations.new(name):
             click.echo(path)
+
+
+@migrate.command()
+@click.argument("paths", metavar="[FILE]...", nargs=-1, type=click.Path(path_type=Path))
+@as_json
+def lint(paths: tuple[Path, ...], as_json: bool) -> None:
+    """Says what in the files would lock, rewrite or break a live database; writes schema.txt anew where it is stale."""
+    _settings()
+    with _failing():
+        found = linter.findings(only=paths)
+        if as_json:
+            _print_json(found)
+        else:
+            for finding in found:
+                click.echo(finding)
+        if not linter.squawk_is_installed():
+            _say(
+                "warning: squawk is not installed, so its rules were not held: pip install 'tasks-service[migrations]'"
+            )
+        fresh = not found and (paths or _refresh_snapshot())
+    if not found and not as_json:
+        click.echo("nothing found")
+    if found or not fresh:
+        raise click.exceptions.Exit(1)
 
 
 @migrate.command("break-lock")
@@ -172,10 +242,29 @@ def _reading() -> Generator[str | None]:
             yield url
 
 
+def _refresh_snapshot() -> bool:
+    """Writes schema.txt anew where it was made from other migrations, and says so; whether it is now up to date."""
+    if not catalog.is_stale(catalog.snapshot(), migrations.read()):
+        return True
+    path = files.folder() / files.SNAPSHOT
+    try:
+        with embedded.temporary() as cluster:
+            migrations.apply(cluster.url)
+            with connect(cluster.url) as session:
+                path.write_text(catalog.listing(session), "utf-8")
+    except embedded.EmbeddedError as error:
+        _say(f"warning: {path} is out of date, and could not be made anew: {error}")
+        return False
+    except OSError as error:
+        raise MigrationError(f"{path} cannot be written: {error.strerror}") from None
+    _say(f"wrote {path}")
+    return True
+
+
 def _ask(question: str) -> None:
     if not sys.stdin.isatty():
-        raise click.UsageError("nobody can be asked here: give --yes to take migrations back")
-    click.confirm(question, abort=True)
+        raise click.UsageError("nobody can be asked here: give --yes to roll migrations back")
+    click.confirm(question, abort=True, err=True)
 
 
 def _say(line: str) -> None:

@@ -1,26 +1,23 @@
 """What a database remembers of its migrations, read without changing anything."""
 
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
-import psycopg
 
 from service.operations.migrate.files import Migration
+from service.operations.migrate.session import Session
 
-# `to_jsonb` because yoyo's own table has no column for the checksum; it is added with the first migration applied here.
-_APPLIED = """
-SELECT migration_id, applied_at_utc, to_jsonb(m) ->> 'checksum' FROM _yoyo_migration AS m ORDER BY migration_id
-"""
+Kind = Literal["applied", "pending", "changed", "incomplete", "unknown"]
 
 
 class State(msgspec.Struct, frozen=True):
-    """One migration as the database sees it. `changed`: the file is not the one that was applied; `unknown`: applied,
-    but this code has no such file, so the schema is ahead of it.
+    """One migration as the database sees it. `changed`: the file is not the one that was applied; `incomplete`: begun
+    outside a transaction and not finished; `unknown`: applied, but there is no such file here, so the schema is ahead.
     """
 
     id: str
-    state: Literal["applied", "pending", "changed", "unknown"]
+    state: Kind
     applied_at: datetime | None = None
 
 
@@ -29,35 +26,49 @@ class Applied(msgspec.Struct, frozen=True):
     checksum: str | None  # None where plain yoyo applied it
 
 
-def read(connection: psycopg.Connection[Any]) -> dict[str, Applied]:
-    """What is applied, by id."""
-    if not exists(connection, "_yoyo_migration"):
-        return {}
-    rows = connection.execute(_APPLIED).fetchall()
-    return {name: Applied(at.replace(tzinfo=UTC), checksum) for name, at, checksum in rows}
+class History(msgspec.Struct, frozen=True):
+    """`applied` by id, oldest first. `begun`: what was begun outside a transaction and not finished, and in which
+    direction. `failed`: the migration that the last command failed to apply, and that left nothing behind.
+    """
+
+    applied: dict[str, Applied] = {}
+    begun: dict[str, str] = {}  # "applying" or "reverting"
+    failed: str | None = None
 
 
-def exists(connection: psycopg.Connection[Any], table: str) -> bool:
-    row = connection.execute("SELECT to_regclass(%s) IS NOT NULL", (table,)).fetchone()
-    return row is not None and bool(row[0])
+def is_recorded(session: Session) -> bool:
+    """Whether yoyo's tables are there."""
+    return session.fetch_one("relation", name="_yoyo_migration", schema=session.schema) is not None
 
 
-def states(migrations: tuple[Migration, ...], applied: dict[str, Applied]) -> list[State]:
-    """Every migration that the code or the database knows, in order."""
+def read(session: Session) -> History:
+    """Raises psycopg.Error."""
+    if not is_recorded(session):
+        return History()
+    rows = session.fetch_all("applied_migrations")
+    applied = {name: Applied(at.replace(tzinfo=UTC), checksum) for name, at, checksum in rows}
+    # The service's role may read which migrations are applied, and not the log.
+    if session.fetch_one("relation", name="_yoyo_log", schema=session.schema) != (True,):
+        return History(applied)
+    operations = session.fetch_all("last_operations")
+    begun = {name: operation for name, operation in operations if operation in ("applying", "reverting")}
+    failed = operations[0][0] if operations and operations[0][1] == "failed" else None
+    return History(applied, begun, failed)
+
+
+def states(migrations: tuple[Migration, ...], history: History) -> list[State]:
+    """Every migration that the files or the database hold, in order."""
     known = {migration.id: migration for migration in migrations}
     found: list[State] = []
-    for name in sorted(known.keys() | applied.keys()):
-        record = applied.get(name)
-        if record is None:
+    for name in sorted(known.keys() | history.applied.keys()):
+        record = history.applied.get(name)
+        if name in history.begun:
+            found.append(State(name, "incomplete", record and record.at))
+        elif record is None:
             found.append(State(name, "pending"))
         elif name not in known:
             found.append(State(name, "unknown", record.at))
         else:
-            changed = record.checksum not in (None, known[name].checksum)
-            found.append(State(name, "changed" if changed else "applied", record.at))
+            same = record.checksum is None or record.checksum in (known[name].checksum, *known[name].replaces)
+            found.append(State(name, "applied" if same else "changed", record.at))
     return found
-
-
-def compare(known: list[str], applied: list[str]) -> tuple[list[str], list[str]]:
-    """The ids that are pending, and those that are ahead of the code: applied, but with no file here."""
-    return [name for name in known if name not in applied], [name for name in applied if name not in known]

@@ -1,45 +1,56 @@
-"""Applying migrations, taking them back, and saying where a database stands."""
+"""Applying migrations, rolling them back, and saying where a database stands."""
 
 import socket
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal
 
 import psycopg
+from psycopg import sql
 
-from service.operations.migrate import files, history, lock, yoyo_format
+from service.operations.migrate import files, guard, history, lock, statements, yoyo_format
 from service.operations.migrate.errors import MigrationError
 from service.operations.migrate.files import Migration
-from service.operations.migrate.history import Applied, State
+from service.operations.migrate.guard import Consent
+from service.operations.migrate.history import History, State
 from service.operations.migrate.lock import Holder
 from service.operations.migrate.session import SETTINGS, Session, connect, first_line
+from service.operations.migrate.watch import Watch, holders
 
 WAIT_S = 60.0
 RETRY_S = 1.0  # in which those who queued behind the lock are served
+# What IF NOT EXISTS says of what is there: PostgreSQL's notice for a table, a column, a schema, any other object.
+EXISTS = {"42P07", "42701", "42P06", "42710"}
+
 Progress = Callable[[Migration, float | None], None]  # the seconds it took, None as it begins
 Say = Callable[[str], None]
+Direction = Literal["apply", "rollback"]
+BEGUN = {"apply": "applying", "rollback": "reverting"}
+
+
+class _Foreign(Exception):
+    """A statement with IF NOT EXISTS found what the migration would have made."""
 
 
 def status(url: str | None) -> list[State]:
     """Each migration's state; None is a database that does not exist yet. Changes nothing."""
-    return history.states(files.read(), _applied(url))
+    return history.states(files.read(), _past(url))
 
 
-def states_of(connection: psycopg.Connection[Any]) -> list[State]:
-    """The same, over a connection that is there. Raises psycopg.Error."""
-    return history.states(files.read(), history.read(connection))
+def states_of(session: Session) -> list[State]:
+    """The same, over a session that is there. Raises psycopg.Error."""
+    return history.states(files.read(), history.read(session))
 
 
 def plan_apply(url: str | None, to: str | None = None) -> list[Migration]:
     """What `apply` would run, in order. Changes nothing."""
-    return _to_apply(_applied(url), to)
+    return _to_apply(_past(url), to)
 
 
-def plan_rollback(url: str | None, to: str | None = None, count: int = 1) -> list[Migration]:
-    """What `rollback` would take back, in order. Changes nothing."""
-    return _to_roll_back(_applied(url), to, count)
+def plan_rollback(url: str | None, to: str | None = None, count: int | None = None) -> list[Migration]:
+    """What `rollback` would roll back, in order. Changes nothing."""
+    return _to_roll_back(_past(url), to, count)
 
 
 def apply(
@@ -47,25 +58,38 @@ def apply(
     *,
     to: str | None = None,
     wait_s: float = WAIT_S,
+    consent: Consent = lambda _: False,
+    allow_shared_schema: bool = False,
     say: Say = lambda _: None,
     progress: Progress = lambda _, __: None,
 ) -> list[str]:
-    """Applies what is pending, up to and with `to`, and returns the ids. Where another one is at it, waits for it for
-    up to `wait_s` seconds and applies what is then left. Raises MigrationError.
+    """Applies what is pending, up to and with `to`, and returns the ids. Where another process applies, waits for it
+    for up to `wait_s` seconds and applies what is then left. `consent` is asked about statements that lock for long.
+    Raises MigrationError.
     """
     deadline = time.monotonic() + wait_s
     with connect(url) as session, _explained():
-        plan = _to_apply(history.read(session.connection), to)
-        holder = lock.look(session.connection)
-        if not plan and (holder is None or holder.alive is not False):
+        holder = lock.look(session)
+        if not _to_apply(history.read(session), to) and (holder is None or holder.alive is not False):
             return []
-        _refuse_unsafe(session, plan)
-        with lock.held(session, deadline, say):
-            if not session.pooled:
-                _make_tables(session.connection)
-            plan = _to_apply(history.read(session.connection), to)
+        with lock.held(session, deadline, say) as write_row:
+            past = history.read(session)
+            plan = _to_apply(past, to)
+            guard.before_apply(
+                session,
+                plan,
+                files.read(),
+                past,
+                consent=consent,
+                allow_shared_schema=allow_shared_schema,
+                say=say,
+            )
+            write_row()
+            if plan and not session.pooled:
+                _make_tables(session)
+            run = _Run(session, url, "apply", deadline, say, progress)
             for migration in plan:
-                _run(session, migration, "apply", deadline, say, progress)
+                run(migration, again=migration.id in past.begun)
             return [migration.id for migration in plan]
 
 
@@ -73,26 +97,29 @@ def rollback(
     url: str,
     *,
     to: str | None = None,
-    count: int = 1,
+    count: int | None = None,
     wait_s: float = WAIT_S,
+    allow_shared_schema: bool = False,
     say: Say = lambda _: None,
     progress: Progress = lambda _, __: None,
 ) -> list[str]:
-    """Rolls back the newest `count`, or all that came after `to` ("0": all), newest first, and returns the ids.
-
-    Raises MigrationError.
+    """Rolls back the `count` (1) applied last, or all that were applied after `to` ("0": all), newest first, and
+    returns the ids. Raises MigrationError.
     """
     deadline = time.monotonic() + wait_s
     with connect(url) as session, _explained():
-        plan = _to_roll_back(history.read(session.connection), to, count)
+        plan = _to_roll_back(history.read(session), to, count)
         if not plan:
             return []
-        _refuse_unsafe(session, plan)
-        with lock.held(session, deadline, say):
-            if _to_roll_back(history.read(session.connection), to, count) != plan:
+        with lock.held(session, deadline, say) as write_row:
+            past = history.read(session)
+            if _to_roll_back(past, to, count) != plan:
                 raise MigrationError("Another migration came in between: see `migrate status`, then try again")
+            guard.before_rollback(session, plan, files.read(), past, allow_shared_schema=allow_shared_schema)
+            write_row()
+            run = _Run(session, url, "rollback", deadline, say, progress)
             for migration in plan:
-                _run(session, migration, "rollback", deadline, say, progress)
+                run(migration, again=migration.id in past.begun)
             return [migration.id for migration in plan]
 
 
@@ -101,7 +128,7 @@ def break_lock(url: str, *, force: bool = False) -> Holder | None:
     holder cannot be known to be dead; one that is alive is never freed. Raises MigrationError.
     """
     with connect(url) as session, _explained():
-        holder = lock.look(session.connection)
+        holder = lock.look(session)
         if holder is None:
             return None
         if holder.alive:
@@ -111,146 +138,288 @@ def break_lock(url: str, *, force: bool = False) -> Holder | None:
                 f"The lock is held by {lock.describe(holder)}, and the database cannot tell whether that lives: make "
                 "sure that it does not, then give --yes"
             )
-        session.connection.execute("DELETE FROM yoyo_lock")
+        lock.free(session)
         return holder
 
 
-def _applied(url: str | None) -> dict[str, Applied]:
+def _past(url: str | None) -> History:
     if url is None:
-        return {}
+        return History()
     with connect(url) as session, _explained():
-        return history.read(session.connection)
+        return history.read(session)
 
 
-def _to_apply(applied: dict[str, Applied], to: str | None) -> list[Migration]:
+def _to_apply(past: History, to: str | None) -> list[Migration]:
     migrations = files.read()
     if to is not None:
         migrations = migrations[: files.find(migrations, to) + 1]
-    return [migration for migration in migrations if migration.id not in applied]
+    if reverting := [name for name, begun in past.begun.items() if begun == "reverting"]:
+        raise MigrationError(f"{reverting[0]} is rolled back half-way: finish it with `migrate rollback --count 1`")
+    return [migration for migration in migrations if migration.id not in past.applied]
 
 
-def _to_roll_back(applied: dict[str, Applied], to: str | None, count: int) -> list[Migration]:
-    known = files.read()
-    if unknown := sorted(applied.keys() - {migration.id for migration in known}):
-        raise MigrationError(f"{unknown[-1]} is applied but has no file here: take it back with the code that has it")
-    done = [migration for migration in known if migration.id in applied]
+def _to_roll_back(past: History, to: str | None, count: int | None) -> list[Migration]:
+    """Newest first by the time they were applied: after a merge, that is not the order of the numbers."""
+    known = {migration.id: migration for migration in files.read()}
+    if unknown := [name for name in past.applied if name not in known]:
+        raise MigrationError(f"{unknown[-1]} is applied but has no file here: roll it back with the code that has it")
+    if applying := [name for name, begun in past.begun.items() if begun == "applying"]:
+        raise MigrationError(
+            f"{applying[0]} is applied half-way, so nothing is rolled back: finish it with `migrate apply`, then roll "
+            "it back"
+        )
+    done = [known[name] for name in past.applied]
     if to is None:
+        if count is None and past.failed is not None and done:
+            raise MigrationError(
+                f"The last command failed to apply {past.failed} and nothing of that is there; to roll back "
+                f"{done[-1].id}, which was applied before it, give --count 1"
+            )
+        count = count or 1
         if count > len(done):
-            raise MigrationError(f"There are only {len(done)} applied migrations to take back")
+            raise MigrationError(f"There are only {len(done)} applied migrations to roll back")
         plan = done[len(done) - count :]
+    elif to == "0":
+        plan = done
     else:
-        after = 0 if to == "0" else files.find(known, to) + 1
-        plan = [migration for migration in known[after:] if migration in done]
+        last = tuple(known.values())[files.find(tuple(known.values()), to)]
+        if last not in done:
+            raise MigrationError(f"{last.id} is not applied: see `migrate status`")
+        plan = done[done.index(last) + 1 :]
     for migration in plan:
         if migration.rollback is None:
             raise MigrationError(f"{migration.id} has no rollback file")
     return plan[::-1]
 
 
-def _refuse_unsafe(session: Session, plan: list[Migration]) -> None:
-    """Through a transaction-mode pooler, only what fits into one transaction is safe."""
-    if not session.pooled:
-        return
-    alone = next((migration.id for migration in plan if not migration.transactional), None)
-    reason = f"{alone} runs outside a transaction" if alone else None
-    if reason is None and not history.exists(session.connection, "_yoyo_migration"):
-        reason = "the first migration makes the bookkeeping"
-    if reason:
+def _make_tables(session: Session) -> None:
+    """yoyo's tables, where they are not there yet."""
+    if not history.is_recorded(session):
+        with session.connection.transaction():
+            session.execute("create_bookkeeping")
+    elif session.fetch_one("relation", name="_yoyo_log", schema=session.schema) is None:
         raise MigrationError(
-            f"This connection goes through a pooler and {reason}: set MIGRATION_DATABASE_URL to the direct endpoint "
-            "(Neon: the host without -pooler)"
+            "The table _yoyo_migration is of a yoyo before version 6: let yoyo 9's own command list the migrations "
+            "once, which brings its tables up to date"
         )
+    if "checksum" not in [
+        name for (name,) in session.fetch_all("columns_of", schema=session.schema, name="_yoyo_migration")
+    ]:
+        session.execute("add_checksums")
 
 
-def _make_tables(connection: psycopg.Connection[Any]) -> None:
-    yoyo_format.make_tables(connection)
-    connection.execute("ALTER TABLE _yoyo_migration ADD COLUMN IF NOT EXISTS checksum text")
-
-
-def _run(
-    session: Session,
-    migration: Migration,
-    direction: Literal["apply", "rollback"],
-    deadline: float,
-    say: Say,
-    progress: Progress,
-) -> None:
-    """Runs one migration and records it. Where it gives up waiting for a lock it is tried again until `deadline`:
-    a short lock_timeout, so that requests do not queue behind it for long, and some patience instead.
+class _Run:
+    """Runs migrations one after the other, each with its record. Where one gives up waiting for a lock it is tried
+    again until `deadline`: a short lock_timeout, so that requests do not queue behind it for long, and some patience.
     """
-    progress(migration, None)
-    begin = time.monotonic()
-    statements = migration.statements if direction == "apply" else migration.rollback or ()
-    while True:
-        try:
-            _run_once(session.connection, migration, direction, statements)
-        except psycopg.errors.LockNotAvailable as error:
-            # Through a pooler, the transaction around keeps the locks of the migrations before.
-            if session.pooled or time.monotonic() > deadline:
-                raise MigrationError(
-                    f"{migration.id} gave up waiting for a lock that others hold: see pg_locks, or try when there is "
-                    "less going on"
-                ) from error
-            say(f"{migration.id} waits for a lock that others hold; trying again")
-            time.sleep(RETRY_S)
-        except psycopg.Error as error:
-            left = "nothing of it was applied" if migration.transactional else "it can be run again as it is"
+
+    def __init__(
+        self, session: Session, url: str, direction: Direction, deadline: float, say: Say, progress: Progress
+    ) -> None:
+        self._session, self._url, self._direction = session, url, direction
+        self._deadline, self._say, self._progress = deadline, say, progress
+
+    def __call__(self, migration: Migration, *, again: bool) -> None:
+        """`again`: it was begun before, outside a transaction, and not finished."""
+        self._progress(migration, None)
+        begin = time.monotonic()
+        while True:
+            try:
+                with Watch(self._url, self._session.connection.info.backend_pid, migration.id, self._say):
+                    self._once(migration, again=again)
+            except psycopg.errors.LockNotAvailable as error:
+                self._wait(migration, error)
+            except _Foreign as error:
+                self._note_failure(migration)
+                raise MigrationError(f"{migration.id} was not applied: {error}, and no migration made it") from None
+            except psycopg.Error as error:
+                raise self._failure(migration, error) from error
+            else:
+                self._progress(migration, time.monotonic() - begin)
+                return
+
+    def _wait(self, migration: Migration, error: psycopg.Error) -> None:
+        names = sorted({token.name for text in self._texts(migration) for token in statements.tokens(text)})
+        who = None
+        with suppress(psycopg.Error):
+            who = holders(self._session, names)
+        # Through a pooler, the transaction around keeps the locks of the migrations before.
+        if self._session.pooled or time.monotonic() > self._deadline:
+            self._note_failure(migration)
             raise MigrationError(
-                f"{migration.id} failed: {first_line(error)} (SQLSTATE {error.sqlstate}); {left}"
+                f"{migration.id} gave up waiting for a lock that others hold: "
+                + (f"{who}. End it with pg_terminate_backend, or" if who else "see pg_locks, or")
+                + " try when there is less going on"
             ) from error
-        else:
-            progress(migration, time.monotonic() - begin)
+        self._say(f"{migration.id} waits for a lock that others hold{f', {who}' if who else ''}; trying again")
+        time.sleep(RETRY_S)
+
+    def _failure(self, migration: Migration, error: psycopg.Error) -> MigrationError:
+        """The error with PostgreSQL's detail, hint and place, and what is left to do."""
+        parts = [f"{migration.id} failed: {first_line(error)} (SQLSTATE {error.sqlstate})"]
+        parts += [
+            f"{name}: {' '.join(text.split())}"
+            for name, text in (("DETAIL", error.diag.message_detail), ("HINT", error.diag.message_hint))
+            if text
+        ]
+        if place := self._place(migration, error):
+            parts.append(place)
+        parts.append(self._left(migration))
+        return MigrationError("; ".join(parts))
+
+    def _left(self, migration: Migration) -> str:
+        if self._is_transactional(migration):
+            self._note_failure(migration)
+            return "nothing of it was applied" if self._direction == "apply" else "nothing of it was rolled back"
+        indexes = [index for text in self._texts(migration) if (index := statements.index_of(text))]
+        gone: list[str] = []
+        for name, _, schema in indexes if self._direction == "apply" else []:
+            schema = schema or self._session.schema
+            try:
+                row = self._session.fetch_one("index", schema=schema, name=name)
+                if row is not None and not row[1]:
+                    # Nobody else made it: that nothing of this name was there was looked at before.
+                    _drop_index(self._session, schema, name)
+                    gone.append(name)
+            except psycopg.Error:
+                return (
+                    f'it may have left the invalid index "{name}" behind: DROP INDEX CONCURRENTLY {schema}.{name}, or '
+                    "run `migrate apply` again, which does so"
+                )
+        self._note_failure(migration)
+        dropped = f'the invalid index "{gone[0]}" that it left was dropped; ' if gone else ""
+        return f"{dropped}mend the cause and run `migrate {self._direction}` again"
+
+    def _place(self, migration: Migration, error: psycopg.Error) -> str | None:
+        """The line of the file that PostgreSQL points at."""
+        position, failed = error.diag.statement_position, self._statement
+        path = migration.path if self._direction == "apply" else migration.rollback_path
+        if position is None or failed is None:
+            return None
+        text = path.read_text("utf-8")
+        begin = text.find(failed)
+        if begin < 0:
+            return None
+        at = begin + int(position) - 1
+        line = text[text.rfind("\n", 0, at) + 1 :].partition("\n")[0].strip()
+        return f"at line {text.count(chr(10), 0, at) + 1} of {path.name}: {line}"
+
+    def _once(self, migration: Migration, *, again: bool) -> None:
+        """In one transaction with its record or, where it runs outside of one, recorded before and after."""
+        self._statement: str | None = None
+        connection = self._session.connection
+        if self._is_transactional(migration):
+            with connection.transaction():
+                self._execute(migration, again=False)
+                self._record(migration)
             return
-
-
-def _run_once(
-    connection: psycopg.Connection[Any],
-    migration: Migration,
-    direction: Literal["apply", "rollback"],
-    statements: tuple[str, ...],
-) -> None:
-    """In one transaction with its record or, where it runs outside of one, recorded last."""
-    if migration.transactional:
+        self._note(migration, BEGUN[self._direction])
+        self._execute(migration, again=again)
         with connection.transaction():
-            _execute(connection, statements)
-            _record(connection, migration, direction)
-    else:
-        _execute(connection, statements)
-        with connection.transaction():
-            _record(connection, migration, direction)
+            self._record(migration)
 
+    def _execute(self, migration: Migration, *, again: bool) -> None:
+        session = self._session
+        session.apply_settings(SETTINGS)
+        # A statement whose client was killed would otherwise run to its end, and keep the lock for as long. Not every
+        # server's system can look for that.
+        with suppress(psycopg.errors.InvalidParameterValue), session.connection.transaction():
+            session.connection.execute("SET client_connection_check_interval = '1s'")
+        # The one place where names are looked up in the service's schema: that it is safe to was looked at before.
+        schema = '"' + session.schema.replace('"', '""') + '"'
+        session.apply_settings({"search_path": schema})
+        try:
+            for text in self._texts(migration):
+                if not self._is_transactional(migration) and self._is_done(text, again=again):
+                    continue
+                self._statement = text
+                with self._notices(text):
+                    session.connection.execute(text.encode())
+        finally:
+            if not session.connection.closed and session.connection.info.transaction_status in (
+                psycopg.pq.TransactionStatus.IDLE,
+                psycopg.pq.TransactionStatus.INTRANS,
+            ):
+                session.reset()
+        self._statement = None
 
-def _execute(connection: psycopg.Connection[Any], statements: tuple[str, ...]) -> None:
-    connection.execute(
-        "SELECT set_config(name, value, false) FROM unnest(%s::text [], %s::text []) AS settings (name, value)",
-        (list(SETTINGS), list(SETTINGS.values())),
-    )
-    # A statement whose client was killed would otherwise run to its end, and keep the lock for as long. Not every
-    # server's system can look for that.
-    with suppress(psycopg.errors.InvalidParameterValue), connection.transaction():
-        connection.execute("SET client_connection_check_interval = '1s'")
-    for statement in statements:
-        connection.execute(statement.encode())
-    connection.execute("RESET ALL")
-
-
-def _record(connection: psycopg.Connection[Any], migration: Migration, direction: str) -> None:
-    """Writes yoyo's two tables as yoyo does."""
-    now = datetime.now(UTC).replace(tzinfo=None)
-    name, digest = migration.id, yoyo_format.digest(migration.id)
-    if direction == "apply":
-        connection.execute(
-            "INSERT INTO _yoyo_migration (migration_hash, migration_id, applied_at_utc, checksum) "
-            "VALUES (%s, %s, %s, %s)",
-            (digest, name, now, migration.checksum),
+    def _is_done(self, text: str, *, again: bool) -> bool:
+        """Whether a run that was cut short came so far. An index of which only a part was built is dropped."""
+        if index := statements.index_of(text):
+            name, table, schema = index
+            schema = schema or self._session.schema
+            row = self._session.fetch_one("index", schema=schema, name=name)
+            if row == (table, False):
+                self._say(f"dropping the invalid index {name}, which a build that was cut short left behind")
+                _drop_index(self._session, schema, name)
+            return again and row == (table, True)
+        if not again:
+            return False
+        made, gone = statements.made(text), statements.dropped(text)
+        return (bool(made) and None not in guard.existing(self._session, made)) or (
+            bool(gone) and not any(guard.existing(self._session, gone))
         )
-    else:
-        connection.execute("DELETE FROM _yoyo_migration WHERE migration_hash = %s", (digest,))
-    connection.execute(
-        "INSERT INTO _yoyo_log (id, migration_hash, migration_id, operation, username, hostname, created_at_utc) "
-        "VALUES (gen_random_uuid()::text, %s, %s, %s, %s, %s, %s)",
-        (digest, name, direction, lock.username(), socket.gethostname(), now),
-    )
+
+    @contextmanager
+    def _notices(self, text: str) -> Generator[None]:
+        """Passes on what PostgreSQL says, and stops where it passed over something that is there."""
+        met: list[str] = []
+
+        def note(said: psycopg.errors.Diagnostic) -> None:
+            message = said.message_primary or ""
+            if said.sqlstate in EXISTS and statements.hides_others(text) and not _is_added_value(text):
+                met.append(message)
+            else:
+                self._say(f"{said.severity or 'NOTICE'}: {message}")
+
+        self._session.connection.add_notice_handler(note)
+        try:
+            yield
+        finally:
+            self._session.connection.remove_notice_handler(note)
+        if met:
+            raise _Foreign(met[0].removesuffix(", skipping"))
+
+    def _texts(self, migration: Migration) -> tuple[str, ...]:
+        return migration.statements if self._direction == "apply" else migration.rollback or ()
+
+    def _is_transactional(self, migration: Migration) -> bool:
+        return migration.transactional if self._direction == "apply" else migration.rollback_transactional
+
+    def _record(self, migration: Migration) -> None:
+        """Writes yoyo's two tables as yoyo does."""
+        digest = yoyo_format.digest(migration.id)
+        if self._direction == "apply":
+            self._session.execute("record_applied", digest=digest, id=migration.id, checksum=migration.checksum)
+        else:
+            self._session.execute("record_rolled_back", digest=digest)
+        self._note(migration, self._direction)
+
+    def _note(self, migration: Migration, operation: str) -> None:
+        self._session.execute(
+            "record_operation",
+            digest=yoyo_format.digest(migration.id),
+            id=migration.id,
+            operation=operation,
+            username=lock.username(),
+            hostname=socket.gethostname(),
+        )
+
+    def _note_failure(self, migration: Migration) -> None:
+        """So that a rollback does not take the migration before for the one that failed."""
+        if self._direction == "apply" and not self._session.pooled:
+            with suppress(psycopg.Error):
+                self._note(migration, "failed")
+
+
+def _is_added_value(text: str) -> bool:
+    """ALTER TYPE … ADD VALUE IF NOT EXISTS: a value of an enum that is the migration's own."""
+    return [token.keyword for token in statements.tokens(text)[:2]] == ["ALTER", "TYPE"]
+
+
+def _drop_index(session: Session, schema: str, name: str) -> None:
+    text = sql.SQL("DROP INDEX CONCURRENTLY {}").format(sql.Identifier(schema, name))
+    session.connection.execute(text)
 
 
 @contextmanager

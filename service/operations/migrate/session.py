@@ -1,15 +1,26 @@
-"""The one session in which migrations run: its settings, and whether a pooler stands in between."""
+"""The one session in which an operator's command works: whose names it resolves, its encoding, its settings, and
+whether a pooler is in between.
 
-from collections.abc import Generator
+A role that may create objects in the tables' schema could else have its functions and operators run as the owner: an
+exact match of argument types beats pg_catalog's own form, whatever the order of the search path. So the search path of
+these sessions is pg_catalog alone, and what belongs to the service is named with its schema.
+"""
+
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from service.operations.migrate import files
 from service.operations.migrate.errors import MigrationError, Unreachable
+from service.operations.sql import query
 
 CONNECT_TIMEOUT_S = 10
+ENCODING = "UTF8"
+# pg_temp is searched first unless it is named; nothing in it is ours.
+SEARCH_PATH = "pg_catalog, pg_temp"
 
 # What each migration starts from, whatever the role or the database sets. A migration that waits for a lock has others
 # wait behind it, so it gives up; building an index may take as long as it takes.
@@ -17,6 +28,8 @@ SETTINGS = {
     "lock_timeout": "501ms",
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
+    "default_transaction_read_only": "off",
+    "standard_conforming_strings": "on",
     # A host that vanished is noticed within a minute, and with it its lock is free.
     "tcp_keepalives_idle": "30",
     "tcp_keepalives_interval": "10",
@@ -25,23 +38,56 @@ SETTINGS = {
 
 
 class Session:
-    """A connection in autocommit mode. `pooled`: statements outside a transaction may each run in another session."""
+    """A connection in autocommit mode. `schema`: where the service's tables are, or will be; `pooled`: statements
+    outside a transaction may each run in another session.
+    """
 
-    def __init__(self, connection: psycopg.Connection[Any], *, pooled: bool) -> None:
+    def __init__(self, connection: psycopg.Connection[Any], *, schema: str, pooled: bool) -> None:
         self.connection = connection
+        self.schema = schema
         self.pooled = pooled
+
+    def execute(self, name: str, /, **parameters: object) -> psycopg.Cursor[Any]:
+        """Runs sql/operations/`name`.sql. Raises psycopg.Error."""
+        if self.pooled:
+            # The next transaction may be another session's, so each sets its own search path.
+            with self.connection.transaction():
+                self.connection.execute(f"SET LOCAL search_path = {SEARCH_PATH}")
+                return self.connection.execute(query(name, self.schema), parameters)
+        return self.connection.execute(query(name, self.schema), parameters)
+
+    def fetch_all(self, name: str, /, **parameters: object) -> list[Any]:
+        return self.execute(name, **parameters).fetchall()
+
+    def fetch_one(self, name: str, /, **parameters: object) -> Any:
+        """The first row, None where there is none."""
+        return self.execute(name, **parameters).fetchone()
+
+    def apply_settings(self, settings: Mapping[str, str]) -> None:
+        """For the transaction where a pooler is in between, else for the session."""
+        self.execute("set_settings", names=list(settings), values=list(settings.values()), local=self.pooled)
+
+    def reset(self) -> None:
+        """Undoes what a migration set for its session."""
+        self.connection.execute("RESET ALL")
+        self.connection.execute(f"SET {'LOCAL ' if self.pooled else ''}search_path = {SEARCH_PATH}")
 
 
 @contextmanager
-def connect(url: str, name: str = "tasks-service migrate") -> Generator[Session]:
-    """Raises Unreachable where the database cannot be reached, MigrationError for a URL that makes no sense."""
+def connect(
+    url: str, name: str = "tasks-service migrate", on_notice: Callable[[psycopg.errors.Diagnostic], None] | None = None
+) -> Generator[Session]:
+    """Raises Unreachable where the database cannot be reached, MigrationError for a URL that makes no sense and for a
+    database that cannot hold the service's tables.
+    """
     try:
         options = conninfo_to_dict(url).get("options") or ""
     except psycopg.Error:  # its message would quote the URL, and the password in it
         raise MigrationError("The database's URL is not one that libpq can read") from None
     try:
         options = " ".join([str(options), *(f"-c {setting}={value}" for setting, value in SETTINGS.items())]).strip()
-        arguments = {"application_name": name, "connect_timeout": CONNECT_TIMEOUT_S}
+        # A role, a database or PGCLIENTENCODING may set another encoding, and text would be stored garbled.
+        arguments = {"application_name": name, "connect_timeout": CONNECT_TIMEOUT_S, "client_encoding": ENCODING}
         try:
             connection = psycopg.connect(make_conninfo(url, options=options, **arguments), autocommit=True)
         except psycopg.OperationalError as error:
@@ -51,13 +97,46 @@ def connect(url: str, name: str = "tasks-service migrate") -> Generator[Session]
     except psycopg.Error as error:
         raise Unreachable(f"The database cannot be reached: {first_line(error)}") from error
     with connection:
-        connection.prepare_threshold = None  # older PgBouncers know no prepared statements
-        yield Session(connection, pooled=_is_pooled(connection))
+        connection.prepare_threshold = None  # PgBouncer before 1.21 has no prepared statements
+        if on_notice is not None:
+            connection.add_notice_handler(on_notice)
+        yield _session(connection)
 
 
 def first_line(error: psycopg.Error) -> str:
     """What PostgreSQL or libpq said, without its context and hints."""
     return (error.diag.message_primary or str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _session(connection: psycopg.Connection[Any]) -> Session:
+    pooled = _is_pooled(connection)
+    # The one query that the role's own search path resolves: it says where unqualified names lead.
+    row = connection.execute(query("session_facts", "")).fetchone()
+    assert row is not None
+    schema, encoding, recorded_in = row
+    if encoding != ENCODING:
+        raise MigrationError(
+            f"The database's encoding is {encoding}, and the service needs {ENCODING}: create a database with "
+            f"ENCODING '{ENCODING}' and move the data with pg_dump"
+        )
+    if not pooled:
+        connection.execute(f"SET search_path = {SEARCH_PATH}")
+    session = Session(connection, schema=recorded_in or schema or "", pooled=pooled)
+    if recorded_in not in (None, schema) and not _records_ours(session):
+        session.schema = schema or ""  # another application's yoyo
+    if not session.schema:
+        raise MigrationError(
+            f"The search path of role {connection.info.user} names no schema that it may use: create one, then ALTER "
+            f"ROLE {connection.info.user} IN DATABASE {connection.info.dbname} SET search_path = its name"
+        )
+    return session
+
+
+def _records_ours(session: Session) -> bool:
+    try:
+        return bool(session.fetch_one("records_migrations", ids=files.ids())[0])
+    except psycopg.errors.InsufficientPrivilege:  # what comes next says so
+        return True
 
 
 def _is_pooled(connection: psycopg.Connection[Any]) -> bool:

@@ -1,0 +1,2 @@
+-- Removes yoyo's row of the migration lock.
+DELETE FROM {schema}.yoyo_lock

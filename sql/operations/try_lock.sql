@@ -1,0 +1,2 @@
+-- Takes the advisory lock `key` for this session, if it is free; answers whether it did.
+SELECT pg_catalog.pg_try_advisory_lock(%(key)s)
