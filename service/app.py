@@ -11,9 +11,10 @@ from service import auth
 from service.auth import Authenticator, ManagedAuthenticator, NoAuthenticator
 from service.database import Database
 from service.http.asgi import ASGIApp, path_as_sent
+from service.http.capacity import Capacity
 from service.http.cors import CorsPolicy
 from service.http.error_handler import handle_exception
-from service.http.load_shedding import Places, shedding
+from service.http.load_shedding import shedding
 from service.monitoring import health, metrics
 from service.monitoring.request_log import RequestLog
 from service.settings import Settings, SettingsError
@@ -64,8 +65,12 @@ def create_app(
     )
     authenticator = authenticator or auth.from_settings(settings)
     state = health.Health(database)
-    places = Places(settings.max_in_flight)
-    numbers = metrics.Metrics(database, places, metrics_folder)
+    capacity = Capacity(
+        settings.max_in_flight,
+        max_per_user=settings.user_share,
+        max_buffered=settings.buffer_bytes,
+    )
+    numbers = metrics.Metrics(database, capacity, metrics_folder)
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncGenerator[None]:
@@ -98,7 +103,7 @@ def create_app(
     app = exact_paths(litestar)
     if fast_path:
         app = FastPath(litestar, make, otherwise=app)
-    app = shedding(app, places)
+    app = shedding(app, capacity)
     if settings.cors_allow_origins:
         app = CorsPolicy(settings).around(app)
     return Service(RequestLog(app, numbers), state, database)

@@ -3,6 +3,7 @@
 Knows names, types, defaults, units and which combinations are unsafe. Must not know how a setting is used.
 """
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -139,6 +140,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_in_flight: Annotated[
         int, Meta(ge=1, le=100_000, description="Requests a process works on at once; above it 503.")
     ] = 512
+    max_in_flight_per_user: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=100_000,
+            description="Requests of one user a process works on at once; above it 429. 0: a quarter of MAX_IN_FLIGHT.",
+        ),
+    ] = 0
+    max_buffer_mb: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1_000_000,
+            description="Megabytes a process holds for bodies and for responses that clients have not read; above it "
+            "503. 0: a quarter of the memory that the machine or its cgroup has, divided by WORKERS.",
+        ),
+    ] = 0
     shutdown_grace_s: Annotated[
         int, Meta(ge=0, le=3600, description="Seconds to finish what is in flight after SIGTERM.")
     ] = 20
@@ -162,6 +180,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.embedded if self.migrate_on_start is None else self.migrate_on_start
 
     @property
+    def user_share(self) -> int:
+        return self.max_in_flight_per_user or max(1, self.max_in_flight // 4)
+
+    @property
+    def buffer_bytes(self) -> int:
+        if self.max_buffer_mb:
+            return self.max_buffer_mb * 1_000_000
+        return max(16_000_000, memory_bytes() // 4 // self.workers)
+
+    @property
     def authenticates(self) -> Literal["none", "jwt"]:
         return self.auth_mode or "none"
 
@@ -169,6 +197,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 ALIASES = {"BETTER_AUTH_SECRET": "AUTH_JWT_SECRET"}
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _BOOLEANS = {"true": True, "on": True, "yes": True, "1": True, "false": False, "off": False, "no": False, "0": False}
+
+
+def memory_bytes() -> int:
+    """The memory that this process may use: its cgroup's limit, version 2 or 1, or the machine's memory."""
+    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    root = Path("/sys/fs/cgroup")
+    limits = [root / "memory.max", root / "memory" / "memory.limit_in_bytes"]
+    with contextlib.suppress(OSError):  # version 2, where the process sees its own group's path
+        own = Path("/proc/self/cgroup").read_text().rpartition("0::")[2].strip().lstrip("/")
+        limits += [root / part / "memory.max" for part in (own, *map(str, Path(own).parents))]
+    for limit in limits:
+        with contextlib.suppress(OSError, ValueError):  # no such file; "max"
+            found = min(found, int(limit.read_text()))
+    return found
 
 
 def load(

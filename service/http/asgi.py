@@ -1,6 +1,6 @@
 """ASGI's types, what is looked up in a request's headers, and the record of a request.
 
-Must not import anything of the service but limits.
+Must not import anything of the service but limits and capacity.
 """
 
 import re
@@ -11,6 +11,7 @@ from typing import Any
 
 from litestar import HttpMethod
 
+from service.http.capacity import Capacity
 from service.http.limits import REQUEST_ID_LENGTH
 
 Header = tuple[bytes, bytes]
@@ -43,8 +44,11 @@ class RequestRecord:
     """
 
     __slots__ = (
+        "_capacity",
+        "_held",
         "_respond",
         "_send",
+        "_waits",
         "began",
         "failure",
         "headers",
@@ -53,6 +57,7 @@ class RequestRecord:
         "request_id",
         "route",
         "status",
+        "user_id",
     )
 
     def __init__(self, method: str, headers: Headers, respond: Respond | None = None) -> None:
@@ -71,10 +76,64 @@ class RequestRecord:
         self.route = ""  # the route's template, as soon as it is known
         self.status: int | None = None  # of the response, as soon as it starts
         self.failure: Exception | None = None  # of the database, if that is why the request failed
+        self.user_id: str | None = None  # who calls, as soon as that is known
         self.began = perf_counter()
         self.reported = False  # it was measured and logged
         self._respond = respond
         self._send: Send | None = None
+        # What it uses of the process's capacity.
+        self._capacity: Capacity | None = None
+        self._waits = False
+        self._held = 0
+
+    def enter(self, capacity: Capacity) -> None:
+        """Takes a place."""
+        self._capacity = capacity
+        capacity.in_flight += 1
+
+    def enter_user(self, user_id: str) -> None:
+        """Notes who calls. Raises ApiError (429) where that user has too many requests in flight."""
+        if self._capacity is not None:
+            self._capacity.enter_user(user_id)
+        self.user_id = user_id
+
+    def wait(self) -> None:
+        """Gives the place back while the request waits for something outside the service."""
+        if self._capacity is not None and not self._waits:
+            self._waits = True
+            self._capacity.in_flight -= 1
+
+    def go_on(self, *, started: bool = False) -> None:
+        """Takes a place again. Raises ApiError (503) where there is none, unless the response has `started`."""
+        if self._capacity is not None and self._waits:
+            self._waits = False
+            self._capacity.in_flight += 1
+            if not started:
+                self._capacity.check_places()
+
+    def hold(self, size: int, *, check: bool = True) -> None:
+        """Counts bytes of a body or buffer. Raises ApiError (503) where they are too many, unless told not to check."""
+        if self._capacity is not None:
+            if check:
+                self._capacity.check_memory(size)
+            self._held += size
+            self._capacity.buffered += size
+
+    def drop(self, size: int) -> None:
+        """Bytes that `hold` counted are free again."""
+        if self._capacity is not None:
+            self._held -= size
+            self._capacity.buffered -= size
+
+    def leave(self) -> None:
+        """Gives back everything: the request has ended."""
+        capacity, self._capacity = self._capacity, None
+        if capacity is not None:
+            if not self._waits:
+                capacity.in_flight -= 1
+            capacity.buffered -= self._held
+            if self.user_id is not None:
+                capacity.leave_user(self.user_id)
 
     def sends(self, send: Send) -> Send:
         """`send`, with the status noted and `headers` added when a response starts."""

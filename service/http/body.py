@@ -3,16 +3,22 @@
 import asyncio
 
 from service.http import errors
-from service.http.asgi import Headers, Message, Receive
+from service.http.asgi import Headers, Message, Receive, RequestRecord
+from service.http.limits import BODY_BYTES
 
 BODY_TIMEOUT_S = 10.0
+WAIT_BYTES = 16 * 1024  # what a request that waits for its body takes of memory (measured: 11 kB)
+# A large body is decoded, written as JSON for its statement, copied by libpq, and answered with its like.
+COPIES = 4
 
 
-async def read_body(headers: Headers, receive: Receive, limit: int, timeout_s: float = BODY_TIMEOUT_S) -> bytes:
-    """Reads the whole body.
+async def read_body(
+    record: RequestRecord, headers: Headers, receive: Receive, limit: int, timeout_s: float = BODY_TIMEOUT_S
+) -> bytes:
+    """Reads the whole body. The request gives its place back while it waits for it.
 
     Raises ApiError: 413 over `limit` bytes, 415 for a body that is not plain JSON, 408 where it does not come within
-    `timeout_s`, 400 where it is cut off.
+    `timeout_s`, 400 where it is cut off, 503 where there is no memory for it, or no place when it is here.
     """
     content_type = None
     encoded = False
@@ -27,15 +33,21 @@ async def read_body(headers: Headers, receive: Receive, limit: int, timeout_s: f
     message = await receive()  # nearly always the whole body
     body: bytes = message.get("body", b"")
     if message["type"] != "http.request" or message.get("more_body"):
-        body = await _read_rest(message, receive, limit, timeout_s)
+        record.hold(WAIT_BYTES)
+        record.wait()
+        body = await _read_rest(record, message, receive, limit, timeout_s)
+        record.go_on()
+        record.drop(WAIT_BYTES)
     if len(body) > limit:
         raise errors.body_too_large(limit)
+    if len(body) > BODY_BYTES:
+        record.hold(COPIES * len(body))
     if body and (encoded or (content_type is not None and not _is_json(content_type))):
         raise errors.body_not_json()
     return body
 
 
-async def _read_rest(message: Message, receive: Receive, limit: int, timeout_s: float) -> bytes:
+async def _read_rest(record: RequestRecord, message: Message, receive: Receive, limit: int, timeout_s: float) -> bytes:
     chunks: list[bytes] = []
     size = 0
     try:
@@ -43,8 +55,10 @@ async def _read_rest(message: Message, receive: Receive, limit: int, timeout_s: 
             while True:
                 if message["type"] != "http.request":
                     raise errors.body_cut_off()
-                chunks.append(message.get("body", b""))
-                size += len(chunks[-1])
+                chunk: bytes = message.get("body", b"")
+                record.hold(len(chunk))
+                chunks.append(chunk)
+                size += len(chunk)
                 if size > limit:
                     raise errors.body_too_large(limit)
                 if not message.get("more_body"):

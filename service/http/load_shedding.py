@@ -1,7 +1,7 @@
-"""Load shedding: how many requests are worked on at once.
+"""Load shedding: a request has a place while it is worked on, and is rejected where there is none.
 
-Above the limit the response is 503 at once, so that what was accepted still meets its deadline. The probes always
-answer. Must not import tasks.
+It gives its place back while it waits for its client (the rest of a body, a reader that is slow) or for keys, so that
+slow clients cannot take every place. The probes always answer. Must not import tasks.
 """
 
 import asyncio
@@ -9,42 +9,33 @@ from typing import Any
 
 from service.http import errors
 from service.http.asgi import ASGIApp, record_of
+from service.http.capacity import Capacity
 from service.http.error_handler import error_response
+from service.http.errors import ApiError
 
 ALWAYS = frozenset({"/livez", "/readyz", "/metrics"})
 
 
-class Places:
-    """Counts the requests in flight. `shed` is how many were rejected because every place was taken."""
-
-    __slots__ = ("in_flight", "max_in_flight", "shed")
-
-    def __init__(self, max_in_flight: int) -> None:
-        self.max_in_flight = max_in_flight
-        self.in_flight = 0
-        self.shed = 0
-
-
-def shedding(app: ASGIApp, places: Places) -> ASGIApp:
+def shedding(app: ASGIApp, capacity: Capacity) -> ASGIApp:
     """ASGI: `app`, with a 503 in its stead where every place is taken, or where the server gives a request up."""
 
     async def shed(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             await app(scope, receive, send)
             return
-        places.in_flight += 1
+        record = record_of(scope)
+        record.enter(capacity)
         try:
-            if places.in_flight > places.max_in_flight and scope["path"] not in ALWAYS and scope["method"] != "OPTIONS":
-                places.shed += 1
-                await error_response(errors.unavailable(), record_of(scope))(scope, receive, send)
-            else:
-                await app(scope, receive, send)
+            if scope["path"] not in ALWAYS and scope["method"] != "OPTIONS":
+                capacity.check_places()
+            await app(scope, receive, send)
+        except ApiError as error:
+            await error_response(error, record)(scope, receive, send)
         except asyncio.CancelledError:
-            record = record_of(scope)
             if record.status is None:  # not the client's doing: the server stops, and its patience is over
                 await error_response(errors.unavailable(), record)(scope, receive, send)
             raise
         finally:
-            places.in_flight -= 1
+            record.leave()
 
     return shed

@@ -24,7 +24,7 @@ from prometheus_client.registry import Collector
 
 from service.database import Database
 from service.http.asgi import GET_AND_HEAD
-from service.http.load_shedding import Places
+from service.http.capacity import REASONS, Capacity
 
 # Seconds. From what a cached get takes to the request deadline.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -46,14 +46,15 @@ class Snapshot(msgspec.Struct):
     gauges: dict[str, float]
     statements: dict[str, tuple[float, float]]  # by name: how many, seconds
     failures: dict[str, float]  # by SQLSTATE class
+    rejected: dict[str, float]  # by reason
 
 
 class Metrics:
     """Collects one worker's numbers and adds up those of all. `folder` is shared by the workers; None: there is one."""
 
-    def __init__(self, database: Database, places: Places, folder: Path | None) -> None:
+    def __init__(self, database: Database, capacity: Capacity, folder: Path | None) -> None:
         self._database = database
-        self._places = places
+        self._capacity = capacity
         self._folder = folder
         self._requests: dict[RouteMethodStatus, Histogram] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -90,12 +91,11 @@ class Metrics:
         return generate_latest(registry)
 
     def _own(self) -> Snapshot:
-        database, stats, places = self._database, self._database.stats, self._places
+        database, stats, capacity = self._database, self._database.stats, self._capacity
         return Snapshot(
             pid=os.getpid(),
             requests=list(self._requests.items()),
             counters={
-                "shed": places.shed,
                 "connects": stats.connects,
                 "lost": stats.lost,
                 "unreachable": stats.unreachable,
@@ -104,7 +104,7 @@ class Metrics:
                 "cpu": time.process_time(),
             },
             gauges={
-                "in_flight": places.in_flight,
+                "in_flight": capacity.in_flight,
                 "connections": database.lanes,
                 "limit": database.connections,
                 "under_way": database.under_way,
@@ -115,6 +115,7 @@ class Metrics:
             },
             statements={name: (count, stats.seconds[name]) for name, count in stats.statements.items()},
             failures=dict(stats.failures),
+            rejected=dict.fromkeys(REASONS, 0.0) | capacity.rejected,
         )
 
     def _write(self) -> None:
@@ -149,7 +150,7 @@ class _Families(Collector):
         gauges = _sum(snapshot.gauges for snapshot in self._snapshots)
         yield from self._requests()
         yield GaugeMetricFamily("tasks_http_requests_in_flight", "Requests being worked on.", gauges["in_flight"])
-        yield CounterMetricFamily("tasks_http_requests_shed", "Requests refused: too many at once.", counters["shed"])
+        yield self._rejected()
         yield from self._statements()
         for name, text, value in (
             ("connections", "Connections to the database that are open.", gauges["connections"]),
@@ -195,6 +196,16 @@ class _Families(Collector):
                 buckets.append((bound, running))
             family.add_metric([template, method, str(status)], buckets, seconds)
         yield family
+
+    def _rejected(self) -> Metric:
+        family = CounterMetricFamily(
+            "tasks_http_requests_rejected",
+            "Requests rejected: no place in flight (503), the user's share taken (429), no memory for a body (503).",
+            labels=["reason"],
+        )
+        for reason, count in sorted(_sum(snapshot.rejected for snapshot in self._snapshots).items()):
+            family.add_metric([reason], count)
+        return family
 
     def _statements(self) -> Iterable[Metric]:
         number = CounterMetricFamily("tasks_database_statements", "Statements that ended.", labels=["statement"])

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, unquote_to_bytes
 
 from service.http import errors
-from service.http.asgi import Headers, Receive
+from service.http.asgi import Headers, Receive, record_of
 from service.http.body import read_body
 from service.http.conditional import Preconditions, entity_tags, preconditions
 from service.http.limits import BODY_BYTES, ID_MAX, IDEMPOTENCY_KEY_LENGTH, LIMIT_MAX, USER_ID_LENGTH
@@ -25,7 +25,7 @@ _IDEMPOTENCY_KEY = re.compile(rb"[\x21-\x7e]{1,%d}" % IDEMPOTENCY_KEY_LENGTH)
 class TaskRequest:
     """One request on a user's tasks. `user_id` is the path's, already decoded and proven to be the principal's."""
 
-    __slots__ = ("_receive", "headers", "path", "queries", "query_string", "task_id", "user_id")
+    __slots__ = ("_receive", "headers", "path", "queries", "query_string", "record", "task_id", "user_id")
 
     def __init__(
         self,
@@ -36,6 +36,7 @@ class TaskRequest:
         task_id: int,
     ) -> None:
         self._receive = receive
+        self.record = record_of(scope)
         self.headers: Headers = scope["headers"]
         self.query_string: bytes = scope["query_string"]
         self.path: str = scope["path"]  # as sent, percent-encoded
@@ -50,7 +51,7 @@ class TaskRequest:
 
     async def body(self, limit: int = BODY_BYTES) -> bytes:
         """The body. Raises ApiError: 413 over `limit` bytes, 415 for one that is not JSON, 408 if it never ends."""
-        return await read_body(self.headers, self._receive, limit)
+        return await read_body(self.record, self.headers, self._receive, limit)
 
     def idempotency_key(self) -> str | None:
         """The Idempotency-Key, or None. Raises ApiError (400) where it cannot be used."""

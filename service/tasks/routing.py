@@ -30,10 +30,14 @@ def task_requests(authenticator: Authenticator, queries: Queries) -> MakeTaskReq
 
     async def make(scope: Scope, receive: Receive, user_segment: str, task_segment: str | None) -> TaskRequest:
         user_id = decode_segment(user_segment)
+        record = record_of(scope)
+        record.wait()  # an unknown key is fetched
         principal = await authenticate(scope["headers"], user_id)
+        record.go_on()
         if principal.user_id != user_id:
             raise errors.access_denied()
         check_user_id(user_id)
+        record.enter_user(user_id)
         task_id = 0 if task_segment is None else parse_task_id(task_segment)
         return TaskRequest(scope, receive, queries, user_id, task_id)
 

@@ -225,7 +225,7 @@ def test_what_is_shed(url: str, tmp_path: Path) -> None:
                 assert service.http.get(path).status_code == 503
             holder.rollback()
             assert stuck.result().status_code == 200
-        assert figure(service, "tasks_http_requests_shed_total") == 3
+        assert figures(service, "tasks_http_requests_rejected_total")[("in_flight",)] == 3
         assert requests(service)["GET", "", "503"] == 3
 
 

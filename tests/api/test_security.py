@@ -331,14 +331,14 @@ def test_caches_are_told_that_the_origin_matters(shared: RunningService, origin:
 
 def test_a_page_can_read_that_there_is_too_much_to_do(clone: Callable[[], str], tmp_path: Path) -> None:
     settings = {"DATABASE_URL": clone(), "AUTH_MODE": "none", "CORS_ALLOW_ORIGINS": ALLOWED}
-    with RunningService(tmp_path, **settings, MAX_IN_FLIGHT="1") as service:
+    with RunningService(tmp_path, **settings, MAX_IN_FLIGHT_PER_USER="1") as service:
         wait_ready(service.url)
         with connect(service.url) as slow:
             slow.sendall(request("POST", TASKS, headers={"Content-Length": "14", "Expect": "100-continue"}))
-            assert slow.recv(25) == b"HTTP/1.1 100 Continue\r\n\r\n"  # so it is in flight, and its body will not come
+            assert slow.recv(25) == b"HTTP/1.1 100 Continue\r\n\r\n"  # it has the user's share, and no body
             reply = exchange(service.url, request("GET", TASKS, headers={"Origin": ALLOWED}))
             preflight = exchange(service.url, request("OPTIONS", TASKS, headers={"Origin": ALLOWED} | PREFLIGHT))
-        assert (reply.status, reply.headers["access-control-allow-origin"]) == (503, ALLOWED)
+        assert (reply.status, reply.headers["access-control-allow-origin"]) == (429, ALLOWED)
         assert "Retry-After" in reply.headers["access-control-expose-headers"]
         assert preflight.status == 204
 

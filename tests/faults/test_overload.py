@@ -26,7 +26,7 @@ async def test_above_the_limit_it_is_503_at_once_and_what_is_accepted_meets_its_
     url: str, serve: Serve
 ) -> None:
     """Writers of one row that somebody locked fill the service; others come all the while."""
-    service = serve(url, MAX_IN_FLIGHT="20", **LIMITS)
+    service = serve(url, MAX_IN_FLIGHT="20", MAX_IN_FLIGHT_PER_USER="20", **LIMITS)
     writers = [AsyncClient(service.url) for _ in range(20)]
     others = [AsyncClient(service.url) for _ in range(40)]
     probe = AsyncClient(service.url)
@@ -50,7 +50,7 @@ async def test_above_the_limit_it_is_503_at_once_and_what_is_accepted_meets_its_
     assert {answer.status for _, answer in ends} <= {503, 504}
     assert max(took for took, _ in ends) < DEADLINE_S + 0.5
     assert (await probe.send("GET", "/api/u/tasks")).status == 200
-    assert b"tasks_http_requests_shed_total 40.0" in (await probe.send("GET", "/metrics")).body
+    assert b'tasks_http_requests_rejected_total{reason="in_flight"} 40.0' in (await probe.send("GET", "/metrics")).body
     for client in (*writers, *others, probe):
         client.close()
 

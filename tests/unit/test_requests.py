@@ -130,7 +130,7 @@ def part(body: bytes, more: bool) -> dict[str, Any]:
 
 async def test_a_body_in_pieces_is_put_together() -> None:
     receive = receiving(part(b'{"a', True), part(b"", True), part(b'":1}', False))
-    assert await read_body([], receive, 100) == b'{"a":1}'
+    assert await read_body(RequestRecord("POST", []), [], receive, 100) == b'{"a":1}'
 
 
 @pytest.mark.parametrize(
@@ -147,11 +147,11 @@ async def test_a_body_that_is_too_long_cut_off_or_endless_is_refused(
     messages: list[dict[str, Any]], status: int
 ) -> None:
     with pytest.raises(ApiError) as caught:
-        await read_body([], receiving(*messages), 100, timeout_s=0.02)
+        await read_body(RequestRecord("POST", []), [], receiving(*messages), 100, timeout_s=0.02)
     assert caught.value.status == status
 
 
 async def test_a_body_announced_as_too_long_is_not_even_read() -> None:
     with pytest.raises(ApiError) as caught:
-        await read_body([(b"content-length", b"101")], receiving(), 100)
+        await read_body(RequestRecord("POST", []), [(b"content-length", b"101")], receiving(), 100)
     assert caught.value.status == 413

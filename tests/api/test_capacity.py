@@ -1,0 +1,88 @@
+"""Nobody can take the service from others: places, a user's share of them, and memory."""
+
+import socket
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+import psycopg
+import pytest
+
+from tests.support.http import connect, exchange, request
+from tests.support.processes import RunningService, wait_ready
+
+PLACES = 4
+
+
+@pytest.fixture(scope="module")
+def url(clone: Callable[[], str]) -> str:
+    return clone()
+
+
+@pytest.fixture(scope="module")
+def small(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
+    """A service with few places and little memory for bodies."""
+    limits = {"MAX_IN_FLIGHT": str(PLACES), "MAX_IN_FLIGHT_PER_USER": "2", "MAX_BUFFER_MB": "16"}
+    settings = {"DATABASE_URL": url, "AUTH_MODE": "none"} | limits
+    with RunningService(tmp_path_factory.mktemp("small"), **settings) as running:
+        wait_ready(running.url)
+        yield running
+
+
+def test_bodies_that_do_not_come_take_no_place(small: RunningService) -> None:
+    with ExitStack() as stack:
+        for number in range(PLACES * 4):
+            one = stack.enter_context(connect(small.url))
+            one.sendall(
+                request("POST", f"/api/slow-{number}/tasks", headers={"Content-Length": "10"}) + b"[" * (number % 2)
+            )
+        for number in range(5):
+            assert exchange(small.url, request("GET", f"/api/other-{number}/tasks")).status == 200
+
+
+def test_clients_that_do_not_read_a_list_take_no_place(small: RunningService) -> None:
+    """Neither a streamed list nor a page, and the lists that are not read are held in part only."""
+    users = [f"reader-{number}" for number in range(PLACES * 2)]
+    batch = [{"title": "x", "description": "a" * 5000}] * 500
+    for user in users:
+        assert small.http.post(f"/api/{user}/tasks/batch", json=batch).status_code == 201
+        assert small.http.post(f"/api/{user}/tasks/batch", json=batch).status_code == 201
+    with ExitStack() as stack:
+        for number, user in enumerate(users):
+            one = stack.enter_context(connect(small.url))
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            one.sendall(request("GET", f"/api/{user}/tasks" + ("?limit=200" if number % 2 else "")))
+            assert one.recv(15) == b"HTTP/1.1 200 OK"
+        for user in users:
+            assert exchange(small.url, request("GET", f"/api/{user}/tasks?limit=1")).status == 200
+
+
+def test_one_user_has_no_more_than_a_share(small: RunningService, url: str) -> None:
+    path = small.http.post("/api/greedy/tasks", json={"title": "x"}).headers["location"]
+    with psycopg.connect(url) as holder, ThreadPoolExecutor(2) as threads:
+        holder.execute("SELECT FROM tasks WHERE user_id = 'greedy' FOR UPDATE")
+        stuck = [threads.submit(exchange, small.url, request("PATCH", f"{path}/complete")) for _ in range(2)]
+        while (rejected := exchange(small.url, request("GET", path))).status == 200:
+            pass
+        assert (rejected.status, rejected.json()) == (429, {"error": "Too many requests"})
+        assert rejected.headers["retry-after"] == "1"
+        assert exchange(small.url, request("GET", "/api/modest/tasks")).status == 200
+        holder.rollback()
+        assert [one.result().status for one in stuck] == [200, 200]
+    assert exchange(small.url, request("GET", path)).status == 200
+
+
+def test_bodies_are_rejected_before_memory_runs_out(small: RunningService) -> None:
+    length = 7_000_000
+    with ExitStack() as stack:
+        for number in range(3):
+            one = stack.enter_context(connect(small.url))
+            one.settimeout(10)
+            one.sendall(request("POST", f"/api/heap-{number}/tasks/batch", headers={"Content-Length": str(length)}))
+            try:
+                one.sendall(b" " * (length - 1))
+            except OSError:  # it was rejected, and the connection ended
+                assert number == 2
+        found = exchange(small.url, request("GET", "/metrics")).body.decode()
+        assert 'tasks_http_requests_rejected_total{reason="memory"}' in found
+        assert exchange(small.url, request("POST", "/api/small/tasks", b'{"title":"x"}')).status == 201
