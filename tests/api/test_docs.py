@@ -6,12 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 
-from service.tasks.docs import CONTENT_SECURITY_POLICY
+from service.tasks.docs import CONTENT_SECURITY_POLICY, SWAGGER_UI, SWAGGER_UI_VERSION, swagger_file
 from tests.support import http
 from tests.support.browser import Browser
-from tests.support.processes import RunningService, wait_ready
+from tests.support.processes import ROOT, RunningService, wait_ready
 from tests.support.tokens import SECRET, SHARED, USER, claims, token
 
 TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8"}
@@ -26,12 +27,12 @@ def test_the_page_and_its_files_come_from_here(client: httpx.Client) -> None:
     files.remove("data:,")  # no icon
     assert len(files) == 3
     for path in files:
-        answer = client.get(path)
+        answer = client.get(f"/{path}")
         assert answer.status_code == 200
         assert answer.headers["content-type"] == TYPES[path.rpartition(".")[2]]
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert "cache-control" in answer.headers
-        assert client.head(path).headers["content-length"] == str(len(answer.content))
+        assert client.head(f"/{path}").headers["content-length"] == str(len(answer.content))
 
 
 @pytest.mark.parametrize(
@@ -53,6 +54,23 @@ def test_the_page_and_its_files_come_from_here(client: httpx.Client) -> None:
 def test_no_other_file_is_served(client: httpx.Client, name: str) -> None:
     reply = http.exchange(str(client.base_url), http.request("GET", f"/docs/{name}"))
     assert (reply.status, reply.json()) == (404, {"error": "Not found"})
+
+
+@pytest.mark.parametrize("name", SWAGGER_UI)
+def test_a_file_that_is_not_swaggers_own_is_not_served(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    changed = msgspec.structs.replace(SWAGGER_UI[name], source="redoc.js")
+    monkeypatch.setitem(SWAGGER_UI, name, changed)
+    swagger_file.cache_clear()
+    with pytest.raises(RuntimeError, match=f"is not {name} of swagger-ui-dist {SWAGGER_UI_VERSION}"):
+        swagger_file(name)
+
+
+@pytest.mark.clients
+@pytest.mark.parametrize("name", SWAGGER_UI)
+def test_the_files_are_those_of_swaggers_release(name: str) -> None:
+    release = ROOT / "tests/clients/node_modules/swagger-ui-dist"
+    assert json.loads((release / "package.json").read_bytes())["version"] == SWAGGER_UI_VERSION
+    assert swagger_file(name) == (release / name).read_bytes()
 
 
 @pytest.mark.debian
@@ -80,6 +98,15 @@ def test_a_task_is_made_on_the_page(clone: Callable[[], str], tmp_path: Path) ->
 
         tasks = httpx.get(f"{service.url}/api/{USER}/tasks", headers={"Authorization": f"Bearer {credentials}"}).json()
         assert [task["title"] for task in tasks] == ["Made on the page"]
+        browser.open(f"{service.url}/docs")  # again: the token is kept
+        browser.wait_for("document.querySelector('.btn.authorize')?.classList.contains('locked')")
+        listing = "#operations-tasks-list_tasks"
+        browser.click(f"{listing} .opblock-summary-control")
+        browser.click(f"{listing} .try-out__btn")
+        browser.click(f"{listing} .execute")  # as filled in by the document: user-1 is this token's user
+        text = f"document.querySelector('{listing} .live-responses-table')?.innerText"
+        assert "Made on the page" in browser.wait_for(f"{text}?.includes('Made') && {text}")
+
         elsewhere = [url for url in browser.requested if not url.startswith((f"{service.url}/", "data:"))]
         assert elsewhere == []
         assert [text for text in browser.complaints if "401" not in text] == []

@@ -9,8 +9,6 @@ from service.tasks.openapi.elements import Json
 from service.tasks.openapi.operations import service_paths, task_paths
 
 _INTRODUCTION = f"""\
-Each user has tasks. The caller must be the user in the path.
-
 **Bodies** are JSON objects in UTF-8 of at most {BODY_BYTES // 1024} KiB (a batch: an array of at most \
 {BATCH_BYTES // 1024 // 1024} MiB). A body without a `Content-Type` is taken for JSON. Types are strict: `"5"` is not \
 a number. An unknown field is an error; a read-only field of a task is accepted and ignored, so that a client can edit \
@@ -31,11 +29,14 @@ is not sent again (304).
 
 **HEAD** works wherever GET does.
 """
-_BEARER = (
-    "A JWT whose subject is the user in the path. It must have an expiry. It comes from this service's identity "
-    "provider; in development, `tasks-service token user-1` prints one."
-)
-_NO_BEARER = "This service needs no token: it believes the path."
+_BEARER = """\
+Each user has tasks. The caller must be the user in the path, and proves it with a token: a JWT whose subject is that \
+user and which expires. It comes from the identity provider of this service; where the service shares a secret with it \
+(`AUTH_JWT_SECRET`), `tasks-service token user-1` prints one for development. Paste it at **Authorize**.
+"""
+_NO_BEARER = """\
+Each user has tasks. This service needs no token: it believes the user in the path.
+"""
 
 
 def document(*, token_needed: bool, root_path: str = "") -> bytes:
@@ -45,6 +46,7 @@ def document(*, token_needed: bool, root_path: str = "") -> bytes:
     a proxy strips.
     """
     bearer: Json = {"bearer": []}
+    authentication = _BEARER if token_needed else _NO_BEARER
     paths = task_paths() | service_paths()
     for path, operations in paths.items():
         for operation in operations.values():
@@ -56,7 +58,7 @@ def document(*, token_needed: bool, root_path: str = "") -> bytes:
             "info": {
                 "title": "Task service",
                 "summary": "Tasks of users, over HTTP.",
-                "description": _INTRODUCTION,
+                "description": f"{authentication}\n{_INTRODUCTION}",
                 "version": __version__,
                 "contact": {"name": "The operators of this service"},
                 "license": {"name": "Proprietary", "identifier": "LicenseRef-Proprietary"},
@@ -76,7 +78,7 @@ def document(*, token_needed: bool, root_path: str = "") -> bytes:
                         "type": "http",
                         "scheme": "bearer",
                         "bearerFormat": "JWT",
-                        "description": _BEARER if token_needed else _NO_BEARER,
+                        "description": authentication,
                     }
                 },
             },
