@@ -11,9 +11,9 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from service.operations import embedded
+from service.operations import embedded, migrate
 from tests.support import pgbouncer
-from tests.support.databases import create, create_template
+from tests.support.databases import create, create_template, schema, wipe
 from tests.support.processes import RunningService, wait_ready
 
 POOLED = "TASKS_TEST_POOLED" in os.environ  # the services of the API tests go through PgBouncer in transaction mode
@@ -92,3 +92,34 @@ def user() -> str:
 def tasks(user: str) -> str:
     """The path of that user's tasks."""
     return f"/api/{user}/tasks"
+
+
+@pytest.fixture(scope="session")
+def make_empty(cluster: embedded.Embedded) -> Callable[[], str]:
+    """Makes an empty database and returns its URL."""
+    return lambda: create(cluster.url)
+
+
+@pytest.fixture(scope="session")
+def reused(make_empty: Callable[[], str]) -> str:
+    return make_empty()
+
+
+@pytest.fixture
+def empty(reused: str) -> str:
+    """The URL of an empty database: one for all tests, since making one takes long, and emptied for each."""
+    wipe(reused)
+    return reused
+
+
+@pytest.fixture
+def migrated(empty: str) -> str:
+    """The same, migrated."""
+    migrate.apply(empty)
+    return empty
+
+
+@pytest.fixture(scope="session")
+def undisturbed(clone: Callable[[], str]) -> str:
+    """What `schema` should say of a database that is migrated all the way."""
+    return schema(clone())

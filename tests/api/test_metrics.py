@@ -1,7 +1,6 @@
 """The figures of /metrics: each counts what it says, and all workers' are in them."""
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,18 +8,15 @@ from pathlib import Path
 import httpx
 import psycopg
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from service.tasks.queries import STATEMENTS
-from tests.support.databases import terminate
 from tests.support.http import exchange, request
+from tests.support.metrics import figure, figures, requests_by_route, wait_for_figure
 from tests.support.processes import RunningService, own_protocol, plain_client, wait_ready
 from tests.support.waiting import wait_until
 
 AWAY = "postgresql://nobody@127.0.0.1:1/nowhere"
 TASKS, TASK = "/api/{user_id}/tasks", "/api/{user_id}/tasks/{task_id}"
-
-Figures = Counter[tuple[str, ...]]
 
 
 @pytest.fixture(scope="module")
@@ -37,48 +33,8 @@ def counted(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runn
         yield running
 
 
-def figures(service: RunningService, name: str) -> Figures:
-    """The samples of one name, by the values of their labels in alphabetical order."""
-    answer = service.http.get("/metrics")
-    assert answer.status_code == 200
-    return Counter(
-        {
-            tuple(sample.labels.values()): sample.value
-            for family in text_string_to_metric_families(answer.text)
-            for sample in family.samples
-            if sample.name == name
-        }
-    )
-
-
-def figure(service: RunningService, name: str) -> float:
-    return figures(service, name)[()]
-
-
-def becomes(service: RunningService, name: str, value: float) -> None:
-    """Waits until the figure has this value."""
-    wait_until(lambda: figure(service, name) == value, why=lambda: f"{name} is {figure(service, name)}")
-
-
-def alive(service: RunningService) -> None:
-    """Waits until it answers."""
-    end = time.monotonic() + 10
-    while True:
-        try:
-            service.http.get("/livez")
-            return
-        except httpx.TransportError:
-            assert time.monotonic() < end
-
-
-def requests(service: RunningService) -> Figures:
-    """How many requests, by method, route and status; but for the probes."""
-    counts = figures(service, "tasks_http_request_duration_seconds_count")
-    return Counter({labels: count for labels, count in counts.items() if labels[1] not in ("/metrics", "/readyz")})
-
-
 def test_requests_by_route_method_and_status(counted: RunningService) -> None:
-    before = requests(counted)
+    before = requests_by_route(counted)
     http = counted.http
     for n in range(7):
         assert http.post("/api/u/tasks", json={"title": f"{n}"}).status_code == 201
@@ -96,7 +52,7 @@ def test_requests_by_route_method_and_status(counted: RunningService) -> None:
     http.get("/no/such/path")
     http.get("/docs")
     http.options("/api/u/tasks")
-    assert requests(counted) - before == {
+    assert requests_by_route(counted) - before == {
         ("POST", TASKS, "201"): 8,
         ("GET", TASK, "200"): 3,
         ("GET", TASK, "304"): 1,
@@ -128,25 +84,25 @@ def test_how_long_requests_took(counted: RunningService) -> None:
 
 @own_protocol
 def test_what_is_no_http_is_counted_too(counted: RunningService) -> None:
-    before = requests(counted)
+    before = requests_by_route(counted)
     assert exchange(counted.url, b"nonsense\r\n\r\n").status == 400
     assert exchange(counted.url, b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 40_000).status == 431
     chunked = request("POST", "/api/u/tasks", headers={"Transfer-Encoding": "chunked"})
     assert exchange(counted.url, chunked + b"zz\r\n").status == 400
-    assert requests(counted) - before == {("", "", "400"): 1, ("", "", "431"): 1, ("POST", "", "400"): 1}
+    assert requests_by_route(counted) - before == {("", "", "400"): 1, ("", "", "431"): 1, ("POST", "", "400"): 1}
 
 
 @own_protocol
 def test_a_client_that_goes_away_is_counted_as_such(counted: RunningService, url: str) -> None:
     path = counted.http.post("/api/u/tasks", json={"title": "x"}).headers["location"]
-    before = requests(counted)
+    before = requests_by_route(counted)
     with psycopg.connect(url) as holder:
         holder.execute("SELECT FROM tasks FOR UPDATE")
         with pytest.raises(httpx.ReadTimeout), plain_client(counted.url) as impatient:
             impatient.put(path, json={"title": "y"}, timeout=0.1)
-        becomes(counted, "tasks_http_requests_in_flight", 1)  # the one that asks
-        assert requests(counted) - before == {("PUT", TASK, "499"): 1}
-    becomes(counted, "tasks_database_calls_under_way", 0)
+        wait_for_figure(counted, "tasks_http_requests_in_flight", 1)  # the one that asks
+        assert requests_by_route(counted) - before == {("PUT", TASK, "499"): 1}
+    wait_for_figure(counted, "tasks_database_calls_under_way", 0)
 
 
 def test_statements_by_the_name_of_their_file(counted: RunningService, url: str) -> None:
@@ -161,7 +117,7 @@ def test_statements_by_the_name_of_their_file(counted: RunningService, url: str)
     with psycopg.connect(url) as holder, ThreadPoolExecutor(1) as threads:
         holder.execute("SELECT FROM tasks FOR UPDATE")
         update = threads.submit(counted.http.put, path, json={"title": "y"})
-        becomes(counted, "tasks_database_calls_under_way", 1)
+        wait_for_figure(counted, "tasks_database_calls_under_way", 1)
         time.sleep(0.1)  # the time that is to be found in the figures
         holder.rollback()
         assert update.result().status_code == 200
@@ -172,67 +128,10 @@ def test_statements_by_the_name_of_their_file(counted: RunningService, url: str)
     assert 0.1 <= took["update",] <= elapsed
 
 
-@pytest.mark.faults
-def test_reconnects_and_failures_by_class(database_url: str, tmp_path: Path) -> None:
-    with RunningService(tmp_path, DATABASE_URL=database_url, AUTH_MODE="none") as service:
-        wait_ready(service.url)
-        service.http.get("/api/u/tasks")
-        service.http.post("/api/u/tasks", json={"title": "x"})
-        assert figure(service, "tasks_database_connects_total") == 2
-        assert figure(service, "tasks_database_connections") == 2
-        assert figure(service, "tasks_database_connections_limit") == 10
-        assert figure(service, "tasks_database_connections_lost_total") == 0
-        with psycopg.connect(database_url, autocommit=True) as admin:
-            terminate(admin)
-        becomes(service, "tasks_database_connections_lost_total", 2)
-        # An idle connection is told nothing but its end.
-        assert figures(service, "tasks_database_failures_total") == {("lost",): 2}
-        assert figure(service, "tasks_database_connections") == 0
-        service.http.get("/api/u/tasks")
-        service.http.post("/api/u/tasks", json={"title": "x"})
-        assert figure(service, "tasks_database_connects_total") == 4
-        assert figure(service, "tasks_database_connections") == 2
-        assert figure(service, "tasks_database_connects_failed_total") == 0
-
-
-@pytest.mark.faults
-def test_the_queue_while_the_database_is_away(tmp_path: Path) -> None:
-    with (
-        RunningService(tmp_path, DATABASE_URL=AWAY, AUTH_MODE="none") as service,
-        ThreadPoolExecutor(5) as threads,
-        plain_client(service.url) as http,
-    ):
-        alive(service)
-        answers = [threads.submit(http.get, "/api/u/tasks") for _ in range(5)]
-        becomes(service, "tasks_database_calls_waiting", 5)
-        assert figure(service, "tasks_database_calls_under_way") == 5
-        assert figure(service, "tasks_http_requests_in_flight") == 6  # and the one that asks
-        assert {answer.result().status_code for answer in answers} == {503}
-        assert figure(service, "tasks_database_calls_waiting") == 0
-        assert figure(service, "tasks_database_connects_failed_total") > 2
-
-
-@pytest.mark.faults
-def test_what_is_shed(url: str, tmp_path: Path) -> None:
-    with RunningService(tmp_path, DATABASE_URL=url, AUTH_MODE="none", MAX_IN_FLIGHT="1") as service:
-        wait_ready(service.url)
-        path = service.http.post("/api/u/tasks", json={"title": "x"}).headers["location"]
-        with psycopg.connect(url) as holder, ThreadPoolExecutor(1) as threads:
-            holder.execute("SELECT FROM tasks FOR UPDATE")
-            stuck = threads.submit(service.http.put, path, json={"title": "y"})
-            becomes(service, "tasks_http_requests_in_flight", 2)
-            for _ in range(3):
-                assert service.http.get(path).status_code == 503
-            holder.rollback()
-            assert stuck.result().status_code == 200
-        assert figures(service, "tasks_http_requests_rejected_total")[("in_flight",)] == 3
-        assert requests(service)["GET", "", "503"] == 3
-
-
 def test_all_workers_figures_are_added_up(url: str, tmp_path: Path) -> None:
     with RunningService(tmp_path, DATABASE_URL=url, AUTH_MODE="none", WORKERS="2") as service:
         wait_ready(service.url)
-        becomes(service, "tasks_workers", 2)
+        wait_for_figure(service, "tasks_workers", 2)
         create = request("POST", "/api/u/tasks", b'{"title": "x"}')
         for _ in range(100):
             assert exchange(service.url, create).status == 201  # a connection each, so both workers have some

@@ -13,8 +13,7 @@ from service.database import Statement
 from service.operations import check, migrate
 from service.operations.check import Finding
 from service.tasks import queries
-from tests.migrations.conftest import relations, schema, wipe
-from tests.support.databases import named
+from tests.support.databases import named, relations, schema, wipe
 
 Run = Callable[..., Result]
 

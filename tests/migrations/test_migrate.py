@@ -17,7 +17,7 @@ from service.operations import embedded, migrate
 from service.operations.migrate import MigrationError, files
 from service.operations.migrate.cli import migrate as command
 from service.paths import root
-from tests.migrations.conftest import applied, relations, schema
+from tests.support.databases import applied, relations, schema
 
 IDS = migrate.ids()
 
@@ -245,7 +245,6 @@ def test_the_roles_own_limits_do_not_stop_a_migration(own: Path, empty: str) -> 
     assert "0003.slow" in migrate.apply(empty)
 
 
-@pytest.mark.faults
 def test_a_lock_that_others_hold_is_tried_again(own: Path, empty: str) -> None:
     migrate.apply(empty)
     write(own, "0003.alters", "SET lock_timeout = '50ms'; ALTER TABLE tasks ADD COLUMN extra text;")

@@ -9,8 +9,8 @@ from click.testing import CliRunner
 
 from service.operations import check, migrate
 from service.operations.migrate import MigrationError, session
-from tests.migrations.conftest import applied, relations, schema
 from tests.support import pgbouncer
+from tests.support.databases import applied, relations, schema
 
 pytestmark = pytest.mark.debian
 

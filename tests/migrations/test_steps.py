@@ -3,7 +3,7 @@
 import psycopg
 
 from service.operations import migrate
-from tests.migrations.conftest import schema
+from tests.support.databases import schema
 
 IDS = migrate.ids()
 

@@ -1,5 +1,5 @@
-"""The command line: what it takes, what it refuses, and what it says then. In this process; tests/api/test_life.py runs
-the service as a process of its own.
+"""The command line: what it takes, what it rejects, and what it says then. In this process;
+tests/operations/test_serve.py runs the service as its own process.
 """
 
 from pathlib import Path
@@ -137,7 +137,6 @@ def test_a_database_url_that_is_none_is_said_in_a_line() -> None:
     assert (done.exit_code, done.output) == (1, "Error: The database's URL is not one that libpq can read\n")
 
 
-@pytest.mark.faults
 def test_a_database_that_is_away_is_said_in_a_line() -> None:
     done = run("prune", DATABASE_URL=AWAY)
     assert (done.exit_code, done.output.count("\n")) == (1, 1)

@@ -1,18 +1,20 @@
 """Databases of the tests' clusters: how they are made, and what tests do in them behind the service's back."""
 
+import subprocess
 from itertools import count
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from service.operations import migrate
+from service.operations import embedded, migrate
 from tests.support.partitioned import partition
 from tests.support.waiting import until, wait_until
 
 TEMPLATE = "template_tasks"
 _BLOCKED = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+_OURS: LiteralString = "relnamespace = 'public'::regnamespace"
 _numbers = count(1)
 
 
@@ -73,3 +75,38 @@ def wait_until_blocked(url: str, sessions: int = 1) -> None:
     """The same without an event loop."""
     with psycopg.connect(url, autocommit=True) as connection:
         wait_until(lambda: connection.execute(_BLOCKED).rowcount >= sessions)
+
+
+def wipe(url: str) -> None:
+    """Leaves nothing of what migrations and tests make in a database."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("SET client_min_messages = warning")
+        tables = connection.execute("SELECT relname FROM pg_class WHERE relkind = 'r' AND " + _OURS).fetchall()
+        if tables:
+            connection.execute(f"DROP TABLE {', '.join(name for (name,) in tables)} CASCADE".encode())
+        if connection.execute("SELECT FROM pg_roles WHERE rolname = 'tasks_service'").fetchone() is not None:
+            connection.execute("REVOKE ALL ON SCHEMA public FROM tasks_service")
+        connection.execute(f"ALTER DATABASE {connection.info.dbname} RESET ALL".encode())
+
+
+def schema(url: str) -> str:
+    """The database's schema as pg_dump writes it, and the migrations that it says are applied."""
+    command = [embedded.bin_dir() / "pg_dump", "--schema-only", "--restrict-key=same", url]
+    dump = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return dump + "\n".join(applied(url))
+
+
+def applied(url: str) -> list[str]:
+    with psycopg.connect(url) as connection:
+        row = connection.execute("SELECT to_regclass('_yoyo_migration') IS NULL").fetchone()
+        if row == (True,):
+            return []
+        rows = connection.execute("SELECT migration_id FROM _yoyo_migration ORDER BY applied_at_utc").fetchall()
+    return [row[0] for row in rows]
+
+
+def relations(url: str) -> list[str]:
+    """Every table, index and sequence in the database."""
+    with psycopg.connect(url) as connection:
+        rows = connection.execute("SELECT relname FROM pg_class WHERE " + _OURS + " ORDER BY relname").fetchall()
+    return [row[0] for row in rows]

@@ -21,6 +21,7 @@ from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 START_S = 30
+AWAY = "postgresql://nobody:secret@127.0.0.1:1/nowhere"  # nothing listens there
 # With TASKS_TEST_FAST_PATH=off, Litestar alone serves.
 MODULE = "tests.support.without_fast_path" if os.environ.get("TASKS_TEST_FAST_PATH") == "off" else "service"
 
@@ -132,3 +133,17 @@ class RunningService:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def serve_to_end(folder: Path, *arguments: str, **settings: str) -> tuple[int, str]:
+    """The exit status and all output of a `serve` that is expected not to start."""
+    done = subprocess.run(
+        [sys.executable, "-m", "service", "serve", *arguments],
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "PORT": "0"} | settings,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert "Traceback" not in done.stdout + done.stderr
+    return done.returncode, done.stdout + done.stderr

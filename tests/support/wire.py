@@ -4,7 +4,7 @@ sockets or back-pressure matter.
 """
 
 import asyncio
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import uvicorn
 from uvicorn.server import ServerState
@@ -169,4 +169,4 @@ def parse(data: bytes) -> list[Answer]:
 def connection(wire: Wire) -> str:
     """What may come next: `open` for a request, `head` or `body` for the rest of one, `closed` for nothing."""
     names = {State.IDLE: "open", State.HEAD: "head", State.BODY: "body", State.RESPONSE: "response"}
-    return names.get(cast(State, wire.protocol.state), "closed")
+    return names.get(wire.protocol.state, "closed")

@@ -19,7 +19,7 @@ from service.operations import migrate
 from service.operations.migrate import MigrationError, lock
 from service.operations.migrate import session as sessions
 from service.operations.migrate.cli import migrate as command
-from tests.migrations.conftest import applied, schema, wipe
+from tests.support.databases import applied, schema, wipe
 from tests.support.waiting import wait_until
 
 IDS = migrate.ids()
@@ -29,7 +29,7 @@ IDS = migrate.ids()
 def processes() -> ForkServerContext:
     """Makes processes that have everything loaded already."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.migrations.test_lock"])
+    context.set_forkserver_preload(["tests.faults.test_migration_lock"])
     return context
 
 
