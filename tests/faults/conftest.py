@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -31,6 +32,14 @@ def victim(fragile: embedded.Embedded) -> Iterator[embedded.Embedded]:
 def url(victim: embedded.Embedded) -> str:
     """A migrated, empty database on it."""
     return create(victim.url, template=TEMPLATE)
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A folder that every account can pass through. pytest closes its own whenever another run begins."""
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o711)
+        yield Path(folder)
 
 
 Serve = Callable[..., RunningService]

@@ -43,14 +43,6 @@ def keep(url: str, n: int) -> None:
         connection.execute("INSERT INTO kept VALUES (%s)", (n,))
 
 
-@pytest.fixture
-def tmp_path() -> Iterator[Path]:
-    """A folder that every account can pass through. pytest closes its own whenever another run begins."""
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        Path(folder).chmod(0o711)
-        yield Path(folder)
-
-
 @pytest.fixture(scope="module")
 def made() -> Iterator[Path]:
     """A data folder with a stopped cluster in it, which tests leave as it was: making one is what takes the time."""
