@@ -91,7 +91,7 @@ PIECES = {"headers": b"a: b\r\n" * 10_000, "body": CHUNK, "body of a GET": CHUNK
 
 
 @pytest.mark.parametrize("what", ENDLESS)
-async def test_what_never_ends_is_ended(url: str, serve: Serve, what: str) -> None:
+async def test_endless_request_is_ended(url: str, serve: Serve, what: str) -> None:
     """A sender that goes on as fast as it can, and reads nothing."""
     service = serve(url)
     async with served_on(service):
@@ -146,7 +146,7 @@ async def test_readers_that_never_read_hold_bounded_memory(url: str, serve: Serv
         one.close()
 
 
-async def test_5000_idle_connections(url: str, serve: Serve) -> None:
+async def test_5000_idle_connections_cost_a_few_kib_each(url: str, serve: Serve) -> None:
     service = serve(url)
     parts = urlsplit(service.url)
     writers = []

@@ -20,7 +20,9 @@ def limits() -> dict[str, str]:
     return {"STATEMENT_TIMEOUT_MS": "500", "REQUEST_DEADLINE_MS": "2500", "CONNECT_TIMEOUT_S": "2"}
 
 
-async def test_connections_that_are_cut_under_load(url: str, serve: Serve, limits: dict[str, str]) -> None:
+async def test_connections_cut_under_load_lose_no_acknowledged_write(
+    url: str, serve: Serve, limits: dict[str, str]
+) -> None:
     async with Proxy(url) as proxy:
         service = await asyncio.to_thread(serve, proxy.url, **limits)
         async with Load(service.url, CLIENTS) as load:
@@ -35,7 +37,7 @@ async def test_connections_that_are_cut_under_load(url: str, serve: Serve, limit
 
 
 @pytest.mark.parametrize("busy", [True, False], ids=["under load", "idle"])
-async def test_connections_that_are_stranded(url: str, serve: Serve, limits: dict[str, str], busy: bool) -> None:
+async def test_silent_connections_are_replaced(url: str, serve: Serve, limits: dict[str, str], busy: bool) -> None:
     """A gateway forgot them: nothing comes, and nobody is told. New ones are well. The bound is the service's own."""
     async with Proxy(url) as proxy:
         service = await asyncio.to_thread(serve, proxy.url, **limits)
@@ -75,7 +77,7 @@ async def test_a_database_that_stalls_holds_nobody_longer_than_the_deadline(
         await asyncio.to_thread(service.stop)
 
 
-async def test_a_compute_that_suspends_and_takes_2_s_to_wake(url: str, serve: Serve) -> None:
+async def test_requests_wait_for_a_compute_that_takes_2_s_to_wake(url: str, serve: Serve) -> None:
     async with Proxy(url) as proxy:
         service = await asyncio.to_thread(serve, proxy.url)
         async with AsyncClient(service.url) as client, AsyncClient(service.url) as probe:

@@ -37,7 +37,9 @@ def small() -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", place], check=True)
 
 
-async def test_a_full_disk(victim: embedded.Embedded, url: str, small: Path, serve: Serve) -> None:
+async def test_full_disk_is_503_for_writes_while_reads_work(
+    victim: embedded.Embedded, url: str, small: Path, serve: Serve
+) -> None:
     with psycopg.connect(url, autocommit=True) as admin:
         admin.execute(f"CREATE TABLESPACE small LOCATION '{small}'".encode())
         try:

@@ -13,7 +13,7 @@ from tests.support.processes import AWAY, RunningService, plain_client, wait_rea
 pytestmark = pytest.mark.faults
 
 
-def test_reconnects_and_failures_by_class(database_url: str, tmp_path: Path) -> None:
+def test_lost_connections_and_reconnects_are_counted(database_url: str, tmp_path: Path) -> None:
     with RunningService(tmp_path, DATABASE_URL=database_url, AUTH_MODE="none") as service:
         wait_ready(service.url)
         service.http.get("/api/u/tasks")
@@ -35,7 +35,7 @@ def test_reconnects_and_failures_by_class(database_url: str, tmp_path: Path) -> 
         assert figure(service, "tasks_database_connects_failed_total") == 0
 
 
-def test_the_queue_while_the_database_is_away(tmp_path: Path) -> None:
+def test_queued_calls_are_counted_while_the_database_is_away(tmp_path: Path) -> None:
     with (
         RunningService(tmp_path, DATABASE_URL=AWAY, AUTH_MODE="none") as service,
         ThreadPoolExecutor(5) as threads,
@@ -50,7 +50,7 @@ def test_the_queue_while_the_database_is_away(tmp_path: Path) -> None:
         assert figure(service, "tasks_database_connects_failed_total") > 2
 
 
-def test_what_is_shed(url: str, tmp_path: Path) -> None:
+def test_shed_requests_are_counted(url: str, tmp_path: Path) -> None:
     with RunningService(tmp_path, DATABASE_URL=url, AUTH_MODE="none", MAX_IN_FLIGHT="1") as service:
         wait_ready(service.url)
         path = service.http.post("/api/u/tasks", json={"title": "x"}).headers["location"]

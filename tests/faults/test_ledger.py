@@ -28,7 +28,7 @@ async def load(url: str, serve: Serve) -> Load:
     return load
 
 
-async def test_books_balance_or_not(url: str, load: Load) -> None:
+async def test_ledger_finds_lost_doubled_and_invented_writes(url: str, load: Load) -> None:
     load.check(url)
     for sql, said in FRAUDS.values():
         with psycopg.connect(url) as admin:

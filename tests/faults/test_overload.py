@@ -55,7 +55,7 @@ async def test_above_the_limit_it_is_503_at_once_and_what_is_accepted_meets_its_
         client.close()
 
 
-async def test_a_row_locked_by_another_session_is_a_504_and_touches_nobody_else(url: str, serve: Serve) -> None:
+async def test_row_locked_by_another_session_is_504_and_touches_no_other_row(url: str, serve: Serve) -> None:
     service = serve(url, **LIMITS)
     async with AsyncClient(service.url) as client, AsyncClient(service.url) as other:
         path = (await client.send("POST", "/api/u/tasks", {"title": "x"})).headers["location"]
@@ -91,7 +91,7 @@ CREATE TRIGGER lock_the_other BEFORE UPDATE ON tasks FOR EACH ROW EXECUTE FUNCTI
 """
 
 
-async def test_who_loses_a_deadlock_is_asked_again_and_no_client_sees_it(url: str, serve: Serve) -> None:
+async def test_deadlock_is_retried_and_no_client_sees_it(url: str, serve: Serve) -> None:
     """40P01: the statement changed nothing, so the service repeats it."""
     service = serve(url)
     async with AsyncClient(service.url) as client:
@@ -110,7 +110,7 @@ async def test_who_loses_a_deadlock_is_asked_again_and_no_client_sees_it(url: st
         assert b"tasks_database_calls_repeated_total 1.0" in (await client.send("GET", "/metrics")).body
 
 
-async def test_a_serialization_failure_is_repeated_and_no_client_sees_it(url: str, serve: Serve) -> None:
+async def test_serialization_failure_is_retried_and_no_client_sees_it(url: str, serve: Serve) -> None:
     """40001, where an operator asks for more than READ COMMITTED."""
     with psycopg.connect(url, autocommit=True) as admin:
         admin.execute(

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.debian]
 CLIENTS = 16
 
 
-async def test_its_restart_under_load(url: str, serve: Serve) -> None:
+async def test_restart_of_pgbouncer_loses_no_acknowledged_write(url: str, serve: Serve) -> None:
     with pgbouncer.running(url) as bouncer:
         service = serve(url, **bouncer.settings(url))
         async with Load(service.url, CLIENTS) as load:
@@ -37,7 +37,7 @@ async def test_its_restart_under_load(url: str, serve: Serve) -> None:
         service.stop()
 
 
-def test_the_api_is_the_same_through_it() -> None:
+def test_api_is_the_same_through_pgbouncer() -> None:
     """The tests of the API, with PgBouncer before their database."""
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "tests/api", "-p", "no:cacheprovider"],

@@ -47,7 +47,7 @@ async def gone(cluster: Embedded) -> None:
         pytest.param(shut_down(signal.SIGINT), id="fast shutdown"),
     ],
 )
-async def test_it_ends_and_comes_again(
+async def test_restart_of_postgresql_loses_no_acknowledged_write(
     victim: Embedded, url: str, serve: Serve, end: Callable[[Embedded], None]
 ) -> None:
     service = serve(url)
@@ -71,9 +71,7 @@ async def test_it_ends_and_comes_again(
     assert said["level"] == "warning"
 
 
-async def test_away_for_long_clients_are_told_at_once_and_are_back_in_a_moment(
-    victim: Embedded, url: str, serve: Serve
-) -> None:
+async def test_long_outage_is_503_at_once_and_over_within_a_second(victim: Embedded, url: str, serve: Serve) -> None:
     service = serve(url)
     async with Load(service.url, CLIENTS) as load:
         await load.more(50)
@@ -98,7 +96,7 @@ async def test_away_for_long_clients_are_told_at_once_and_are_back_in_a_moment(
     assert load.cut == load.refused == len(load.untaken) == 0
 
 
-async def test_everybody_is_thrown_out(victim: Embedded, url: str, serve: Serve) -> None:
+async def test_terminated_sessions_lose_no_acknowledged_write(victim: Embedded, url: str, serve: Serve) -> None:
     service = serve(url)
     async with Load(service.url, CLIENTS) as load:
         with psycopg.connect(url, autocommit=True) as admin:

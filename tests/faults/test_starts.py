@@ -40,7 +40,9 @@ async def waits_and_says(service: RunningService, why: str) -> None:
     assert len(said) == 1
 
 
-async def test_a_wrong_password(victim: Embedded, url: str, admin: psycopg.Connection, serve: Serve) -> None:
+async def test_wrong_password_is_503_until_it_is_right(
+    victim: Embedded, url: str, admin: psycopg.Connection, serve: Serve
+) -> None:
     rules = Path(str(conninfo_to_dict(victim.url)["host"])) / "pg_hba.conf"
     before = rules.read_text()
     rules.write_text("local all locked scram-sha-256\n" + before)
@@ -58,7 +60,7 @@ async def test_a_wrong_password(victim: Embedded, url: str, admin: psycopg.Conne
         admin.execute("DROP ROLE locked; SELECT pg_reload_conf()")
 
 
-async def test_a_database_that_does_not_exist_yet(url: str, serve: Serve) -> None:
+async def test_database_that_does_not_exist_yet_is_503_until_it_does(url: str, serve: Serve) -> None:
     service = serve(named(url, "comes_later"), ready=False)
     await waits_and_says(service, 'database \\"comes_later\\" does not exist')
     create(url, "comes_later", TEMPLATE)
@@ -66,7 +68,7 @@ async def test_a_database_that_does_not_exist_yet(url: str, serve: Serve) -> Non
     assert await ask(service, "/api/u/tasks") == (200, [])
 
 
-async def test_a_table_that_is_not_there(url: str, admin: psycopg.Connection, serve: Serve) -> None:
+async def test_missing_table_is_503_and_named_in_the_log(url: str, admin: psycopg.Connection, serve: Serve) -> None:
     admin.execute("ALTER TABLE tasks RENAME TO mislaid")
     service = serve(url, ready=False)
     said = await asyncio.to_thread(service.logged, logger="service.database", level="error")
@@ -84,7 +86,7 @@ async def test_a_table_that_is_not_there(url: str, admin: psycopg.Connection, se
     assert await ask(service, "/api/u/tasks") == (200, [])
 
 
-async def test_a_table_that_goes_and_comes_back_while_it_serves(
+async def test_table_that_goes_and_comes_back_is_503_meanwhile(
     url: str, admin: psycopg.Connection, serve: Serve
 ) -> None:
     service = serve(url)
@@ -95,12 +97,12 @@ async def test_a_table_that_goes_and_comes_back_while_it_serves(
     assert await ask(service, "/api/u/tasks") == (200, [])
 
 
-async def test_a_schema_that_is_behind(url: str, serve: Serve) -> None:
+async def test_serve_with_a_schema_that_is_behind_exits_and_says_what_to_run(url: str, serve: Serve) -> None:
     with pytest.raises(RuntimeError, match=r"the schema is behind: 0001[^\n]* run `tasks-service migrate apply`"):
         serve(create(url))
 
 
-async def test_a_schema_that_is_ahead(url: str, admin: psycopg.Connection, serve: Serve) -> None:
+async def test_serve_with_a_schema_that_is_ahead_warns(url: str, admin: psycopg.Connection, serve: Serve) -> None:
     admin.execute(
         "INSERT INTO _yoyo_migration (migration_hash, migration_id, applied_at_utc)"
         " VALUES ('9999', '9999.of-tomorrow', now())"

@@ -71,7 +71,7 @@ async def test_a_killed_worker_is_replaced_and_the_other_serves_on(url: str, ser
     assert service.logged(message="a worker died and is replaced")["exit_code"] == -signal.SIGKILL
 
 
-async def test_out_of_descriptors(url: str, serve: Serve) -> None:
+async def test_without_descriptors_open_connections_are_served_on(url: str, serve: Serve) -> None:
     """Those that are connected are served on, it is said, and afterwards all is well again."""
     service = serve(url)
     crowd = [AsyncClient(service.url) for _ in range(60)]

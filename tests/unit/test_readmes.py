@@ -92,3 +92,12 @@ def test_the_settings_table_is_that_of_the_code() -> None:
     ]
     table = "\n".join(["| name | default | |", "|---|---|---|", *rows])
     assert table in (ROOT / "deploy" / "README.md").read_text()
+
+
+def test_every_row_of_the_failure_table_names_its_test() -> None:
+    """That the named tests exist is checked with all other links to source files."""
+    text = (ROOT / "deploy" / "README.md").read_text()
+    table = re.search(r"^\| what happens \|.*\| test \|\n\|[-|]+\n((?:\|.*\n)+)", text, re.MULTILINE)
+    assert table is not None
+    unproven = [row for row in table[1].splitlines() if not re.search(r"\[`test_\w+`\]\([^)]+\.py\)[^|]* \|$", row)]
+    assert unproven == []
