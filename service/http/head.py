@@ -23,7 +23,7 @@ CHUNKED = -1  # as the length of a body: known at its end
 _FRAMING = frozenset((b"host", b"connection", b"content-length", b"transfer-encoding", b"expect"))
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _VERSIONS = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
-_REQUEST_LINE = re.compile(_TOKEN + rb" [\x21-\x7e]+ ([A-Z]+/[0-9]+(?:\.[0-9]+)?)")
+_REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") [\x21-\x7e]+ ([A-Z]+/[0-9]+(?:\.[0-9]+)?)")
 _LATER_VERSION = re.compile(rb"HTTP/1\.[2-9]")
 # RFC 9112, 3.2 and RFC 3986, 3.2.2, but no comma: a list of hosts is two Host lines that a proxy has joined.
 _HOST = re.compile(
@@ -86,16 +86,14 @@ class _Lines:
 
 def read_head(head: bytes) -> RequestHead:
     """What `head` says, from its request line to its empty line. Raises ApiError: 400, 417, 501, 505."""
+    if len(head) > MAX_HEAD_BYTES:
+        check_beginning(head)
     line = head[: head.index(b"\r\n")]
     parts = line.split(b" ")
     method, version = METHODS.get(parts[0]), _VERSIONS.get(parts[-1])
     if method is None or version is None or len(parts) != 3:
-        match = _REQUEST_LINE.fullmatch(line)
-        if match is None:
-            raise errors.malformed_http()
-        if _LATER_VERSION.fullmatch(match[1]):  # RFC 9110, 2.5: read as the latest minor version that is known
-            return read_head(line[: match.start(1)] + b"HTTP/1.1" + head[len(line) :])
-        raise errors.version_not_supported() if version is None else errors.method_not_implemented()
+        method, version = _request_line(line)
+        head = b"%s %s HTTP/%s%s" % (parts[0], parts[1], version.encode(), head[len(line) :])
     if b" \r\n" in head or b"\t\r\n" in head:  # RFC 9110, 5.5: not part of the value
         head = _TRAILING_SPACE.sub(b"\r\n", head)
     lines = _Lines()
@@ -106,11 +104,25 @@ def read_head(head: bytes) -> RequestHead:
         pass
     except httptools.HttpParserError:
         # llhttp does not tell apart what is malformed and what it does not implement.
-        coding = b",".join(_CODINGS.findall(head))
+        coding = b",".join(_CODINGS.findall(head)) if _BARE_LINE_END.search(head) is None else b""
         raise (coding and _coding_error(coding)) or errors.malformed_http() from None
     request = RequestHead(method, version, _origin_form(method, parts[1], lines.headers), lines.headers)
     _read_framing(request, lines.framing)
     return request
+
+
+def _request_line(line: bytes) -> tuple[str, str]:
+    """The method and the version. Raises ApiError: 400, 501, 505."""
+    match = _REQUEST_LINE.fullmatch(line)
+    if match is None:
+        raise errors.malformed_http()
+    version = "1.1" if _LATER_VERSION.fullmatch(match[2]) else _VERSIONS.get(match[2])  # RFC 9110, 2.5
+    if version is None:
+        raise errors.version_not_supported()
+    method = METHODS.get(match[1])
+    if method is None:
+        raise errors.method_not_implemented()
+    return method, version
 
 
 def _read_framing(request: RequestHead, framing: Headers) -> None:
@@ -178,21 +190,19 @@ def _origin_form(method: str, target: bytes, headers: Headers) -> bytes:
     return rest if rest.startswith(b"/") else b"/" + rest
 
 
-def begins_badly(data: bytes, checked: int) -> bool:
-    """Whether `data` can no longer become a head; `checked` bytes of it could when last asked. Known before the head's
-    end, so that a client that speaks another protocol need not wait for the time limit.
+def check_beginning(data: bytes, checked: int = 0) -> None:
+    """Raises ApiError where `data`, a part of a head, can no longer become one: 400, 414, 431, 501, 505. When last asked,
+    `checked` bytes of it could. A client that speaks another protocol need not wait for a time limit.
     """
-    if _BARE_LINE_END.search(data, max(0, checked - 1)) is not None:
-        return True
-    if checked > _LINE_CHECKED:
-        return False
     line, end, _ = data.partition(b"\r\n")
-    return (_REQUEST_LINE if end else _LINE_BEGUN).fullmatch(line) is None
-
-
-def too_large(data: bytes) -> ApiError:
-    """What is wrong with a head that goes on behind MAX_HEAD_BYTES, of which `data` is the beginning."""
-    line, end, _ = data[:MAX_HEAD_BYTES].partition(b"\r\n")
-    if end:
-        return errors.head_too_large()
-    return errors.target_too_long() if b" " in line else errors.method_not_implemented()  # RFC 9112, 3
+    if not end or len(line) > MAX_HEAD_BYTES:
+        if checked < _LINE_CHECKED and not _LINE_BEGUN.fullmatch(line):
+            raise errors.malformed_http()
+        if len(line) > MAX_HEAD_BYTES:  # RFC 9112, 3
+            raise errors.target_too_long() if b" " in line else errors.method_not_implemented()
+    elif checked <= len(line) + 2:
+        _request_line(line)
+    if _BARE_LINE_END.search(data, max(0, checked - 1)) is not None:
+        raise errors.malformed_http()
+    if len(data) > MAX_HEAD_BYTES:
+        raise errors.head_too_large()

@@ -22,7 +22,7 @@ from service.http.asgi import CLIENT_GONE, ASGIApp, RequestRecord, Scope
 from service.http.body_framing import ChunkedBody, SizedBody
 from service.http.errors import ApiError
 from service.http.exchange import Exchange, ResponseState
-from service.http.head import CHUNKED, MAX_HEAD_BYTES, RequestHead, begins_badly, read_head, too_large
+from service.http.head import CHUNKED, RequestHead, check_beginning, read_head
 from service.http.own_responses import respond_overloaded, respond_to_asterisk
 from service.http.response_head import response_head
 from service.http.responses import error_response_of
@@ -258,8 +258,6 @@ class HttpProtocol(asyncio.Protocol):
         self._position = end
         self._checked = 0
         try:
-            if end - begin > MAX_HEAD_BYTES:
-                raise too_large(data[begin:end])
             request = read_head(data if end - begin == len(data) else data[begin:end])
         except ApiError as error:
             self._reject(error)
@@ -273,14 +271,14 @@ class HttpProtocol(asyncio.Protocol):
         self._position = 0
         if data in (b"", b"\r"):
             return
-        if begins_badly(data, self._checked):
-            self._reject(errors.malformed_http())
-        elif len(data) > MAX_HEAD_BYTES:
-            self._reject(too_large(data))
-        else:
-            self._checked = len(data)
-            if self.state is State.IDLE:
-                self._to(State.HEAD)
+        try:
+            check_beginning(data, self._checked)
+        except ApiError as error:
+            self._reject(error)
+            return
+        self._checked = len(data)
+        if self.state is State.IDLE:
+            self._to(State.HEAD)
 
     def _read_body(self, body: SizedBody | ChunkedBody) -> bool:
         """Takes what is here of the body. False: nothing more can be read now."""

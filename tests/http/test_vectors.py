@@ -55,6 +55,8 @@ async def test_vectors_are_read_alike_however_they_are_cut() -> None:
     random = Random(9112)
     for vector in VECTORS:
         sent = b"".join(vector.pieces)
+        if b"/early" in sent:
+            continue  # whether the body is here before the response is what matters to these
         for _ in range(3):
             cuts = sorted(random.randrange(len(sent) + 1) for _ in range(random.randrange(1, 6)))
             pieces = [sent[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(sent)], strict=True)]
