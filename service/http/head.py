@@ -191,8 +191,8 @@ def _origin_form(method: str, target: bytes, headers: Headers) -> bytes:
 
 
 def check_beginning(data: bytes, checked: int = 0) -> None:
-    """Raises ApiError where `data`, a part of a head, can no longer become one: 400, 414, 431, 501, 505. When last asked,
-    `checked` bytes of it could. A client that speaks another protocol need not wait for a time limit.
+    """Raises ApiError where `data`, a part of a head, can no longer become one: 400, 414, 431, 501, 505. The first
+    `checked` bytes could, when last asked. A client that speaks another protocol need not wait for a time limit.
     """
     line, end, _ = data.partition(b"\r\n")
     if not end or len(line) > MAX_HEAD_BYTES:

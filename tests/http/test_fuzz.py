@@ -100,7 +100,7 @@ def damaged(random: Random, stream: bytes) -> bytes:
     data = bytearray(stream)
     for _ in range(random.choice([1, 1, 1, 2, 3, 6])):
         at = random.randrange(len(data) + 1)
-        kind = random.randrange(6)
+        kind = random.randrange(7)
         if kind == 0:
             data[at : at + random.randrange(1, 6)] = b""
         elif kind == 1:
@@ -115,6 +115,8 @@ def damaged(random: Random, stream: bytes) -> bytes:
             line = random.choice(lines)
             lines.insert(random.randrange(len(lines) + 1), line)
             data = bytearray(b"\r\n".join(lines))
+        elif kind == 5 and random.random() < 0.3:
+            del data[at:]
         else:  # a token where a line begins
             starts = [match.end() for match in re.finditer(rb"\r\n", data)] or [0]
             start = random.choice(starts)
