@@ -2,10 +2,13 @@
 
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
+from service.operations.cli import cli
 from service.settings import describe
 from tests.support.processes import ROOT
 
@@ -101,3 +104,18 @@ def test_every_row_of_the_failure_table_names_its_test() -> None:
     assert table is not None
     unproven = [row for row in table[1].splitlines() if not re.search(r"\[`test_\w+`\]\([^)]+\.py\)[^|]* \|$", row)]
     assert unproven == []
+
+
+def commands(group: click.Group, path: str) -> Iterator[tuple[str, str]]:
+    """Every command below a group, by the words that run it, with the first sentence of its help."""
+    for name, command in sorted(group.commands.items()):
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{path} {name}")
+        else:
+            yield f"{path} {name}", command.get_short_help_str(400)
+
+
+def test_the_commands_table_is_that_of_the_help() -> None:
+    rows = [f"| `{words}` | {help} |" for words, help in commands(cli, "tasks-service")]
+    table = "\n".join(["| command | |", "|---|---|", *rows])
+    assert table in (ROOT / "deploy" / "README.md").read_text()
