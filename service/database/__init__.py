@@ -1,12 +1,14 @@
 """The way to PostgreSQL: statements, and the lanes they travel on. Knows connections, no tasks; the only importer of
-psycopg on the request's path.
+psycopg on the request's path. The states of a call and of a lane are drawn in this folder's README.
 """
 
-from service.database.database import Database, Stats
+from service.database.database import Database
 from service.database.failures import SQLSTATES, ConstraintViolation, Failure, InternalError, TimedOut, Unavailable
 from service.database.statement import Statement, StatementError, read
+from service.database.stats import GROUP_SIZES, Stats
 
 __all__ = [
+    "GROUP_SIZES",
     "SQLSTATES",
     "ConstraintViolation",
     "Database",

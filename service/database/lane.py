@@ -1,31 +1,95 @@
-"""A lane: one pooled connection in pipeline mode, with many statements under way on it at once.
+"""A lane: one pooled connection in pipeline mode, with many statements in flight on it at once.
 
 psycopg's `execute` costs about 100 µs of CPU a query; the same connection driven through libpq's pipeline mode
-(`psycopg.pq`) costs about 10. A lane sends each statement at once, followed by a Sync of its own, so that every
-statement is its own transaction and a failure touches nobody else, and hands out the replies in the order sent.
+(`psycopg.pq`) costs about 10. A lane sends groups of calls. The statements of a group are followed by one Sync, so they
+are one transaction: they commit together, and results are handed out only when PostgreSQL has confirmed the commit.
+Most groups have one member.
 
 Knows libpq's protocol states (PostgreSQL's documentation, "Pipeline Mode"). Must not know pools, scheduling, retries or
-what a statement means: what a call's end entails is the owner's business.
+what a statement means: what follows from a call's end is the owner's business.
 """
 
 import asyncio
 import ctypes
+import logging
 import sys
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Coroutine, Sequence
+from enum import IntEnum
+from typing import Any, Protocol
 
 import psycopg
 from psycopg import pq
 
-from service.database.statement import Statement, Value
+from service.database.call import Call, CallState
+from service.database.failures import NOTHING_COMMITTED, ServerError
+from service.database.statement import Prepared, Statement
+
+log = logging.getLogger("service.database")
 
 # Plain ints: a PGresult's status is one, and comparing with an enum's member costs three times as much.
-_OK = (int(pq.ExecStatus.TUPLES_OK), int(pq.ExecStatus.COMMAND_OK))
+_ROWS = int(pq.ExecStatus.TUPLES_OK)
+_OK = (_ROWS, int(pq.ExecStatus.COMMAND_OK))
 _SYNC = int(pq.ExecStatus.PIPELINE_SYNC)
 _ABORTED = int(pq.ExecStatus.PIPELINE_ABORTED)
 _FATAL = int(pq.ExecStatus.FATAL_ERROR)
 _BINARY = pq.Format.BINARY
+_IN_FLIGHT = CallState.IN_FLIGHT
+
+
+class LaneState(IntEnum):
+    OPEN = 0
+    CANCELLING = 1  # a cancel is on its way: nothing is sent that it could hit by mistake
+    RETIRING = 2  # takes nothing new, and is closed when it is empty
+    CLOSED = 3
+
+
+LANE_TRANSITIONS: tuple[tuple[LaneState, ...], ...] = (
+    (LaneState.CANCELLING, LaneState.RETIRING, LaneState.CLOSED),  # from OPEN
+    (LaneState.OPEN, LaneState.RETIRING, LaneState.CLOSED),  # from CANCELLING
+    (LaneState.OPEN, LaneState.CLOSED),  # from RETIRING: open again for the other kind of calls
+    (),  # from CLOSED
+)
+
+
+class Output(IntEnum):
+    """What libpq's buffer for sending holds."""
+
+    EMPTY = 0
+    UNFLUSHED = 1
+    BLOCKED = 2  # the socket takes no more for now
+
+
+class Group:
+    """What one Sync ends. `expected` has an entry for each result that PostgreSQL owes: the call whose rows it holds,
+    the statement that it prepares, or None for BEGIN, COMMIT and ROLLBACK."""
+
+    __slots__ = ("calls", "expected")
+
+    def __init__(self, calls: Sequence[Call]) -> None:
+        self.calls = calls
+        self.expected: list[Call | Statement[Any] | None] = []
+
+
+class LaneOwner(Protocol):
+    """What a lane tells. Each may be called from within `send`, `flush` and `read`, and may itself send."""
+
+    def answered(self, lane: "Lane", group: Group, results: list[pq.abc.PGresult]) -> None:
+        """The group is committed. The results are in the order of `group.expected`."""
+        ...
+
+    def failed(self, lane: "Lane", group: Group, error: ServerError, culprit: Call | None) -> None:
+        """PostgreSQL rolled the group back. `culprit` is the call with the error; None: it came at the commit."""
+        ...
+
+    def lost(self, lane: "Lane", doubtful: list[Call], unsent: list[Call], reason: str, sqlstate: str | None) -> None:
+        """Called once, when the connection cannot be used any more, which is left for the owner to close. PostgreSQL
+        may have done the doubtful calls; it has not done the unsent ones."""
+        ...
+
+    def emptied(self, lane: "Lane") -> None:
+        """Nothing is in flight on the lane any more, and no cancel either."""
+        ...
 
 
 def _find_send_sync() -> Any:
@@ -43,251 +107,352 @@ def _find_send_sync() -> Any:
     return function
 
 
-_send_sync = _find_send_sync()
+send_sync = _find_send_sync()
 
 
-def sqlstate_of(error: pq.abc.PGresult) -> str | None:
-    """PostgreSQL's five-character code of an error result; None where the error is libpq's own."""
-    code = error.error_field(pq.DiagnosticField.SQLSTATE)
-    return None if code is None else code.decode()
-
-
-class Call:
-    """One caller's wish: a statement with its values, and the future that gets its result or its failure."""
-
-    __slots__ = (
-        "begun",
-        "deadline",
-        "future",
-        "hedged",
-        "holds",
-        "key",
-        "moved",
-        "name",
-        "overdue",
-        "replies",
-        "sent",
-        "statement",
-        "tries",
-        "values",
+def server_error(result: pq.abc.PGresult) -> ServerError | None:
+    """What an error result says; None where the error is libpq's, not PostgreSQL's."""
+    sqlstate = result.error_field(pq.DiagnosticField.SQLSTATE)
+    if sqlstate is None:
+        return None
+    constraint = result.error_field(pq.DiagnosticField.CONSTRAINT_NAME)
+    routine = result.error_field(pq.DiagnosticField.SOURCE_FUNCTION)
+    return ServerError(
+        sqlstate.decode(),
+        result.get_error_message().strip(),
+        constraint.decode() if constraint else None,
+        routine.decode() if routine else None,
     )
-
-    name: bytes  # the prepared statement's that it was sent with
-    replies: int  # results that PostgreSQL owes it: one, and one more where it prepares its statement first
-
-    def __init__(
-        self,
-        statement: Statement[Any],
-        values: list[Value],
-        future: "asyncio.Future[pq.abc.PGresult]",
-        begun: float,
-        deadline: float,
-        key: tuple[Value, ...] | None,
-    ) -> None:
-        self.statement = statement
-        self.values = values
-        self.future = future
-        self.begun = begun  # loop time
-        self.deadline = deadline  # loop time
-        self.key = key  # the row that it locks, None where it locks none that others want
-        self.holds = False  # others with its key wait until it has ended
-        self.sent = False
-        self.overdue = False  # cancelled for good: the statement limit has passed, or nobody waits for it
-        self.moved = False  # cancelled once so that those behind it could pass
-        self.hedged = False  # asked a second time on another lane, or the one that asks
-        self.tries = 0
 
 
 class Lane:
     """Drives `connection`, which must be idle and in autocommit.
 
-    `ended(lane, call, result, error)` is called once for every call sent, in order: with the result, or with the error
-    result that PostgreSQL gave. `lost(lane, calls, reason, sqlstate)` is called once, when the connection cannot be
-    used any more, with the calls that got no answer and PostgreSQL's code where it gave one. The connection is left for
-    the owner to close. Either may be called from within `send` and `read`, and may itself send.
+    Calls are told apart by their order alone, so whatever is out of order ends the lane. `generations` says for each
+    statement how many texts of it were given up; the lanes of a process share it. With `begin_commit`, writes are sent
+    between BEGIN and COMMIT.
     """
 
     __slots__ = (
-        "_ended",
+        "_cancelling",
         "_error",
-        "_flushing",
+        "_failed_at",
+        "_generations",
         "_loop",
-        "_lost",
         "_names",
+        "_owner",
+        "_parting",
         "_pgconn",
         "_prepare",
         "_prepared",
-        "_replies",
-        "_result",
-        "_socket",
-        "_writing",
-        "calls",
+        "_results",
+        "_strange",
+        "begin_commit",
         "cancels",
-        "closed",
         "connection",
-        "exclusive",
+        "groups",
         "head_since",
         "idle_since",
+        "in_flight",
+        "output",
         "retires_at",
+        "socket",
+        "state",
     )
 
     def __init__(
         self,
         connection: psycopg.AsyncConnection[Any],
+        owner: LaneOwner,
         *,
         prepare: bool,
+        begin_commit: bool,
         lifetime_s: float,
-        ended: Callable[["Lane", Call, pq.abc.PGresult | None, pq.abc.PGresult | None], None],
-        lost: Callable[["Lane", list[Call], str, str | None], None],
+        generations: dict[Statement[Any], int],
     ) -> None:
         self.connection = connection
-        self.calls: deque[Call] = deque()  # sent and not answered, oldest first
-        self.cancels = 0  # that the owner sent and whose effect has not been seen
-        self.exclusive = False  # the owner wants nobody else on it until it is empty
+        self.groups: deque[Group] = deque()  # sent and not answered, oldest first
+        self.in_flight = 0  # their calls
+        self.state = LaneState.OPEN
+        self.begin_commit = begin_commit
+        self.cancels = 0  # whose effect has not been seen
+        self._cancelling = 0  # of them, those whose request is still on its way
         self._loop = asyncio.get_running_loop()
-        self.idle_since = self.head_since = self._loop.time()
+        self.idle_since = self.head_since = self._loop.time()  # head_since: since when the first group is the first
         self.retires_at = self.idle_since + lifetime_s
+        self._owner = owner
         self._pgconn = connection.pgconn
-        self._socket = self._pgconn.socket  # libpq forgets it when it finds the connection broken
+        self.socket = self._pgconn.socket  # libpq forgets it when it finds the connection broken
         self._prepare = prepare
-        self._prepared: dict[Statement[Any], bytes] = {}
+        self._prepared: dict[Statement[Any], Prepared] = {}
         self._names = 0
-        self._ended = ended
-        self._lost = lost
-        self._replies = 0  # results of the oldest call so far
-        self._result: pq.abc.PGresult | None = None
+        self._generations = generations
+        self._results: list[pq.abc.PGresult] = []  # of the first group, so far
         self._error: pq.abc.PGresult | None = None
-        self._writing = False  # the socket takes no more for now
-        self._flushing = False  # a flush is due in this turn of the event loop
-        self.closed = False
+        self._failed_at = 0  # how many results came before the error
+        self._parting: ServerError | None = None  # what PostgreSQL said before it ended an idle session
+        self._strange: str | None = None  # what must not have arrived
+        self.output = Output.EMPTY
         self._pgconn.nonblocking = 1
         self._pgconn.enter_pipeline_mode()
-        self._loop.add_reader(self._socket, self.read)
+        self._pgconn.notice_handler = self._notice
+        self._loop.add_reader(self.socket, self.read)
 
-    def send(self, call: Call) -> None:
-        """Sends the call now. Its end is told by `ended` or `lost`, never by an exception from here."""
-        pgconn, statement = self._pgconn, call.statement
-        if not self.calls:
+    @property
+    def idle(self) -> bool:
+        """Nothing is in flight, and no cancel is on its way that could hit what is sent next."""
+        return not self.groups and not self._cancelling
+
+    def move(self, state: LaneState) -> None:
+        """Every change of state comes through here."""
+        assert state in LANE_TRANSITIONS[self.state], f"{self.state.name} → {state.name}"
+        self.state = state
+
+    def send(self, calls: Sequence[Call]) -> None:
+        """Sends the calls as one group; `flush` writes it. What becomes of it, the owner is told, never by an exception
+        from here.
+        """
+        pgconn = self._pgconn
+        if not self.groups:
             self.head_since = self._loop.time()
-        self.calls.append(call)
+        group = Group(calls)
+        expected = group.expected
+        self.groups.append(group)
+        self.in_flight += len(calls)
         try:
-            if self._prepare:
-                name = self._prepared.get(statement)
-                if name is None:
-                    self._names += 1
-                    name = self._prepared[statement] = b"%s_%d" % (statement.name.encode(), self._names)
-                    pgconn.send_prepare(name, statement.sql.encode())
-                    call.replies = 2
+            begin_commit = self.begin_commit and calls[0].statement.writes
+            if begin_commit:
+                pgconn.send_query_params(b"BEGIN", None)
+                expected.append(None)
+            for call in calls:
+                statement = call.statement
+                if self._prepare:
+                    prepared = self._prepared.get(statement)
+                    if prepared is None:
+                        generation = self._generations.get(statement, 0)
+                        self._names += 1
+                        prepared = Prepared(b"%s_%d" % (statement.name.encode(), self._names), generation)
+                        self._prepared[statement] = prepared
+                        pgconn.send_prepare(prepared.name, statement.text(generation))
+                        expected.append(statement)
+                    call.prepared = prepared
+                    pgconn.send_query_prepared(prepared.name, call.values, result_format=_BINARY)
                 else:
-                    call.replies = 1
-                call.name = name
-                pgconn.send_query_prepared(name, call.values, result_format=_BINARY)
-            else:
-                call.replies = 1
-                pgconn.send_query_params(statement.sql.encode(), call.values, result_format=_BINARY)
-            call.sent = True  # before its Sync, PostgreSQL commits nothing
+                    pgconn.send_query_params(statement.text(0), call.values, result_format=_BINARY)
+                expected.append(call)
+            if begin_commit:
+                pgconn.send_query_params(b"COMMIT", None)
+                expected.append(None)
+            for call in calls:
+                call.move(_IN_FLIGHT)  # before the Sync, PostgreSQL commits nothing
             self._sync()
         except psycopg.Error as error:
             self.lose(str(error))
 
-    def forget(self, call: Call) -> None:
-        """The statement will be prepared anew, under another name, unless it already was since the call was sent."""
-        if self._prepare and self._prepared.get(call.statement) == call.name:
-            del self._prepared[call.statement]
+    def flush(self) -> None:
+        """Writes what `send` left in libpq's buffer. What one turn of the event loop sends leaves in one write."""
+        if self.output is not Output.EMPTY and self.state is not LaneState.CLOSED:
+            try:
+                self._flush()
+            except psycopg.Error as error:
+                self.lose(str(error))
+
+    def forget(self, call: Call, *, new_text: bool) -> bool:
+        """The call's statement will be prepared anew, under another name and, if asked for, as another text. False
+        where it already was since the call was sent.
+        """
+        if not self._prepare or self._prepared.get(call.statement) is not call.prepared:
+            return False
+        del self._prepared[call.statement]
+        if new_text and self._generations.get(call.statement, 0) == call.prepared.generation:
+            self._generations[call.statement] = call.prepared.generation + 1
+        return True
+
+    def cancel(self, timeout_s: float) -> Coroutine[Any, Any, None]:
+        """Asks PostgreSQL to cancel the first group, by the coroutine returned.
+
+        A cancel request works through a transaction-mode pooler, where a SET does not. It may arrive when its statement
+        has just ended. Until that is known, nothing more is sent, and a statement that it hit by mistake can be sent
+        again: see `cancels`.
+        """
+        self.cancels += 1
+        self._cancelling += 1
+        if self.state is LaneState.OPEN:
+            self.move(LaneState.CANCELLING)
+        return self._send_cancel(timeout_s)
+
+    async def _send_cancel(self, timeout_s: float) -> None:
+        try:
+            await self.connection.cancel_safe(timeout=timeout_s)
+        except (psycopg.Error, OSError) as error:
+            log.warning("a statement could not be cancelled: %s", str(error).partition("\n")[0])
+        finally:
+            self._cancelling -= 1
+            if self.idle and self.state is not LaneState.CLOSED:
+                self._settle()
 
     def read(self) -> None:
         """Takes what has arrived, and hands out what is complete."""
         try:
-            self._pgconn.consume_input()
+            try:
+                self._pgconn.consume_input()
+            except psycopg.Error:
+                self._hand_out()  # what came before the end of the connection counts
+                raise
             self._hand_out()
-            if self._writing and not self.closed:
+            if self.output is Output.BLOCKED and self.state is not LaneState.CLOSED:
                 self._flush()
         except psycopg.Error as error:
-            last = self._error  # FATAL: PostgreSQL's or the pooler's parting words
-            if last is None or last.error_field(pq.DiagnosticField.SEVERITY_NONLOCALIZED) == b"ERROR":
+            parting = self._parting
+            if self._error is not None:  # FATAL: PostgreSQL's or the pooler's parting words
+                severity = self._error.error_field(pq.DiagnosticField.SEVERITY_NONLOCALIZED)
+                parting = None if severity == b"ERROR" else server_error(self._error)
+            if parting is None:
                 self.lose(str(error))
             else:
-                self.lose(last.get_error_message(), sqlstate_of(last))
+                self.lose(parting.message, parting.sqlstate)
 
     def lose(self, reason: str, sqlstate: str | None = None) -> None:
-        """Gives the connection up: every call under way is handed back unanswered."""
-        if self.closed:
+        """Gives the connection up: every call in flight is handed back unanswered."""
+        if self.state is LaneState.CLOSED:
             return
         self.close()
-        calls = list(self.calls)
-        self.calls.clear()
-        self._lost(self, calls, reason.strip(), sqlstate)
+        doubtful, unsent = list[Call](), list[Call]()
+        for group in self.groups:
+            for call in group.calls:
+                # Once its Sync is in libpq's buffer, nothing tells whether it has left.
+                uncommitted = call.state is not _IN_FLIGHT or sqlstate in NOTHING_COMMITTED
+                (unsent if uncommitted else doubtful).append(call)
+        self.groups.clear()
+        self.in_flight = 0
+        self._owner.lost(self, doubtful, unsent, reason.strip(), sqlstate)
 
     def close(self) -> None:
-        """Lets go of the socket, before the connection is closed. Only when no call is under way."""
-        self.closed = True
-        self._loop.remove_reader(self._socket)
-        if self._writing:
-            self._loop.remove_writer(self._socket)
-            self._writing = False
+        """Lets go of the socket, before the connection is closed."""
+        self.move(LaneState.CLOSED)
+        self._pgconn.notice_handler = None
+        self._loop.remove_reader(self.socket)
+        if self.output is Output.BLOCKED:
+            self._loop.remove_writer(self.socket)
+
+    def _notice(self, result: pq.abc.PGresult) -> None:
+        """PostgreSQL's notices have a SQLSTATE. Without one, it is libpq's, about a message that nothing asked for."""
+        error = server_error(result)
+        if error is None:
+            self._strange = result.get_error_message().strip()
+        elif error.routine == "SyncRepWaitForLSN":
+            # The commit's wait for a standby was interrupted: it may be lost with this server, so it is not confirmed.
+            self._strange = error.message
+        elif result.error_field(pq.DiagnosticField.SEVERITY_NONLOCALIZED) in (b"FATAL", b"PANIC"):
+            self._parting = error
 
     def _hand_out(self) -> None:
-        pgconn, calls = self._pgconn, self.calls
-        while calls and not pgconn.is_busy():
+        pgconn, groups = self._pgconn, self.groups
+        while groups and not pgconn.is_busy():
             result = pgconn.get_result()
             if result is None:
                 raise psycopg.OperationalError("calls wait for replies that libpq does not")
             status = result.status
             if status == _SYNC:
-                # Only now is the statement committed: its rows come before the Sync that ends its transaction, and an
+                # Only now is the group committed: its rows come before the Sync that ends its transaction, and an
                 # error may come between the two.
-                result, self._result = self._result, None
-                error, self._error = self._error, None
-                replies, self._replies = self._replies, 0
-                if error is None and replies != calls[0].replies:
-                    raise psycopg.OperationalError("the replies are out of step with the statements")
-                call = calls.popleft()
-                self.head_since = self._loop.time()
-                if not calls:
-                    self.idle_since = self.head_since
-                    self.exclusive = False
-                self._ended(self, call, result, error)
+                self._end_group()
                 continue
             if status in _OK:
-                self._result = result
-                self._replies += 1
+                if status == _ROWS and result.command_tuples not in (result.ntuples, None):
+                    raise psycopg.OperationalError("a result has more or fewer rows than PostgreSQL sent")
+                self._results.append(result)
             elif status == _FATAL:
-                if sqlstate_of(result) is None:  # libpq cannot make sense of what it reads, or reads no more
+                if result.error_field(pq.DiagnosticField.SQLSTATE) is None:
+                    # libpq cannot make sense of what it reads, or reads no more
                     raise psycopg.OperationalError(result.get_error_message())
-                self._error = result
-            elif status != _ABORTED:
+                self._error, self._failed_at = result, len(self._results)
+                self._results.append(result)
+            elif status == _ABORTED:
+                self._results.append(result)
+            else:
                 raise psycopg.OperationalError(f"unexpected reply {pq.ExecStatus(status).name}")
             if pgconn.get_result() is not None:  # never blocks: after each result but a Sync's, libpq has a None ready
                 raise psycopg.OperationalError("a statement gave two results")
+        if not groups and self.state is not LaneState.CLOSED:
+            pgconn.is_busy()  # looks at what has come in spite of it, which goes to _notice
+        if self._strange is not None:
+            raise psycopg.OperationalError(self._strange)
+
+    def _end_group(self) -> None:
+        group = self.groups[0]
+        if self._strange is not None:
+            raise psycopg.OperationalError(self._strange)
+        results, self._results = self._results, []
+        error, self._error = self._error, None
+        expected = group.expected
+        at_commit = error is not None and self._failed_at == len(expected)
+        if len(results) != len(expected) + at_commit:
+            raise psycopg.OperationalError("the replies are out of step with the statements")
+        self.groups.popleft()
+        self.in_flight -= len(group.calls)
+        self.head_since = self._loop.time()
+        if error is None:
+            if group.calls:
+                self._owner.answered(self, group, results)
+        else:
+            self._end_failed_group(group, error)
+        if not self.groups and self.state is not LaneState.CLOSED and not self._cancelling:
+            self._settle()
+
+    def _end_failed_group(self, group: Group, error: pq.abc.PGresult) -> None:
+        what = server_error(error)
+        assert what is not None
+        for entry in group.expected[self._failed_at :]:
+            if isinstance(entry, Statement):  # its Parse failed or was skipped: PostgreSQL has no such name
+                self._prepared.pop(entry, None)
+        if self._pgconn.transaction_status == pq.TransactionStatus.INERROR:  # within BEGIN … COMMIT
+            self._roll_back()
+        following = (entry for entry in group.expected[self._failed_at :] if isinstance(entry, Call))
+        culprit = next(following, group.calls[0] if len(group.calls) == 1 else None)
+        if group.calls:
+            self._owner.failed(self, group, what, culprit)
+
+    def _roll_back(self) -> None:
+        if any(not group.calls for group in self.groups):
+            return  # one is on its way
+        group = Group(())
+        group.expected.append(None)
+        self.groups.append(group)
+        try:
+            self._pgconn.send_query_params(b"ROLLBACK", None)
+            self._sync()
+        except psycopg.Error as error:
+            self.lose(str(error))
+        self.flush()
+
+    def _settle(self) -> None:
+        """The lane is empty and no cancel is on its way: one that hit nothing is over."""
+        self.cancels = 0
+        self.idle_since = self._loop.time()
+        if self.state is LaneState.CANCELLING:
+            self.move(LaneState.OPEN)
+        self._owner.emptied(self)
 
     def _sync(self) -> None:
-        """Ends the statement's transaction. What is sent in one turn of the event loop leaves in one write."""
+        """Ends the group's transaction."""
         pgconn = self._pgconn
-        if _send_sync is None:
-            pgconn.pipeline_sync()
-            self._flush()
-        elif not _send_sync(pgconn.pgconn_ptr):  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]
+        if send_sync is None:
+            pgconn.pipeline_sync()  # which also flushes
+        elif not send_sync(pgconn.pgconn_ptr):  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]
             raise psycopg.OperationalError(pgconn.get_error_message())
-        elif not self._flushing and not self._writing:
-            self._flushing = True
-            self._loop.call_soon(self._flush_now)
-
-    def _flush_now(self) -> None:
-        self._flushing = False
-        if not self.closed:
-            try:
-                self._flush()
-            except psycopg.Error as error:
-                self.lose(str(error))
+        if self.output is Output.EMPTY:
+            self.output = Output.UNFLUSHED
 
     def _flush(self) -> None:
         # While the server's and our buffers are both full, progress needs reading too: the reader is always on, so
         # waiting for writable here cannot stall both sides. A flush that finds the socket full also reads, and then no
         # event tells of what it read: hence `read` for both.
         unsent = self._pgconn.flush()
-        if unsent and not self._writing:
-            self._writing = True
-            self._loop.add_writer(self._socket, self.read)
-        elif not unsent and self._writing:
-            self._writing = False
-            self._loop.remove_writer(self._socket)
+        if unsent and self.output is not Output.BLOCKED:
+            self.output = Output.BLOCKED
+            self._loop.add_writer(self.socket, self.read)
+        elif not unsent:
+            if self.output is Output.BLOCKED:
+                self._loop.remove_writer(self.socket)
+            self.output = Output.EMPTY

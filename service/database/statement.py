@@ -4,12 +4,20 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from service.database.failures import InternalError
 
 Row = TypeVar("Row")
 Value = bytes | None  # a parameter as it is sent: PostgreSQL's text format, or NULL
+
+
+class Prepared(NamedTuple):
+    """A statement as it is prepared on one connection."""
+
+    name: bytes
+    generation: int  # of its text: see `Statement.text`
+
 
 _PLACEHOLDER = re.compile(r"%\((\w+)\)s")
 _COMMENT = re.compile(r"--[^\n]*")
@@ -35,18 +43,20 @@ _ENCODERS: Mapping[type, Callable[[Any], bytes]] = {
 
 
 class StatementError(Exception):
-    """A statement's file does not hold what its caller in service/queries.py expects."""
+    """A statement's file does not hold what its caller in service/tasks/queries.py expects."""
 
 
 class Statement(Generic[Row]):
     """One statement, ready to be sent.
 
-    `sql` has `$1`… for the file's named placeholders; `row_factory` takes a tuple of column values in order;
-    `writes` says whether it may change rows; `key` holds the positions of the parameters that name the row it locks,
-    and `shared` says that statements of one key as a rule do not wait for each other (a foreign key's lock).
+    `sql` has `$1`… for the file's named placeholders; `row_factory` takes a tuple of column values in order; `writes`
+    says whether it may change rows. `key` holds the positions of the parameters that name the one row it writes: in the
+    service, calls with the same key follow each other. `lock_order` holds those by which it is sorted among the writes
+    that share its transaction; without it (and without a key) it shares none. `owns(rows, arguments)` says whether
+    these are rows of the user and the task that were asked for.
     """
 
-    __slots__ = ("encoders", "key", "name", "parameters", "row_factory", "shared", "sql", "writes")
+    __slots__ = ("encoders", "key", "lock_order", "name", "owns", "parameters", "row_factory", "sql", "writes")
 
     def __init__(
         self,
@@ -56,7 +66,8 @@ class Statement(Generic[Row]):
         row_factory: Callable[[Sequence[Any]], Row],
         *,
         key: tuple[str, ...] = (),
-        shared: bool = False,
+        lock_order: tuple[str, ...] = (),
+        owns: Callable[[Sequence[Row], Sequence[Any]], bool] | None = None,
     ) -> None:
         """Raises StatementError for a file without a leading comment, with two statements, or with placeholders
         other than `parameters`.
@@ -81,7 +92,12 @@ class Statement(Generic[Row]):
         self.row_factory = row_factory
         self.writes = re.search(r"\b(insert|update|delete|merge)\b", bare, re.IGNORECASE) is not None
         self.key = tuple(order.index(part) for part in key)
-        self.shared = shared
+        self.lock_order = tuple(order.index(part) for part in lock_order or key)
+        self.owns = owns
+
+    def text(self, generation: int) -> bytes:
+        """The statement's text as it is prepared: another one for each generation, with the same meaning."""
+        return self.sql.encode() + b" " * generation
 
     def encode(self, values: tuple[object, ...]) -> list[Value]:
         """The values as they are sent. Raises InternalError for a text that PostgreSQL cannot hold."""
@@ -90,8 +106,9 @@ class Statement(Generic[Row]):
     def explained(self) -> "Statement[Any]":
         """The statement that plans this one and checks its privileges, and does nothing."""
         twin = copy(self)
-        # Under a name of its own: it is prepared and counted beside this one.
-        twin.name, twin.sql, twin.key = f"explain_{self.name}", f"EXPLAIN {self.sql}", ()
+        # Another name: it is prepared and counted separately.
+        twin.name, twin.sql = f"explain_{self.name}", f"EXPLAIN {self.sql}"
+        twin.key, twin.lock_order, twin.owns = (), (), None
         return twin
 
     def __repr__(self) -> str:

@@ -11,8 +11,9 @@ import asyncio
 import os
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from itertools import accumulate
 from pathlib import Path
 
 import msgspec
@@ -22,7 +23,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
-from service.database import Database
+from service.database import GROUP_SIZES, Database
 from service.http.asgi import GET_AND_HEAD
 from service.http.capacity import REASONS, Capacity
 
@@ -47,6 +48,7 @@ class Snapshot(msgspec.Struct):
     statements: dict[str, tuple[float, float]]  # by name: how many, seconds
     failures: dict[str, float]  # by SQLSTATE class
     rejected: dict[str, float]  # by reason
+    groups: Histogram  # of writes that shared a commit, by how many they were
 
 
 class Metrics:
@@ -106,9 +108,9 @@ class Metrics:
             gauges={
                 "in_flight": capacity.in_flight,
                 "connections": database.lanes,
-                "limit": database.connections,
-                "under_way": database.under_way,
-                "waiting": database.waiting,
+                "limit": database.max_connections,
+                "in_flight_calls": database.in_flight,
+                "queued_calls": database.queued,
                 "workers": 1,
                 "resident": _resident_bytes(),
                 "descriptors": _descriptors(),
@@ -116,6 +118,7 @@ class Metrics:
             statements={name: (count, stats.seconds[name]) for name, count in stats.statements.items()},
             failures=dict(stats.failures),
             rejected=dict.fromkeys(REASONS, 0.0) | capacity.rejected,
+            groups=[float(count) for count in stats.groups],
         )
 
     def _write(self) -> None:
@@ -152,11 +155,16 @@ class _Families(Collector):
         yield GaugeMetricFamily("tasks_http_requests_in_flight", "Requests being worked on.", gauges["in_flight"])
         yield self._rejected()
         yield from self._statements()
+        yield self._groups()
         for name, text, value in (
             ("connections", "Connections to the database that are open.", gauges["connections"]),
             ("connections_limit", "The most connections there may be.", gauges["limit"]),
-            ("calls_under_way", "Statements sent or waiting.", gauges["under_way"]),
-            ("calls_waiting", "Statements that wait for a connection: the lanes' queue.", gauges["waiting"]),
+            ("calls_in_flight", "Statements sent and not answered.", gauges["in_flight_calls"]),
+            (
+                "calls_queued",
+                "Statements that wait for a connection or for a write of the same row.",
+                gauges["queued_calls"],
+            ),
         ):
             yield GaugeMetricFamily(f"tasks_database_{name}", text, value)
         for name, text, value in (
@@ -164,11 +172,11 @@ class _Families(Collector):
             ("connects_failed", "Attempts to connect that failed.", counters["unreachable"]),
             ("connections_lost", "Connections that broke.", counters["lost"]),
             (
-                "calls_repeated",
-                "Statements sent again: they surely had not happened, or were reads.",
+                "calls_retried",
+                "Statements sent again: reads, and writes that certainly had changed nothing.",
                 counters["retried"],
             ),
-            ("calls_rescued", "Reads sent a second time, from behind a slow statement.", counters["hedged"]),
+            ("calls_hedged", "Reads sent a second time, from behind a slow statement.", counters["hedged"]),
         ):
             yield CounterMetricFamily(f"tasks_database_{name}", text, value)
         yield GaugeMetricFamily("tasks_workers", "Processes that serve.", gauges["workers"])
@@ -189,12 +197,7 @@ class _Families(Collector):
             labels=["route", "method", "status"],
         )
         for (template, method, status), (*counts, seconds) in sorted(totals.items()):
-            buckets: list[tuple[str, float]] = []
-            running = 0.0
-            for bound, count in zip((*map(str, BUCKETS), "+Inf"), counts, strict=True):
-                running += count
-                buckets.append((bound, running))
-            family.add_metric([template, method, str(status)], buckets, seconds)
+            family.add_metric([template, method, str(status)], _cumulative(BUCKETS, counts), seconds)
         yield family
 
     def _rejected(self) -> Metric:
@@ -205,6 +208,14 @@ class _Families(Collector):
         )
         for reason, count in sorted(_sum(snapshot.rejected for snapshot in self._snapshots).items()):
             family.add_metric([reason], count)
+        return family
+
+    def _groups(self) -> Metric:
+        *counts, writes = (sum(values) for values in zip(*(one.groups for one in self._snapshots), strict=True))
+        family = HistogramMetricFamily(
+            "tasks_database_group_size", "Writes that were committed together, by how many they were.", labels=[]
+        )
+        family.add_metric([], _cumulative(GROUP_SIZES, counts), writes)
         return family
 
     def _statements(self) -> Iterable[Metric]:
@@ -236,6 +247,11 @@ def router(metrics: Metrics) -> Router:
         return Response(metrics.exposition(), media_type=_CONTENT_TYPE)
 
     return Router("/", route_handlers=[expose], tags=["operations"])
+
+
+def _cumulative(bounds: Sequence[float], counts: Iterable[float]) -> list[tuple[str, float]]:
+    """A histogram's buckets as Prometheus wants them, each with those below it."""
+    return list(zip((*map(str, bounds), "+Inf"), accumulate(counts), strict=True))
 
 
 def _sum(many: Iterable[Mapping[str, float]]) -> dict[str, float]:

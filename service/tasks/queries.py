@@ -57,10 +57,19 @@ class IdempotentCreate(msgspec.Struct, frozen=True, gc=False):
     created_at: datetime
 
 
+Arguments = Sequence[Any]  # of a call, in the order of the statement's parameters
+
+
 def _statement(
-    name: str, parameters: dict[str, type], row_factory: Callable[[Sequence[Any]], Row], *, key: tuple[str, ...] = ()
+    name: str,
+    parameters: dict[str, type],
+    row_factory: Callable[[Sequence[Any]], Row],
+    owns: Callable[[Sequence[Row], Arguments], bool],
+    *,
+    key: tuple[str, ...] = (),
+    lock_order: tuple[str, ...] = (),
 ) -> Statement[Row]:
-    statement = Statement(name, read(FOLDER, name), parameters, row_factory, key=key)
+    statement = Statement(name, read(FOLDER, name), parameters, row_factory, key=key, lock_order=lock_order, owns=owns)
     STATEMENTS.append(statement)
     return statement
 
@@ -81,24 +90,67 @@ def _idempotent(row: Sequence[Any]) -> IdempotentCreate:
     return IdempotentCreate(*row)
 
 
+# A fault between PostgreSQL and here (a proxy that repeats or loses a message) must never show a user what is
+# another's: each row names its owner, and is compared with what was asked for before a caller gets it. Lists, because a
+# generator costs four times as much.
+
+
+def _of_task(rows: Sequence[Task], arguments: Arguments) -> bool:
+    user_id, task_id = arguments[:2]
+    return all([task.id == task_id and task.user_id == user_id for task in rows])  # noqa: C419
+
+
+def _of_user(rows: Sequence[Task], arguments: Arguments) -> bool:
+    user_id = arguments[0]
+    return all([task.user_id == user_id for task in rows])  # noqa: C419
+
+
+def _of_create(rows: Sequence[Task], arguments: Arguments) -> bool:
+    user_id, title = arguments[:2]
+    return all([task.user_id == user_id and task.title == title for task in rows])  # noqa: C419
+
+
+def _of_change(rows: Sequence[Changed], arguments: Arguments) -> bool:
+    return _of_task([changed.task for changed in rows], arguments)
+
+
+def _of_delete(rows: Sequence[Deleted], arguments: Arguments) -> bool:
+    user_id, task_id = arguments[:2]
+    return all([deleted.id == task_id and deleted.user_id == user_id for deleted in rows])  # noqa: C419
+
+
+def _of_key(rows: Sequence[IdempotentCreate], arguments: Arguments) -> bool:
+    user_id = arguments[0]
+    return all([created.user_id == user_id for created in rows])  # noqa: C419
+
+
 _PAGE = {"user_id": str, "newest": int, "rows": int}
 _ROW = ("user_id", "task_id")  # what a write locks
 _PRECONDITIONS = {"versions": list, "excluded_versions": list}
 MAX_ATTEMPTS = 10
 
-GET = _statement("get", {"user_id": str, "task_id": int}, _task)
-LIST = _statement("list", _PAGE, _task)
-LIST_OPEN = _statement("list_open", _PAGE, _task)
-LIST_COMPLETED = _statement("list_completed", _PAGE, _task)
-CREATE = _statement("create", {"user_id": str, "title": str, "description": str, "completed": bool}, _task)
+GET = _statement("get", {"user_id": str, "task_id": int}, _task, _of_task)
+LIST = _statement("list", _PAGE, _task, _of_user)
+LIST_OPEN = _statement("list_open", _PAGE, _task, _of_user)
+LIST_COMPLETED = _statement("list_completed", _PAGE, _task, _of_user)
+# Creates lock the user's row, so they may share a commit with other writes. The keyed ones and the batch may not: they
+# wait for other transactions by design, or take long.
+CREATE = _statement(
+    "create",
+    {"user_id": str, "title": str, "description": str, "completed": bool},
+    _task,
+    _of_create,
+    lock_order=("user_id",),
+)
 CREATE_IDEMPOTENT = _statement(
     "create_idempotent",
     {"user_id": str, "key": str, "fingerprint": bytes, "title": str, "description": str, "completed": bool},
     _idempotent,
+    _of_key,
 )
-CREATE_MANY = _statement("create_many", {"user_id": str, "tasks": str}, _task)
+CREATE_MANY = _statement("create_many", {"user_id": str, "tasks": str}, _task, _of_user)
 CREATE_MANY_IDEMPOTENT = _statement(
-    "create_many_idempotent", {"user_id": str, "key": str, "fingerprint": bytes, "tasks": str}, _idempotent
+    "create_many_idempotent", {"user_id": str, "key": str, "fingerprint": bytes, "tasks": str}, _idempotent, _of_key
 )
 UPDATE = _statement(
     "update",
@@ -112,11 +164,14 @@ UPDATE = _statement(
         **_PRECONDITIONS,
     },
     _changed,
+    _of_change,
     key=_ROW,
 )
-FLIP = _statement("flip", {"user_id": str, "task_id": int}, _task, key=_ROW)
-TOGGLE = _statement("toggle", {"user_id": str, "task_id": int, "completed": bool, **_PRECONDITIONS}, _changed, key=_ROW)
-DELETE = _statement("delete", {"user_id": str, "task_id": int, **_PRECONDITIONS}, _deleted, key=_ROW)
+FLIP = _statement("flip", {"user_id": str, "task_id": int}, _task, _of_task, key=_ROW)
+TOGGLE = _statement(
+    "toggle", {"user_id": str, "task_id": int, "completed": bool, **_PRECONDITIONS}, _changed, _of_change, key=_ROW
+)
+DELETE = _statement("delete", {"user_id": str, "task_id": int, **_PRECONDITIONS}, _deleted, _of_delete, key=_ROW)
 
 if unused := {path.stem for path in FOLDER.glob("*.sql")} - {statement.name for statement in STATEMENTS}:
     raise StatementError(f"nothing calls {', '.join(sorted(unused))}")

@@ -102,7 +102,7 @@ def test_a_client_that_goes_away_is_counted_as_such(counted: RunningService, url
             impatient.put(path, json={"title": "y"}, timeout=0.1)
         wait_for_figure(counted, "tasks_http_requests_in_flight", 1)  # the one that asks
         assert requests_by_route(counted) - before == {("PUT", TASK, "499"): 1}
-    wait_for_figure(counted, "tasks_database_calls_under_way", 0)
+    wait_for_figure(counted, "tasks_database_calls_in_flight", 0)
 
 
 def test_statements_by_the_name_of_their_file(counted: RunningService, url: str) -> None:
@@ -117,7 +117,7 @@ def test_statements_by_the_name_of_their_file(counted: RunningService, url: str)
     with psycopg.connect(url) as holder, ThreadPoolExecutor(1) as threads:
         holder.execute("SELECT FROM tasks FOR UPDATE")
         update = threads.submit(counted.http.put, path, json={"title": "y"})
-        wait_for_figure(counted, "tasks_database_calls_under_way", 1)
+        wait_for_figure(counted, "tasks_database_calls_in_flight", 1)
         time.sleep(0.1)  # the time that is to be found in the figures
         holder.rollback()
         assert update.result().status_code == 200

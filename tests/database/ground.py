@@ -20,9 +20,9 @@ def _only(row: Any) -> Any:
 
 
 def statement(
-    sql: str, *, key: tuple[str, ...] = (), name: str = "", shared: bool = False, **kinds: type
+    sql: str, *, key: tuple[str, ...] = (), lock_order: tuple[str, ...] = (), name: str = "", **kinds: type
 ) -> Statement[Any]:
-    return Statement(name or "test", f"-- For a test.\n{sql}", kinds, _only, key=key, shared=shared)
+    return Statement(name or "test", f"-- For a test.\n{sql}", kinds, _only, key=key, lock_order=lock_order)
 
 
 ECHO = statement("SELECT %(n)s::integer", n=int, name="echo")
@@ -33,7 +33,9 @@ BACK = statement("SELECT %(text)s::text", text=str, name="back")
 FAILS = statement("SELECT 1 / (%(n)s::integer - %(n)s::integer)", n=int, name="fails")
 BACKEND = statement("SELECT pg_backend_pid()", name="backend")
 
-WRITE = statement("INSERT INTO ledger (n) VALUES (%(n)s::integer) RETURNING n", n=int, name="write")
+# Like a create: it may share a commit.
+WRITE = statement("INSERT INTO ledger (n) VALUES (%(n)s::integer) RETURNING n", n=int, lock_order=("n",), name="write")
+# Like a keyed create: it shares no commit.
 SLOW_WRITE = statement(
     "INSERT INTO ledger (n) SELECT %(n)s::integer FROM pg_sleep(%(ms)s::integer / 1000.0) RETURNING n",
     n=int,
@@ -59,10 +61,14 @@ async def opened(url: str, **options: Any) -> AsyncGenerator[Database]:
         yield database
     finally:
         await database.close(grace_s)
-        assert database.under_way == database.lanes == 0
-        assert not database._keys  # no row stays taken
-        assert not database._open  # no connection stays counted
-        assert not database._tasks
+        assert database.in_flight == database.queued == database.lanes == 0
+        assert not database.rows.rows  # no row stays taken
+        assert not database.open_connections
+
+
+def pending(database: Database) -> int:
+    """Calls sent or queued."""
+    return database.in_flight + database.queued
 
 
 async def more(numbers: Sized, many: int) -> None:

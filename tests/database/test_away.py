@@ -10,8 +10,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from service.database import InternalError, Unavailable
-from service.database import database as scheduler
+from service.database import Unavailable, connections, lane_pool
 from tests.database.ground import COUNT_UP, ECHO, WRITE, more, opened, ready, statement
 from tests.support.databases import terminate
 from tests.support.proxy import Proxy
@@ -47,7 +46,7 @@ async def test_it_comes_back_though_nobody_asks(url: str) -> None:
 
 
 async def test_away_for_long_calls_fail_at_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduler, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(lane_pool, "MAX_WAIT_S", 0.2)
     async with Proxy(url) as proxy:
         proxy.refuses = True
         async with opened(proxy.url) as database:
@@ -67,7 +66,7 @@ async def test_away_for_long_calls_fail_at_once(url: str, monkeypatch: pytest.Mo
 async def test_a_suspended_compute_is_woken_by_a_call_and_by_nothing_else(
     url: str, admin: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scheduler, "HOUSEKEEP_S", 0.02)
+    monkeypatch.setattr(connections, "HOUSEKEEPING_S", 0.02)
     async with Proxy(url) as proxy, opened(proxy.url) as database:
         await ready(database)
         terminate(admin)
@@ -117,7 +116,7 @@ async def test_a_wrong_password_is_said_once_and_tried_on(
     url: str, admin: psycopg.Connection, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Trust asks for no password here, so a role that does not exist stands for it: the same class of SQLSTATE."""
-    monkeypatch.setattr(scheduler, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(lane_pool, "MAX_WAIT_S", 0.1)
     async with opened(make_conninfo(url, user="stranger_to_us")) as database:
         with pytest.raises(Unavailable):
             await database.fetch_one(ECHO, 1)
@@ -155,7 +154,7 @@ async def test_a_server_that_refuses_writes_is_looked_for_elsewhere(
     url: str, admin: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No longer the primary: its lanes are let go, in a moment, and new ones find the new primary."""
-    monkeypatch.setattr(scheduler, "HOUSEKEEP_S", 0.05)
+    monkeypatch.setattr(connections, "HOUSEKEEPING_S", 0.05)
     name = admin.info.dbname
     admin.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on".encode())
     try:
@@ -181,7 +180,7 @@ async def test_a_server_that_refuses_writes_is_looked_for_elsewhere(
 async def test_statements_are_compared_with_the_schema_until_they_fit(
     url: str, admin: psycopg.Connection, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scheduler, "HOUSEKEEP_S", 0.05)
+    monkeypatch.setattr(connections, "HOUSEKEEPING_S", 0.05)
     missing = statement("SELECT later.n FROM later", name="missing")
     async with opened(url, verify=[ECHO, missing, COUNT_UP]) as database:
         await until(lambda: database.reachable and "later" in (database.mismatch or ""))
@@ -196,14 +195,24 @@ async def test_statements_are_compared_with_the_schema_until_they_fit(
     assert len(errors) == 1
 
 
-async def test_a_missing_privilege_is_a_defect(url: str, admin: psycopg.Connection) -> None:
+async def test_a_missing_privilege_is_unavailable_until_it_is_granted(
+    url: str, admin: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "HOUSEKEEPING_S", 0.05)
     admin.execute("CREATE ROLE nobody LOGIN")
-    admin.execute("GRANT USAGE ON SCHEMA public TO nobody")
+    admin.execute("GRANT USAGE ON SCHEMA public TO nobody; GRANT INSERT, SELECT ON ledger TO nobody")
     try:
-        async with opened(make_conninfo(url, user="nobody")) as database:
-            with pytest.raises(InternalError) as caught:
-                await database.fetch_one(WRITE, 1)
+        async with opened(make_conninfo(url, user="nobody"), verify=[WRITE]) as database:
+            await until(lambda: database.mismatch is None)
+            assert await database.fetch_one(WRITE, 1) == 1
+            admin.execute("REVOKE INSERT ON ledger FROM nobody")
+            with pytest.raises(Unavailable) as caught:
+                await database.fetch_one(WRITE, 2)
             assert caught.value.sqlstate == "42501"
+            assert database.mismatch == "write: permission denied for table ledger"
+            admin.execute("GRANT INSERT ON ledger TO nobody")
+            await until(lambda: database.mismatch is None)
+            assert await database.fetch_one(WRITE, 2) == 2
     finally:
         terminate(admin)
         admin.execute("DROP OWNED BY nobody; DROP ROLE nobody")

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.database import Database, InternalError, TimedOut, Unavailable
-from tests.database.ground import BIG, COUNT_UP, ECHO, FAILS, SLOW, SLOW_WRITE, WRITE, opened, statement
+from tests.database.ground import BIG, COUNT_UP, ECHO, FAILS, SLOW, SLOW_WRITE, WRITE, opened, pending, statement
 from tests.support.databases import terminate
 from tests.support.proxy import Proxy
 
@@ -80,9 +80,9 @@ class World:
             case "refuse":
                 self.proxy.refuses = not self.proxy.refuses
             case "cancel":  # comes when it comes
-                for lane in self.database._reads.lanes + self.database._writes.lanes:
-                    if lane.calls:
-                        self.database._cancel(lane)
+                for lane in self.database.reads.lanes + self.database.writes.lanes:
+                    if lane.in_flight:
+                        self.database.watchdog.cancel(lane)
 
     def _ask(self, kind: str, n: int, call: Any) -> None:
         self.asked.append((kind, n, asyncio.ensure_future(call)))
@@ -109,13 +109,13 @@ async def run(url: str, admin: psycopg.Connection, happenings: Sequence[tuple[st
             world.step(kind, n)
             if pause_ms:
                 await asyncio.sleep(pause_ms / 1000)
-            assert database._open <= CONNECTIONS
+            assert database.open_connections <= CONNECTIONS
         proxy.refuses = False
         async with asyncio.timeout(10):
             ends = await asyncio.gather(*(task for _, _, task in world.asked), return_exceptions=True)
-            while database.under_way:
+            while pending(database):
                 await asyncio.sleep(0.005)
-        assert not database._keys
+        assert not database.rows.rows
         assert await database.fetch_one(ECHO, 77) == 77
     check(admin, [(kind, n, end) for (kind, n, _), end in zip(world.asked, ends, strict=True)])
 

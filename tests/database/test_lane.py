@@ -6,9 +6,9 @@ import select
 import psycopg
 import pytest
 
-from service.database import ConstraintViolation, Database, InternalError, Unavailable
-from service.database import database as scheduler
+from service.database import ConstraintViolation, Database, InternalError, Unavailable, lane_pool
 from service.database import lane as lane_module
+from service.database.lane import Output
 from tests.database.ground import (
     BACK,
     BACKEND,
@@ -21,6 +21,7 @@ from tests.database.ground import (
     WRITE,
     more,
     opened,
+    pending,
     ready,
     statement,
 )
@@ -43,8 +44,8 @@ async def test_everybody_gets_their_own_answer(url: str, prepare: bool) -> None:
 
 async def test_a_libpq_that_cannot_put_off_writing(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before libpq 17 each Sync is written at once, which changes nothing but the cost."""
-    assert lane_module._send_sync is not None
-    monkeypatch.setattr(lane_module, "_send_sync", None)
+    assert lane_module.send_sync is not None
+    monkeypatch.setattr(lane_module, "send_sync", None)
     calls = [database.fetch_one(FAILS if n % 7 == 3 else ECHO, n) for n in range(60)]
     ends = await asyncio.gather(*calls, return_exceptions=True)
     assert [end for end in ends if isinstance(end, int)] == [n for n in range(60) if n % 7 != 3]
@@ -54,7 +55,7 @@ async def test_huge_statements_and_huge_answers_cross_on_one_connection(
     url: str, prepare: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both directions are full at once: 40 MB each way through socket buffers of some hundred kB."""
-    monkeypatch.setattr(scheduler, "STALE_S", 60)  # nothing but the socket's own events moves it on
+    monkeypatch.setattr(lane_pool, "STALE_S", 60)  # nothing but the socket's own events moves it on
     async with opened(url, connections=2, prepare=prepare, statement_timeout_s=30, deadline_s=30) as database:
         texts = [chr(ord("a") + n) * (4 * MEGABYTE + n) for n in range(10)]
         async with asyncio.timeout(30):
@@ -107,7 +108,7 @@ async def test_cancelled_callers_answers_are_consumed(database: Database) -> Non
     ends = await asyncio.gather(*calls, return_exceptions=True)
     assert ends[1::2] == list(range(1, 40, 2))
     assert all(isinstance(end, asyncio.CancelledError) for end in ends[::2])
-    await until(lambda: database.under_way == 0)
+    await until(lambda: pending(database) == 0)
     assert await database.fetch_one(ECHO, 7) == 7
 
 
@@ -115,7 +116,7 @@ async def test_a_cancelled_call_that_waits_is_never_sent(url: str, admin: psycop
     async with opened(url) as database:
         calls = [asyncio.ensure_future(database.fetch_one(WRITE, n)) for n in range(4)]
         await asyncio.sleep(0)
-        assert database.waiting == 4  # no connection is open yet
+        assert database.queued == 4  # no connection is open yet
         calls[1].cancel()
         await asyncio.wait(calls)
     assert sorted(n for (n,) in admin.execute("SELECT n FROM ledger")) == [0, 2, 3]
@@ -203,7 +204,7 @@ async def test_all_backends_terminated_under_load(url: str, admin: psycopg.Conne
 async def test_reads_outlive_the_end_of_every_connection_at_once(url: str) -> None:
     """They are not sent on, from one broken connection to the next, until their tries are used up."""
     async with Proxy(url) as proxy, opened(proxy.url, connections=9) as database:
-        while len(database._reads.lanes) < 8:
+        while len(database.reads.lanes) < 8:
             await asyncio.gather(*(database.fetch_one(SLOW, n, 1) for n in range(400)))
         calls = [asyncio.ensure_future(database.fetch_one(SLOW, n, 20)) for n in range(24)]
         await asyncio.sleep(0)
@@ -221,6 +222,7 @@ async def test_what_was_answered_before_the_end_counts(url: str, admin: psycopg.
         await asyncio.sleep(0)
         proxy.flows.set()
         assert await asyncio.gather(*calls) == [0, 1, 2]
+        await until(lambda: admin.execute("SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep'").fetchall())
         terminate(admin)
         with pytest.raises(Unavailable) as caught:
             await slow
@@ -231,8 +233,11 @@ async def test_an_answer_that_a_flush_has_read_is_not_left_lying(
     url: str, admin: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the socket takes nothing more, libpq reads, and then no event says that there was something to read."""
-    monkeypatch.setattr(scheduler, "STALE_S", 60)  # nobody helps the second past the first
-    huge = statement("INSERT INTO ledger SELECT length(%(text)s::text) RETURNING n", text=str, name="huge")
+    monkeypatch.setattr(lane_pool, "STALE_S", 60)  # nobody helps the second past the first
+    waits = statement(
+        "SELECT %(n)s::integer FROM (SELECT pg_advisory_xact_lock_shared(1)) AS waited", n=int, name="waits"
+    )
+    huge = statement("SELECT length(%(text)s::text)", text=str, name="huge")
     answered = list[bytes]()
 
     def note(message: bytes) -> bytes:
@@ -243,24 +248,24 @@ async def test_an_answer_that_a_flush_has_read_is_not_left_lying(
     async with Proxy(url) as proxy, opened(proxy.url, connections=2, grace_s=0) as database:
         await ready(database)
         with admin.transaction():
-            admin.execute("SELECT FROM counters WHERE id = 1 FOR UPDATE")
-            first = asyncio.ensure_future(database.fetch_one(COUNT_UP, 1))
+            admin.execute("SELECT pg_advisory_xact_lock(1)")
+            first = asyncio.ensure_future(database.fetch_one(waits, 1))
             await until(lambda: admin.execute("SELECT FROM pg_locks WHERE NOT granted").fetchall())
             proxy.takes.clear()
             second = asyncio.ensure_future(database.fetch_one(huge, "x" * 20 * MEGABYTE))
-            (lane,) = database._writes.lanes
-            await until(lambda: lane._writing)
+            (lane,) = database.reads.lanes
+            await until(lambda: lane.output is Output.BLOCKED)
             proxy.edit = note
-            asyncio.get_running_loop().remove_reader(lane._socket)  # it is the flush that reads
+            asyncio.get_running_loop().remove_reader(lane.socket)  # it is the flush that reads
         socket = select.poll()
-        socket.register(lane._socket, select.POLLIN)
+        socket.register(lane.socket, select.POLLIN)
 
         def nothing_left() -> bool:
-            lane._flush()
+            lane.flush()
             return bool(answered) and not socket.poll(0)
 
         await until(nothing_left)
-        assert lane._writing
+        assert lane.output is Output.BLOCKED
         proxy.takes.set()
         async with asyncio.timeout(1):
             assert await first == 1
@@ -403,7 +408,7 @@ async def test_a_real_deadlock_is_got_over(url: str, admin: psycopg.Connection) 
     two = statement("/* update */ SELECT two(%(a)s::integer, %(b)s::integer)", a=int, b=int, name="two")
     assert two.writes
     async with opened(url) as database:
-        while len(database._writes.lanes) < 2:
+        while len(database.writes.lanes) < 2:
             await asyncio.gather(*(database.fetch_one(SLOW_WRITE, n, 1) for n in range(10)))
         assert await asyncio.gather(database.fetch_one(two, 1, 2), database.fetch_one(two, 2, 1)) == [1, 2]
         assert database.stats.retried >= 1

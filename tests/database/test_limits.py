@@ -7,9 +7,8 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from service.database import Database, TimedOut, Unavailable
-from service.database import database as scheduler
-from tests.database.ground import COUNT_UP, ECHO, SLOW, SLOW_WRITE, WRITE, opened, ready, statement
+from service.database import Database, TimedOut, Unavailable, watchdog
+from tests.database.ground import COUNT_UP, ECHO, SLOW, SLOW_WRITE, WRITE, opened, pending, ready, statement
 from tests.support.proxy import Proxy
 from tests.support.waiting import until
 
@@ -47,8 +46,8 @@ async def test_a_cancel_that_comes_late_hits_nobody(database: Database, admin: p
     await ready(database)
     call = asyncio.ensure_future(database.fetch_one(SLOW_WRITE, 1, 100))
     await until(lambda: admin.execute(RUNNING.format("pid")).fetchall())
-    (lane,) = (lane for lane in database._writes.lanes if lane.calls)
-    database._cancel(lane)
+    (lane,) = (lane for lane in database.writes.lanes if lane.in_flight)
+    database.watchdog.cancel(lane)
     assert await call == 1
     assert database.stats.retried == 1
     assert admin.execute("SELECT n FROM ledger").fetchall() == [(1,)]
@@ -76,7 +75,7 @@ async def test_a_limit_that_the_database_sets_is_not_stretched_by_repeats(url: s
 @pytest.mark.faults
 async def test_the_cancel_itself_does_not_get_through(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then the connection is taken for dead, once, and the next statement has another."""
-    monkeypatch.setattr(scheduler, "CANCEL_GRACE_S", 0.2)
+    monkeypatch.setattr(watchdog, "CANCEL_GRACE_S", 0.2)
     async with Proxy(url) as proxy, opened(proxy.url, statement_timeout_s=0.2) as database:
         await ready(database)
         proxy.refuses = True
@@ -93,7 +92,7 @@ async def test_the_cancel_itself_does_not_get_through(url: str, monkeypatch: pyt
 @pytest.mark.parametrize("reads", [True, False])
 async def test_a_connection_on_which_nothing_comes(url: str, monkeypatch: pytest.MonkeyPatch, reads: bool) -> None:
     """No end, no error, no byte: the bound is the service's own."""
-    monkeypatch.setattr(scheduler, "CANCEL_GRACE_S", 0.2)
+    monkeypatch.setattr(watchdog, "CANCEL_GRACE_S", 0.2)
     async with Proxy(url) as proxy, opened(proxy.url, statement_timeout_s=0.2, deadline_s=0.5) as database:
         await ready(database)
         proxy.flows.clear()
@@ -142,7 +141,7 @@ async def test_a_write_that_waits_for_its_row_past_its_deadline_is_told_so(url: 
             ends = await asyncio.gather(*(database.fetch_one(COUNT_UP, 1) for _ in range(10)), return_exceptions=True)
             assert time.monotonic() - begin < 0.6
             assert all(isinstance(end, TimedOut) for end in ends)
-            await until(lambda: database.under_way == 0)
+            await until(lambda: pending(database) == 0)
         assert admin.execute("SELECT value FROM counters WHERE id = 1").fetchone() == (0,)
 
 
@@ -173,10 +172,10 @@ async def test_a_write_that_nobody_waits_for_is_not_left_to_wait_for_its_row(
         with admin.transaction():
             admin.execute("SELECT FROM counters WHERE id = 1 FOR UPDATE")
             calls = [asyncio.ensure_future(database.fetch_one(COUNT_UP, 1)) for _ in range(3)]
-            await until(lambda: database.under_way == 3)
+            await until(lambda: pending(database) == 3)
             for call in calls:
                 call.cancel()
-            await until(lambda: database.under_way == 0)
+            await until(lambda: pending(database) == 0)
         assert admin.execute("SELECT value FROM counters WHERE id = 1").fetchone() == (0,)
         assert database.stats.lost == 0
 

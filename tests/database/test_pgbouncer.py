@@ -49,7 +49,7 @@ async def test_a_lane_is_one_statement_deep(bouncer: PgBouncer) -> None:
         await ready(database)
         calls = [asyncio.ensure_future(database.fetch_one(SLOW, n, 5)) for n in range(20)]
         while not all(call.done() for call in calls):
-            assert max(len(lane.calls) for lane in database._reads.lanes) <= 1
+            assert max(lane.in_flight for lane in database.reads.lanes) <= 1
             await asyncio.sleep(0.001)
         assert await asyncio.gather(*calls) == list(range(20))
 

@@ -107,7 +107,7 @@ async def test_deadlock_is_retried_and_no_client_sees_it(url: str, serve: Serve)
             them.rollback()
             answer = await update
         assert (answer.status, answer.json()["completed"], answer.json()["version"]) == (200, True, 2)
-        assert b"tasks_database_calls_repeated_total 1.0" in (await client.send("GET", "/metrics")).body
+        assert b"tasks_database_calls_retried_total 1.0" in (await client.send("GET", "/metrics")).body
 
 
 async def test_serialization_failure_is_retried_and_no_client_sees_it(url: str, serve: Serve) -> None:
@@ -126,4 +126,4 @@ async def test_serialization_failure_is_retried_and_no_client_sees_it(url: str, 
                 them.commit()
             answer = await update
             assert (answer.status, answer.json()["version"]) == (200, 3)
-            assert b"tasks_database_calls_repeated_total 1.0" in (await client.send("GET", "/metrics")).body
+            assert b"tasks_database_calls_retried_total 1.0" in (await client.send("GET", "/metrics")).body

@@ -68,6 +68,10 @@ class Proxy:
             up = asyncio.create_task(self._pass_up(reader, server_writer, flows))
             down = asyncio.create_task(self._pass_down(server_reader, writer, flows))
             await asyncio.wait((up, down), return_when=asyncio.FIRST_COMPLETED)
+            if down.done() and not writer.transport.is_closing():  # the server's last words arrive before the end
+                writer.close()
+                with suppress(ConnectionError, TimeoutError):
+                    await asyncio.wait_for(writer.wait_closed(), 1)
             up.cancel()
             down.cancel()
             await asyncio.gather(up, down, return_exceptions=True)

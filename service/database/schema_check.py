@@ -1,0 +1,64 @@
+"""Whether the statements fit the database's schema and the role's privileges: PostgreSQL plans each of them.
+
+Done on the first connection, and again until all of them fit. Also done again when a statement fails in a way that says
+that the schema changed or a privilege is missing. Must not import connections.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from service.database.failures import Failure
+from service.database.statement import Statement
+
+log = logging.getLogger("service.database")
+
+# Connection, resources, operator intervention, authorization, no such database: this says nothing about the statement,
+# so it is asked again. Other codes come from planning with NULLs (Citus answers 22004, 0A000 and XX000), and fit.
+_ASK_AGAIN = ("08", "28", "3D", "53", "57", None)
+
+
+class SchemaCheck:
+    """`execute` asks PostgreSQL. `mismatch` says which statement does not fit, and why; None: all fit."""
+
+    def __init__(
+        self,
+        statements: Sequence[Statement[Any]],
+        execute: Callable[[Statement[Any], Sequence[object]], Awaitable[int]],
+    ) -> None:
+        self._statements = [statement.explained() for statement in statements]
+        self._execute = execute
+        self.pending = bool(self._statements)
+        self._running = False
+        self.mismatch: str | None = "no statement was compared with the schema yet" if self.pending else None
+
+    async def run(self) -> None:
+        """Compares every statement, up to the first that does not fit."""
+        if self._running or not self.pending:
+            return
+        self._running = True
+        try:
+            for statement in self._statements:
+                try:
+                    await self._execute(statement, [None] * len(statement.parameters))
+                except Failure as error:
+                    if error.sqlstate is not None and error.sqlstate.startswith("42"):
+                        self._differs(statement.name.removeprefix("explain_"), error)
+                        return
+                    if error.sqlstate is None or error.sqlstate[:2] in _ASK_AGAIN:
+                        return
+            self.mismatch, self.pending = None, False
+        finally:
+            self._running = False
+
+    def doubt(self, statement: Statement[Any], error: Failure) -> None:
+        """A statement that fitted failed: a table, a column or a privilege is missing now. `run` says when it fits."""
+        if self._statements and not statement.name.startswith("explain_"):
+            self.pending = True
+            self._differs(statement.name, error)
+
+    def _differs(self, name: str, error: Failure) -> None:
+        reason = f"{name}: {str(error).partition(chr(10))[0]}"
+        if reason != self.mismatch:
+            log.error("a statement does not fit the database's schema: %s", reason)
+        self.mismatch = reason
