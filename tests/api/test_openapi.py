@@ -14,6 +14,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from service import app
 from service.database import TimedOut, Unavailable
+from service.http.asgi import RequestRecord
 from service.http.body import read_body
 from service.http.error_handler import api_error_of
 from service.http.errors import ApiError, ErrorBody
@@ -234,7 +235,7 @@ async def test_the_other_errors_have_the_sentences_described() -> None:
         return next(messages, None) or await asyncio.Event().wait()
 
     with pytest.raises(ApiError) as late:
-        await read_body([], receive, BODY_BYTES, timeout_s=0.01)
+        await read_body(RequestRecord("POST", []), [], receive, BODY_BYTES, timeout_s=0.01)
     problems = [late.value, api_error_of(RuntimeError()), api_error_of(Unavailable("x")), api_error_of(TimedOut("x"))]
     real = {(problem.status, problem.message) for problem in problems}
     for name in TASK_OPERATIONS:
