@@ -23,13 +23,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
-from service.database import GROUP_SIZES, Database
+from service.database import GROUP_SIZES, SQLSTATES, Database
 from service.http.asgi import GET_AND_HEAD
 from service.http.capacity import REASONS, Capacity
 
 # Seconds. From what a cached get takes to the request deadline.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 SNAPSHOT_S = 1.0
+FAILURE_CLASSES = ("lost", *{sqlstate[:2]: None for sqlstate in SQLSTATES})
 METHODS = frozenset({"", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})  # "": it was not even HTTP
 _CONTENT_TYPE = CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")  # Litestar adds it
 
@@ -233,7 +234,9 @@ class _Families(Collector):
             "Statements and connections that failed, by SQLSTATE class; lost: without one.",
             labels=["sqlstate_class"],
         )
-        for name, count in sorted(_sum(snapshot.failures for snapshot in self._snapshots).items()):
+        # Every class from the start, with 0: increase() does not see the step from no series to 1.
+        counted = dict.fromkeys(FAILURE_CLASSES, 0.0) | _sum(snapshot.failures for snapshot in self._snapshots)
+        for name, count in sorted(counted.items()):
             failures.add_metric([name], count)
         yield from (number, seconds, failures)
 
