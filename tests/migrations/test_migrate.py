@@ -14,10 +14,11 @@ from psycopg.conninfo import conninfo_to_dict
 from yoyo import get_backend, read_migrations
 
 from service.operations import embedded, migrate
-from service.operations.migrate import MigrationError, files
+from service.operations.migrate import MigrationError
 from service.operations.migrate.cli import migrate as command
 from service.paths import root
 from tests.support.databases import applied, relations, schema
+from tests.support.migrations import fill_in, write
 
 IDS = migrate.ids()
 
@@ -30,35 +31,6 @@ def run(empty: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DATABASE_URL", empty)
     return lambda *arguments: CliRunner().invoke(command, arguments)
-
-
-@pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of migrations that a test can write to, instead of the project's."""
-    folder = tmp_path / "migrations"
-    folder.mkdir()
-    for path in sorted((root() / "migrations").glob("000[12]*.sql")):
-        (folder / path.name).write_text(path.read_text())
-    monkeypatch.setattr(files, "folder", lambda: folder)
-    return folder
-
-
-def write(folder: Path, name: str, sql: str, rollback: str | None = "SELECT 1;") -> None:
-    """A migration that follows the last one there."""
-    last = max(path.stem for path in folder.glob("*.sql") if not path.name.endswith(files.ROLLBACK))
-    depends = f"-- depends: {last}\n" if last < name and "-- depends" not in sql else ""
-    (folder / f"{name}.sql").write_text(depends + sql)
-    if rollback is not None:
-        (folder / f"{name}.rollback.sql").write_text(rollback)
-
-
-def fill_in(path: Path, sql: str) -> None:
-    text = (
-        path.read_text()
-        .replace("what it does and why", "when a task is to be done")
-        .replace("what is lost", "dates go")
-    )
-    path.write_text(text + sql)
 
 
 def test_status_of_a_database_that_nobody_migrated_creates_nothing(run: Run, empty: str) -> None:

@@ -20,8 +20,9 @@ from service.operations.migrate.watch import Watch, holders
 
 WAIT_S = 60.0
 RETRY_S = 1.0  # in which those who queued behind the lock are served
-# What IF NOT EXISTS says of what is there: PostgreSQL's notice for a table, a column, a schema, any other object.
-EXISTS = {"42P07", "42701", "42P06", "42710"}
+# PostgreSQL's notice where IF NOT EXISTS passes over a table, a column or a schema, and over any other object.
+EXISTS = {"42P07", "42701", "42P06"}
+OTHER_EXISTS = "42710"
 
 Progress = Callable[[Migration, float | None], None]  # the seconds it took, None as it begins
 Say = Callable[[str], None]
@@ -231,7 +232,7 @@ class _Run:
                 self._wait(migration, error)
             except _Foreign as error:
                 self._note_failure(migration)
-                raise MigrationError(f"{migration.id} was not applied: {error}, and no migration made it") from None
+                raise MigrationError(f"{migration.id} was not applied: {error}, and it did not make that") from None
             except psycopg.Error as error:
                 raise self._failure(migration, error) from error
             else:
@@ -258,7 +259,7 @@ class _Run:
         """The error with PostgreSQL's detail, hint and place, and what is left to do."""
         parts = [f"{migration.id} failed: {first_line(error)} (SQLSTATE {error.sqlstate})"]
         parts += [
-            f"{name}: {' '.join(text.split())}"
+            f"{name}: {' '.join(text.split()).rstrip('.')}"
             for name, text in (("DETAIL", error.diag.message_detail), ("HINT", error.diag.message_hint))
             if text
         ]
@@ -291,17 +292,14 @@ class _Run:
         return f"{dropped}mend the cause and run `migrate {self._direction}` again"
 
     def _place(self, migration: Migration, error: psycopg.Error) -> str | None:
-        """The line of the file that PostgreSQL points at."""
-        position, failed = error.diag.statement_position, self._statement
+        """The line of the file that PostgreSQL points at, or that the statement begins in."""
         path = migration.path if self._direction == "apply" else migration.rollback_path
-        if position is None or failed is None:
-            return None
         text = path.read_text("utf-8")
-        begin = text.find(failed)
+        begin = text.find(self._statement) if self._statement else -1
         if begin < 0:
             return None
-        at = begin + int(position) - 1
-        line = text[text.rfind("\n", 0, at) + 1 :].partition("\n")[0].strip()
+        at = begin + int(error.diag.statement_position or 1) - 1
+        line = text[text.rfind("\n", 0, at) + 1 :].partition("\n")[0].strip().rstrip(";")
         return f"at line {text.count(chr(10), 0, at) + 1} of {path.name}: {line}"
 
     def _once(self, migration: Migration, *, again: bool) -> None:
@@ -367,7 +365,8 @@ class _Run:
 
         def note(said: psycopg.errors.Diagnostic) -> None:
             message = said.message_primary or ""
-            if said.sqlstate in EXISTS and statements.hides_others(text) and not _is_added_value(text):
+            other = said.sqlstate == OTHER_EXISTS and statements.hides_others(text) and not _is_added_value(text)
+            if said.sqlstate in EXISTS or other:
                 met.append(message)
             else:
                 self._say(f"{said.severity or 'NOTICE'}: {message}")
