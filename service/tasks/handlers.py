@@ -3,7 +3,8 @@
 Knows HTTP's meaning and the structs. Must not know SQL, connections or how the caller was authenticated.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from array import array
+from collections.abc import AsyncIterator, Collection, Sequence
 from hashlib import blake2b
 from urllib.parse import urlencode
 
@@ -27,14 +28,15 @@ PAGE_ROWS = 250
 async def list_tasks(task_request: NamedDependency[TaskRequest]) -> Response:
     """The user's tasks, newest first: a page, or all of them."""
     completed, limit, after, parameters = parse_list_query(task_request.query_string)
+    known = task_request.known_tags()
     if limit is None:
-        return await _list_all(task_request, completed, after)
+        return await _list_all(task_request, completed, after, known)
     tasks = await task_request.queries.list(task_request.user_id, completed, after, limit + 1)
     if len(tasks) <= limit:
-        return Response(200, encode(tasks))
+        return _page_response(tasks, known)
     del tasks[limit:]
     query = urlencode([*parameters, ("after", str(tasks[-1].id))])
-    return Response(200, encode(tasks), ((b"link", f'<{task_request.url}?{query}>; rel="next"'.encode()),))
+    return _page_response(tasks, known, (b"link", f'<{task_request.url}?{query}>; rel="next"'.encode()))
 
 
 @post("/")
@@ -67,11 +69,11 @@ async def batch_tasks(task_request: NamedDependency[TaskRequest]) -> Response:
 @route("/{task_id:str}", http_method=GET_AND_HEAD)
 async def get_task(task_request: NamedDependency[TaskRequest]) -> Response:
     """One task."""
-    known = task_request.known_versions()
+    known = task_request.known_tags()
     task = await task_request.queries.get(task_request.user_id, task_request.task_id)
     if task is None:
         raise errors.task_not_found()
-    if known is None or task.version in known:
+    if known is None or b"%d" % task.version in known:
         return EmptyResponse(304, (etag(task.version),))
     return task_response(task)
 
@@ -164,11 +166,28 @@ def _changed_response(changed: Changed | None) -> Response:
     return task_response(changed.task)
 
 
-async def _list_all(task_request: TaskRequest, completed: bool | None, after: int | None) -> Response:
-    """Every task: as one answer where a page holds them, else streamed page by page."""
+def _page_response(tasks: list[Task], known: Collection[bytes] | None, *headers: Header) -> Response:
+    """A list in one response. Its tag is a hash of what is in it; a client that knows it gets no body.
+
+    The tag is weak: it changes with each change through the service, but not where SQL edits a row and keeps its
+    version.
+    """
+    numbers = [number for task in tasks for number in (task.id, task.version)]
+    numbers.append(len(headers))  # whether there is a next page
+    digest = blake2b(array("q", numbers), digest_size=8).hexdigest().encode()
+    headers = ((b"etag", b'W/"%b"' % digest), *headers)
+    if known is None or digest in known:
+        return EmptyResponse(304, headers)
+    return Response(200, encode(tasks), headers)
+
+
+async def _list_all(
+    task_request: TaskRequest, completed: bool | None, after: int | None, known: Collection[bytes] | None
+) -> Response:
+    """Every task: as one response where a page holds them, else streamed page by page."""
     page = await task_request.queries.list(task_request.user_id, completed, after, PAGE_ROWS)
     if len(page) < PAGE_ROWS:
-        return Response(200, encode(page))
+        return _page_response(page, known)
     return StreamedResponse(200, _pages(task_request.queries, task_request.user_id, completed, page))
 
 

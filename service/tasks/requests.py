@@ -4,13 +4,14 @@ Knows HTTP's request side. Must not know statements or answers.
 """
 
 import re
+from collections.abc import Collection
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote_to_bytes
 
 from service.http import errors
 from service.http.asgi import Headers, Receive, record_of
 from service.http.body import read_body
-from service.http.conditional import Preconditions, entity_tags, preconditions
+from service.http.conditional import Preconditions, known_tags, preconditions
 from service.http.limits import BODY_BYTES, ID_MAX, IDEMPOTENCY_KEY_LENGTH, LIMIT_MAX, USER_ID_LENGTH
 from service.tasks.queries import Queries
 
@@ -66,13 +67,9 @@ class TaskRequest:
         """What If-Match and If-None-Match require of a write. Raises ApiError (400) for a malformed header."""
         return preconditions(self.headers)
 
-    def known_versions(self) -> list[int | None] | None:
-        """The versions that the client has, by If-None-Match; None: any. Raises ApiError: malformed."""
-        for name, _ in self.headers:
-            if name == b"if-none-match":
-                tags = entity_tags(self.headers, b"if-none-match", "If-None-Match")
-                return None if tags is None else [version for version, _ in tags]
-        return []
+    def known_tags(self) -> Collection[bytes] | None:
+        """The opaque tags that the client has, by If-None-Match; None: any. Raises ApiError (400): malformed."""
+        return known_tags(self.headers)
 
 
 def decode_segment(segment: str) -> str:

@@ -140,10 +140,3 @@ def test_if_match_and_if_none_match_must_both_hold(
 def test_malformed_if_none_match_on_a_write_is_400(client: httpx.Client, path: str) -> None:
     answer = client.delete(path, headers={"If-None-Match": '"3'})
     assert (answer.status_code, answer.json()) == (400, {"error": "If-None-Match must be * or a list of entity tags"})
-
-
-def test_a_list_has_no_tag_and_takes_no_condition(client: httpx.Client, path: str) -> None:
-    tasks = path.rpartition("/")[0]
-    answer = client.get(tasks, headers={"If-None-Match": "*"})
-    assert answer.status_code == 200
-    assert "etag" not in answer.headers

@@ -132,3 +132,60 @@ def test_a_long_list_comes_whole(client: httpx.Client, shared_database_url: str,
             assert ids == sorted(ids, reverse=True)
         assert len(client.get(tasks, params={"limit": 1000}).json()) == 1000
         assert client.head(tasks).content == b""
+
+
+def changes(client: httpx.Client, tasks: str, made: list[dict[str, Any]]) -> Iterator[str]:
+    """Ways in which what a page of five shows changes, one after the other."""
+    newest, middle = made[1]["id"], made[2]["id"]  # neither is completed
+    client.post(tasks, json={"title": "x"})
+    yield "a new task"
+    client.put(f"{tasks}/{middle}", json={"title": "y"})
+    yield "a task in the middle"
+    client.delete(f"{tasks}/{newest}")
+    yield "a task less"
+
+
+@pytest.mark.parametrize("query", ["limit=5", "", "limit=5&completed=false"])
+def test_a_page_that_did_not_change_is_not_sent_again(
+    client: httpx.Client, tasks: str, made: list[dict[str, Any]], query: str
+) -> None:
+    url = f"{tasks}?{query}"
+    first = client.get(url)
+    tag = first.headers["etag"]
+    assert re.fullmatch(r'W/"[0-9a-f]{16}"', tag)
+    for given in (tag, tag.removeprefix("W/"), f'"1", {tag}', "*"):
+        again = client.get(url, headers={"If-None-Match": given})
+        assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
+        assert again.headers.get("link") == first.headers.get("link")
+    assert client.head(url, headers={"If-None-Match": tag}).status_code == 304
+    seen = {tag}
+    for change in changes(client, tasks, made):
+        now = client.get(url, headers={"If-None-Match": ", ".join(seen)})
+        assert now.status_code == 200, change
+        assert now.content == client.get(url).content
+        seen.add(now.headers["etag"])
+    assert len(seen) == 4
+
+
+def test_a_page_that_has_become_the_last_is_sent_again(
+    client: httpx.Client, tasks: str, made: list[dict[str, Any]]
+) -> None:
+    """What is on it is the same, but its Link to the next is gone."""
+    url = f"{tasks}?limit={len(made) - 1}"
+    first = client.get(url)
+    client.delete(f"{tasks}/{made[-1]['id']}")
+    last = client.get(url, headers={"If-None-Match": first.headers["etag"]})
+    assert (last.status_code, last.content) == (200, first.content)
+    assert ("link" in first.headers, "link" in last.headers) == (True, False)
+
+
+def test_an_empty_list_has_a_tag(client: httpx.Client, tasks: str) -> None:
+    tag = client.get(tasks).headers["etag"]
+    assert client.get(tasks, headers={"If-None-Match": tag}).status_code == 304
+    client.post(tasks, json={"title": "x"})
+    assert client.get(tasks, headers={"If-None-Match": tag}).status_code == 200
+
+
+def test_a_malformed_condition_on_a_list_is_400(client: httpx.Client, tasks: str) -> None:
+    answer = client.get(tasks, headers={"If-None-Match": "1"})
+    assert (answer.status_code, answer.json()) == (400, {"error": "If-None-Match must be * or a list of entity tags"})

@@ -16,6 +16,7 @@ from service import app
 from service.database import TimedOut, Unavailable
 from service.http.asgi import RequestRecord
 from service.http.body import read_body
+from service.http.capacity import Capacity
 from service.http.error_handler import api_error_of
 from service.http.errors import ApiError, ErrorBody
 from service.http.limits import BATCH_BYTES, BODY_BYTES
@@ -119,6 +120,7 @@ def test_every_example_fits_its_schema() -> None:
 # for a batch is the fourth of the array.
 BAD: dict[str, Json] = {
     "Malformed HTTP request": {"headers": {"X-Request-ID": "\0"}},
+    "Request target is too long": {"query": "x" * 40_000},
     "Request headers are too large": {"headers": {"X-Large": "x" * 40_000}},
     "Invalid user ID": {"user": "%00"},
     "Invalid task ID": {"task_id": "0"},
@@ -160,8 +162,8 @@ CALLER = {
     "Access denied": lambda: token(SHARED),
 }
 USED_KEY = "Idempotency-Key was already used for another request"
-# 408 takes ten seconds over HTTP; these are made in the process instead.
-NOT_BY_A_REQUEST = {408, 500, 503, 504}
+# 408 takes ten seconds over HTTP, 429 as many requests as a user may have; these are made in the process instead.
+NOT_BY_A_REQUEST = {408, 429, 500, 503, 504}
 
 
 def _examples(wanted: Callable[[int], bool]) -> list[Any]:
@@ -236,7 +238,9 @@ async def test_the_other_errors_have_the_sentences_described() -> None:
 
     with pytest.raises(ApiError) as late:
         await read_body(RequestRecord("POST", []), [], receive, BODY_BYTES, timeout_s=0.01)
-    problems = [late.value, api_error_of(RuntimeError()), api_error_of(Unavailable("x")), api_error_of(TimedOut("x"))]
+    with pytest.raises(ApiError) as many:
+        Capacity(1, max_per_user=0, max_buffered=1).enter_user("user")
+    problems = [late.value, many.value, *map(api_error_of, (RuntimeError(), Unavailable("x"), TimedOut("x")))]
     real = {(problem.status, problem.message) for problem in problems}
     for name in TASK_OPERATIONS:
         described = {
@@ -279,6 +283,7 @@ def _successes(client: httpx.Client, tasks: str) -> dict[tuple[str, int], httpx.
         ("batch_tasks", 201): client.post(f"{tasks}/batch", json=batch, headers=keyed),
         ("list_tasks", 200): client.get(tasks, params={"limit": 1}),
         ("get_task", 200): client.get(one),
+        ("list_tasks", 304): client.get(tasks, params={"limit": 1}, headers={"If-None-Match": "*"}),
         ("get_task", 304): client.get(one, headers={"If-None-Match": '"1"'}),
         ("update_task", 200): client.put(one, json={"title": "y"}),
         ("toggle_task", 200): client.patch(f"{one}/complete"),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from service.http.asgi import RequestRecord
 from service.http.body import read_body
-from service.http.conditional import entity_tags
+from service.http.conditional import entity_tags, preconditions
 from service.http.errors import ApiError
 from service.tasks.requests import check_user_id, decode_segment, parse_list_query, parse_task_id
 
@@ -55,14 +55,19 @@ def is_tag(member: str) -> bool:
     [
         ([], None),
         ([b"*"], None),
-        ([b'"1"'], [(1, False)]),
-        ([b'W/"1"', b'"2"'], [(1, True), (2, False)]),
-        ([b'"2147483647"', b'"2147483648"'], [(2147483647, False), (None, False)]),
-        ([b'"01"', b'""', b'"a,b"'], [(None, False)] * 3),
+        ([b'"1"'], [(b"1", False)]),
+        ([b'W/"1"', b'"2"'], [(b"1", True), (b"2", False)]),
+        ([b'"01"', b'""', b'"a,b"'], [(b"01", False), (b"", False), (b"a,b", False)]),
     ],
 )
-def test_tags_are_versions(lines: list[bytes], tags: object) -> None:
+def test_tags_are_split_at_the_right_commas(lines: list[bytes], tags: object) -> None:
     assert entity_tags([(b"if-match", line) for line in lines], b"if-match", "If-Match") == tags
+
+
+def test_only_tags_that_a_task_may_have_are_versions() -> None:
+    header = b'"1", W/"2", "2147483647", "2147483648", "01", "", "0", "x"'
+    assert preconditions([(b"if-match", header)]).versions == [1, 2147483647]
+    assert preconditions([(b"if-none-match", header)]).excluded_versions == [1, 2, 2147483647]
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=20))

@@ -87,6 +87,10 @@ PARAMETERS: Json = {
 
 HEADERS: Json = {
     "ETag": {"description": "The task's version, in quotes.", "schema": {"type": "string", "pattern": '^"[0-9]+"$'}},
+    "ListETag": {
+        "description": "Weak: a hash of the list's ids and versions. Absent from a list that is streamed.",
+        "schema": {"type": "string", "pattern": '^W/"[0-9a-f]+"$'},
+    },
     "Location": {"description": "The path of the new task.", "schema": {"type": "string", "format": "uri-reference"}},
     "Link": {
         "description": 'If there is more: `</api/user-1/tasks?limit=2&after=41>; rel="next"`, with every other '

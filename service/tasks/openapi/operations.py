@@ -9,7 +9,7 @@ from service.tasks.openapi.elements import Errors, Json, body, operation, refere
 
 # ---- What can be wrong, by what a request has in it ----
 
-_HTTP: Errors = (errors.malformed_http(), errors.head_too_large())
+_HTTP: Errors = (errors.malformed_http(), errors.target_too_long(), errors.head_too_large())
 _CALLER: Errors = (
     errors.authentication_required(),
     errors.invalid_token(),
@@ -39,7 +39,12 @@ _BATCH: Errors = (
     errors.invalid_batch_length(),
     *(errors.batch_item(3, error) for error in (errors.not_an_object(), errors.unknown_field("titel"), *_CREATE)),
 )
-_SERVICE: Errors = (errors.internal_error(), errors.unavailable(), errors.database_timeout())
+_SERVICE: Errors = (
+    errors.too_many_requests(),
+    errors.internal_error(),
+    errors.unavailable(),
+    errors.database_timeout(),
+)
 _EVERY_TASK_OPERATION: Errors = (*_HTTP, *_CALLER, *_SERVICE)
 
 
@@ -87,14 +92,19 @@ def task_paths() -> Json:
 
 
 def _list_tasks() -> Json:
+    examples: Json = {"two tasks": [_OTHER_EXAMPLE, _EXAMPLE], "none": []}
     return operation(
         "list_tasks",
         "List tasks",
         "The user's tasks, newest first. Without `limit` all of them, however many; with `limit` one page and, "
-        'if there is more, a `Link` to the next with `rel="next"`.',
-        {200: response("The tasks.", _TASKS, {"two tasks": [_OTHER_EXAMPLE, _EXAMPLE], "none": []}, "Link")},
-        (*_EVERY_TASK_OPERATION, *_QUERY),
-        parameters=("user_id", "completed", "limit", "after", "X-Request-ID"),
+        'if there is more, a `Link` to the next with `rel="next"`. With `If-None-Match` a list that did not change is '
+        "not sent again.",
+        {
+            200: response("The tasks.", _TASKS, examples, "ListETag", "Link"),
+            304: response("The client has this list already.", None, {}, "ListETag", "Link"),
+        },
+        (*_EVERY_TASK_OPERATION, *_QUERY, *_IF_NONE_MATCH),
+        parameters=("user_id", "completed", "limit", "after", "If-None-Match", "X-Request-ID"),
     )
 
 
