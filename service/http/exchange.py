@@ -14,7 +14,7 @@ from service.http.head import RequestHead
 from service.http.response_head import response_head
 from service.http.server_context import ServerContext
 
-MAX_HELD_BYTES = 128 * 1024  # of a body, for the application; above it, reading pauses
+MAX_HELD_BYTES = 64 * 1024  # of a body, for the application; above it, reading pauses
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _BODILESS = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
@@ -134,7 +134,7 @@ class Exchange:
         if self._given:  # what is left to be told is that the client is gone
             await self._wait()
             return _DISCONNECT
-        if not self._pieces and not self.complete:
+        if not self._pieces and not self.complete and self.state is not ResponseState.ENDED:
             if self._expects_continue and self.state is ResponseState.NOT_STARTED:
                 self._expects_continue = False
                 connection.write(_CONTINUE)
@@ -143,7 +143,7 @@ class Exchange:
                 self._asked = True
                 return {"type": "http.request", "body": b"", "more_body": True}
             await self._wait()
-        if connection.lost or (connection.cut and not self._pieces):
+        if connection.lost or self.state is ResponseState.ENDED or (connection.cut and not self._pieces):
             return _DISCONNECT
         pieces = self._pieces
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -161,7 +161,7 @@ class Exchange:
             or (self.complete and not self._given)
             or connection.cut
         ):
-            self._waiter = connection.context.loop.create_future()
+            self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
         self._waiter = None
 
@@ -193,7 +193,7 @@ class Exchange:
         bodiless = status in _BODILESS or self.request.method == "HEAD"
         if self.state is ResponseState.NOT_STARTED:
             self._frame(status, headers, None if more else len(body), bodiless)
-            if not more and len(body) <= WHOLE_BYTES:
+            if not more and not self._chunked and len(body) <= WHOLE_BYTES:
                 self.respond(status, headers, body)
                 return
             head = self._head_of(status, headers)
@@ -208,7 +208,13 @@ class Exchange:
 
     def _frame(self, status: int, headers: Headers, length: int | None, bodiless: bool) -> None:
         """Decides how the client finds the end of the body, whose length may be known."""
-        sized = next((int(value) for name, value in headers if name == b"content-length"), None)
+        sized = None
+        for name, value in headers:
+            if name == b"content-length":
+                sized = int(value)
+            elif name == b"transfer-encoding" and self.request.version == "1.1" and not bodiless:
+                self._chunked = True  # as asked for
+                return
         if sized is not None and length is not None and sized != length and not bodiless:
             raise RuntimeError(f"a body of {length} bytes with a Content-Length of {sized}")
         self._remaining = sized

@@ -104,6 +104,7 @@ def read_head(head: bytes) -> RequestHead:
         pass
     except httptools.HttpParserError:
         # llhttp does not tell apart what is malformed and what it does not implement.
+        _request_line(line)
         coding = b",".join(_CODINGS.findall(head)) if _BARE_LINE_END.search(head) is None else b""
         raise (coding and _coding_error(coding)) or errors.malformed_http() from None
     request = RequestHead(method, version, _origin_form(method, parts[1], lines.headers), lines.headers)

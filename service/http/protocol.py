@@ -94,7 +94,7 @@ class HttpProtocol(asyncio.Protocol):
         self._reading = True
         self._eof = False  # the client has closed its side
         self._stopping = False
-        self._deadline = 0.0  # the loop's time at which `expire` ends the state; 0: none
+        self._deadline = 0.0  # monotonic time at which `expire` ends the state; 0: none
         self._written = 0  # bytes given to the transport
         self._rate = WriteRate()
 
@@ -133,8 +133,12 @@ class HttpProtocol(asyncio.Protocol):
         return self.state is State.CLOSED
 
     @property
+    def _unread(self) -> bool:
+        return self._position < len(self._buffer)
+
+    @property
     def ends(self) -> bool:
-        return self.cut or ((self._eof or self._stopping) and self._position >= len(self._buffer))
+        return self.cut or ((self._eof or self._stopping) and not self._unread)
 
     @property
     def rest_is_small(self) -> bool:
@@ -174,7 +178,7 @@ class HttpProtocol(asyncio.Protocol):
         return False
 
     def pause_writing(self) -> None:
-        self.writable = self.context.loop.create_future()
+        self.writable = asyncio.get_running_loop().create_future()
 
     def resume_writing(self) -> None:
         if self.writable is not None:
@@ -226,7 +230,7 @@ class HttpProtocol(asyncio.Protocol):
         state = self.state
         if state is State.LINGER or state in _END:
             return
-        if self._position < len(self._buffer):
+        if self._unread:
             data = self._buffer[self._position :] + data
         self._buffer = data
         self._position = 0
@@ -234,7 +238,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def _read(self) -> None:
         """Reads the buffer, as far as the state allows."""
-        while self._position < len(self._buffer):
+        while self._unread:
             if self.state in _BETWEEN_REQUESTS:
                 if not self._read_head():
                     return
@@ -343,9 +347,12 @@ class HttpProtocol(asyncio.Protocol):
             len(self._connections) >= context.max_concurrency or len(context.tasks) >= context.max_concurrency
         ):
             app = respond_overloaded
-        task = exchange.task = context.loop.create_task(
-            self._run(app, exchange), context=contextvars.Context() if context.reset_contextvars else None
-        )
+        coroutine = self._run(app, exchange)
+        if context.reset_contextvars:
+            task = context.loop.create_task(coroutine, context=contextvars.Context())
+        else:
+            task = context.loop.create_task(coroutine)
+        exchange.task = task
         context.tasks.add(task)
 
     # The response -----------------------------------------------------------------------------------------------
@@ -358,6 +365,7 @@ class HttpProtocol(asyncio.Protocol):
         finally:
             if exchange.task is not None:
                 self.context.tasks.discard(exchange.task)
+                exchange.task = None
             exchange.record.release()
             if app is not self.context.app:
                 self.context.report(exchange.record)
@@ -390,7 +398,7 @@ class HttpProtocol(asyncio.Protocol):
             self.resume_reading()
             self._read()
         elif not exchange.keep_alive:
-            if self._position < len(self._buffer):
+            if self._unread:
                 self._linger()
             else:
                 self._close()
@@ -403,7 +411,7 @@ class HttpProtocol(asyncio.Protocol):
         if self.writable is not None:
             self._to(State.BLOCKED)
             self.pause_reading()
-        elif self._eof and self._position >= len(self._buffer):
+        elif self._eof and not self._unread:
             self._close()
         else:
             self._to(State.IDLE)
@@ -412,6 +420,7 @@ class HttpProtocol(asyncio.Protocol):
     def _reject(self, error: ApiError) -> None:
         """Responds to what is no HTTP, or too slow or too large, and ends the connection."""
         exchange, self._exchange = self._exchange, None
+        complete = exchange is not None and exchange.complete
         self._body = None
         record = RequestRecord("", [])
         if exchange is not None:
@@ -433,4 +442,7 @@ class HttpProtocol(asyncio.Protocol):
         headers = response.headers + record.headers
         head, _ = response_head(error.status, headers, self.context.lines, keep_alive=False)
         self.write(head if record.method == "HEAD" else head + response.body)
-        self._linger()
+        if complete and not self._unread:
+            self._close()
+        else:
+            self._linger()

@@ -27,7 +27,7 @@ class Timed(Protocol):
     """A connection, as the clock knows it."""
 
     def expire(self, now: float) -> None:
-        """Ends what has taken too long. `now` is the event loop's time."""
+        """Ends what has taken too long. `now` is monotonic time."""
         ...
 
 
@@ -51,7 +51,7 @@ class ServerContext:
         self.reset_contextvars = config.reset_contextvars
         access_log = logging.getLogger("uvicorn.access")
         self._access_log = access_log if access_log.hasHandlers() else None
-        self.now = loop.time()  # up to a second old
+        self.now = time.monotonic()  # up to a second old
         # For every response: Date (RFC 9110, 6.6.1) and what uvicorn's option `headers` asks for.
         self.lines = b""
         self._added = [line for line in config.encoded_headers if line[0] != b"date"]
@@ -64,9 +64,10 @@ class ServerContext:
 
     def add(self, connection: Timed) -> None:
         """The clock ticks for this connection from now on."""
-        self._connections.add(connection)
         if self._timer is None:
-            self._tick()
+            self._renew()
+            self._timer = self.loop.call_later(TICK_S, self._tick)
+        self._connections.add(connection)
 
     def discard(self, connection: Timed) -> None:
         """It ticks no longer."""
@@ -86,12 +87,15 @@ class ServerContext:
             )
 
     def _tick(self) -> None:
-        now = self.now = self.loop.time()
+        self._renew()
+        for connection in list(self._connections):
+            connection.expire(self.now)
+        self._timer = self.loop.call_later(TICK_S, self._tick) if self._connections else None
+
+    def _renew(self) -> None:
+        self.now = time.monotonic()
         lines = [(b"date", formatdate(time.time(), usegmt=True).encode()), *self._added]
         self.lines = b"".join(b"%s: %s\r\n" % line for line in lines)
-        for connection in list(self._connections):
-            connection.expire(now)
-        self._timer = self.loop.call_later(TICK_S, self._tick) if self._connections else None
 
 
 _contexts: WeakKeyDictionary[ServerState, ServerContext] = WeakKeyDictionary()

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -59,7 +60,7 @@ class Server:
         return protocol
 
     def after(self, seconds: float) -> None:
-        self.connection.expire(asyncio.get_running_loop().time() + seconds)
+        self.connection.expire(time.monotonic() + seconds)
 
     async def ended(self) -> None:
         async with asyncio.timeout(2):
