@@ -91,14 +91,17 @@ def draw(prometheus: Prometheus, shown: list[Panel], begin: float, end: float) -
                 for name, value in series["metric"].items():
                     label = label.replace(f"{{{{{name}}}}}", value)
                 points = [(at - begin, float(value)) for at, value in series["values"]]
+                if series["metric"] and not any(value > 0 for _, value in points):
+                    continue  # one of many that stays at zero
                 axis.plot(*zip(*points, strict=True), linewidth=1.1, label=label.replace("/api/{user_id}/tasks", "…"))
         if panel.unit in FORMATS:
             form = FORMATS[panel.unit]
             axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _, form=form: form(value)))
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, axis.get_ylim()[1] * 1.15)
         axis.grid(alpha=0.3)
         axis.tick_params(labelsize=8)
-        axis.legend(fontsize=6, loc="upper left", ncols=2)
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(fontsize=6, loc="upper left", ncols=2, framealpha=0.5)
     figure.supxlabel("seconds", fontsize=9)
     figure.savefig(DASHBOARD.with_suffix(".png"), dpi=70)
 
