@@ -4,6 +4,7 @@ PostgreSQL really raises each of them, in a trigger, with the code that the new 
 """
 
 from collections.abc import Callable, Iterator
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -112,7 +113,9 @@ def test_each_sqlstate_has_its_answer(failing: RunningService, url: str, row: Ro
     assert (answer.status_code, answer.json()) == (row.answer[0], {"error": row.answer[1]})
     always = {"content-type": "application/json", "x-content-type-options": "nosniff", "x-request-id": identifier}
     expected = always | {"content-length": str(len(answer.content))}
-    assert dict(answer.headers) == expected | ({"retry-after": "1"} if answer.status_code == 503 else {})
+    shown = dict(answer.headers)
+    assert parsedate_to_datetime(shown.pop("date"))
+    assert shown == expected | ({"retry-after": "1"} if answer.status_code == 503 else {})
     assert tries(url) == before + row.tries
 
     line = failing.logged(request_id=identifier)

@@ -19,7 +19,7 @@ def ask(client: httpx.Client, method: str, path: str, body: bytes, headers: dict
 
 @pytest.mark.parametrize("path", ["x", "1/x", "1/complete/x"])
 def test_an_unknown_path_is_the_first_thing_said(client: httpx.Client, tasks: str, path: str) -> None:
-    assert ask(client, "TRACE", f"{tasks}/0/{path}", LARGE, XML) == (404, "Not found")
+    assert ask(client, "PUT", f"{tasks}/0/{path}", LARGE, XML) == (404, "Not found")
 
 
 def test_create(client: httpx.Client, tasks: str) -> None:

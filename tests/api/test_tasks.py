@@ -324,7 +324,8 @@ def test_a_request_id_that_could_spoil_a_log_is_replaced(client: httpx.Client, t
 def test_what_a_path_allows(client: httpx.Client, tasks: str, path: str, allowed: set[str]) -> None:
     options = client.options(tasks + path)
     assert (options.status_code, options.content) == (204, b"")
-    refused = client.request("TRACE", tasks + path)
+    other = min({"GET", "POST", "PUT", "PATCH", "DELETE"} - allowed)
+    refused = client.request(other, tasks + path)
     assert (refused.status_code, refused.json()) == (405, {"error": "Method not allowed"})
     for answer in (options, refused):
         listed = [method.strip() for method in answer.headers["allow"].split(",")]
