@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from service.operations import embedded, migrate
+from service.operations.embedded.temporary import temporary
 from tests.support import pgbouncer
 from tests.support.databases import create, create_template, schema, wipe
 from tests.support.processes import RunningService, wait_ready
@@ -33,7 +34,7 @@ def logging_as_it_was() -> Iterator[None]:
 def cluster() -> Iterator[embedded.Embedded]:
     """A PostgreSQL that is thrown away afterwards."""
     with ExitStack() as stack:
-        cluster = stack.enter_context(embedded.temporary({"max_connections": "300"}))
+        cluster = stack.enter_context(temporary({"max_connections": "300"}))
         if POOLED:
             RunningService.pooler = stack.enter_context(pgbouncer.running(cluster.url, backends=10))
         yield cluster

@@ -48,11 +48,15 @@ class _Handler(logging.StreamHandler[TextIO]):
             super().handleError(record)
 
 
+def is_console(form: str | None) -> bool:
+    """Whether lines are for people: as `form` says, or where it is None and standard error is a terminal."""
+    return form == "console" or (form is None and sys.stderr is not None and sys.stderr.isatty())
+
+
 def configure(level: str, form: str | None) -> None:
     """Sends everything that is logged to standard error. `form`: console or json; None: console on a terminal."""
     handler = _Handler(sys.stderr)
-    console = form == "console" or (form is None and sys.stderr.isatty())
-    handler.setFormatter(ConsoleFormatter() if console else JsonFormatter())
+    handler.setFormatter(ConsoleFormatter() if is_console(form) else JsonFormatter())
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())

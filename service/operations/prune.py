@@ -1,9 +1,19 @@
-"""Deletes idempotency records past their 24 hours, in small batches, so that no statement holds locks for long."""
+"""`tasks-service prune`: removes idempotency records past their 24 hours, in small batches, so that no statement holds
+locks for long.
+"""
 
+import asyncio
 from typing import Any
 
-from service.database import Database, Statement, read
+import click
+import msgspec
+from click import ClickException
+
+from service.database import Database, Failure, Statement, read
+from service.monitoring import logs
+from service.operations.in_use import service_url, settings_or_exit
 from service.paths import root
+from service.settings import Settings
 
 BATCH_ROWS = 1000
 
@@ -19,10 +29,36 @@ CITUS: Statement[bool] = Statement("citus", read(root() / "sql" / "operations", 
 STATEMENTS: list[Statement[Any]] = [PRUNE, PRUNE_CITUS, CITUS]
 
 
-async def prune(database: Database) -> int:
+async def remove_expired(database: Database) -> int:
     """The number of records removed. Raises service.database.Failure."""
     statement = PRUNE_CITUS if await database.fetch_one(CITUS) else PRUNE
     removed = 0
     while count := await database.execute(statement, BATCH_ROWS):
         removed += count
     return removed
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+def prune(as_json: bool) -> None:
+    """Removes expired idempotency records.
+
+    Those older than 24 hours, in small batches; safe while serving.
+    """
+    settings = settings_or_exit()
+    logs.configure("error", settings.log_format)
+    with service_url(settings) as url:
+        try:
+            removed = asyncio.run(_prune(url, settings))
+        except Failure as failure:
+            raise ClickException(f"nothing more could be removed: {failure}") from None
+    click.echo(msgspec.json.encode({"removed": removed}) if as_json else f"removed {removed} idempotency records")
+
+
+async def _prune(url: str, settings: Settings) -> int:
+    database = Database(url, connections=2, prepare=settings.db_prepare, connect_timeout_s=settings.connect_timeout_s)
+    await database.open()
+    try:
+        return await remove_expired(database)
+    finally:
+        await database.close()

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from service.operations import embedded
+from service.operations.embedded.temporary import temporary
 from tests.support.databases import TEMPLATE, create, create_template
 from tests.support.processes import RunningService, wait_ready
 
@@ -15,7 +16,7 @@ from tests.support.processes import RunningService, wait_ready
 @pytest.fixture(scope="session")
 def fragile() -> Iterator[embedded.Embedded]:
     """The cluster, with a migrated database to make others from."""
-    with embedded.temporary({"max_connections": "200"}) as cluster:
+    with temporary({"max_connections": "200"}) as cluster:
         create_template(cluster.url)
         yield cluster
 

@@ -16,7 +16,8 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from service.operations import embedded
-from service.operations.embedded import Embedded, EmbeddedError
+from service.operations.embedded import Embedded, EmbeddedError, data_folder
+from service.operations.embedded.temporary import Throwaway
 from tests.support.waiting import wait_until
 
 # A service that has nothing but its database: says that it is up, then lives until somebody ends it.
@@ -24,11 +25,15 @@ SERVICE = """
 import sys
 from pathlib import Path
 from service.operations.embedded import Embedded
+from service.operations.embedded.temporary import Throwaway
 
-with Embedded(Path(sys.argv[1]), throwaway=True) as database:
+with Throwaway(Path(sys.argv[1])) as database:
     print(database.pid, flush=True)
     sys.stdin.read()
 """
+
+
+MODES = {".": 0o700, "pgdata": 0o700, "postgres.log": 0o600, "service.lock": 0o600}
 
 
 def kept(url: str) -> list[int]:
@@ -47,7 +52,7 @@ def keep(url: str, n: int) -> None:
 def made() -> Iterator[Path]:
     """A data folder with a stopped cluster in it, which tests leave as it was: making one is what takes the time."""
     with tempfile.TemporaryDirectory() as folder:
-        with Embedded(Path(folder), throwaway=True) as database:
+        with Throwaway(Path(folder)) as database:
             keep(database.url, 0)
         yield Path(folder)
 
@@ -75,7 +80,7 @@ def postmaster_of(service: "subprocess.Popen[str]") -> psutil.Process:
 
 
 def test_a_new_folder_gets_a_database_that_only_its_account_reaches(tmp_path: Path) -> None:
-    with Embedded(tmp_path / "new" / "data", {"max_connections": "7"}, throwaway=True) as database:
+    with Throwaway(tmp_path / "new" / "data", {"max_connections": "7"}) as database:
         with psycopg.connect(database.url) as connection:
             row = connection.execute(
                 "SELECT current_database(), current_setting('server_version_num')::int / 10000, "
@@ -83,7 +88,8 @@ def test_a_new_folder_gets_a_database_that_only_its_account_reaches(tmp_path: Pa
                 "current_setting('server_encoding')"
             ).fetchone()
         assert row == ("tasks", 18, "7", "", "UTF8")
-        assert stat.S_IMODE((tmp_path / "new" / "data" / "pgdata").stat().st_mode) == 0o700
+        modes = {path: stat.S_IMODE((tmp_path / "new" / "data" / path).stat().st_mode) for path in MODES}
+        assert modes == MODES
 
 
 def test_data_is_kept_over_a_restart_and_nothing_runs_in_between(data_dir: Path) -> None:
@@ -99,7 +105,7 @@ def test_data_is_kept_over_a_restart_and_nothing_runs_in_between(data_dir: Path)
 
 
 def test_the_database_is_deaf_to_the_terminal(made: Path) -> None:
-    with Embedded(made, throwaway=True) as database:
+    with Throwaway(made) as database:
         assert database.pid
         assert os.getsid(database.pid) == database.pid
         if Path("/proc").exists():
@@ -108,7 +114,7 @@ def test_the_database_is_deaf_to_the_terminal(made: Path) -> None:
 
 
 def test_a_second_service_is_refused_in_one_line(made: Path) -> None:
-    with Embedded(made, throwaway=True) as database:
+    with Throwaway(made) as database:
         with pytest.raises(EmbeddedError) as refused:
             Embedded(made).start()
         assert str(refused.value) == (
@@ -120,7 +126,7 @@ def test_a_second_service_is_refused_in_one_line(made: Path) -> None:
 
 def test_a_command_uses_the_database_that_is_served_and_leaves_it_running(made: Path) -> None:
     assert embedded.running(made) is None
-    with Embedded(made, throwaway=True) as database:
+    with Throwaway(made) as database:
         with embedded.using(made) as url:
             assert url == database.url == embedded.running(made)
         assert kept(database.url) == [0]
@@ -143,7 +149,7 @@ def test_what_was_committed_outlives_a_killed_service(data_dir: Path, service: "
     service.kill()
     service.wait()
     assert orphan.is_running()
-    with Embedded(data_dir, throwaway=True) as database:
+    with Throwaway(data_dir) as database:
         assert database.pid != orphan.pid
         assert kept(database.url) == [0, 1]
         assert not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE
@@ -178,7 +184,7 @@ def test_a_killed_postmaster_that_nobody_reaps_is_told_from_a_living_one(
     postmaster.kill()
     service.wait()
     wait_until(lambda: postmaster.status() == psutil.STATUS_ZOMBIE)
-    with Embedded(data_dir, throwaway=True) as database:
+    with Throwaway(data_dir) as database:
         assert kept(database.url) == [0, 1]
     assert postmaster.status() == psutil.STATUS_ZOMBIE
 
@@ -190,7 +196,7 @@ def test_a_stranger_with_the_old_process_id_is_left_alone(data_dir: Path) -> Non
         (data_dir / "pgdata" / "postmaster.pid").write_text(lock)
         (data_dir / "pgdata" / ".s.PGSQL.5432.lock").write_text(lock)
         try:
-            with Embedded(data_dir, throwaway=True) as database:
+            with Throwaway(data_dir) as database:
                 assert kept(database.url) == [0]
             assert stranger.poll() is None
         finally:
@@ -199,7 +205,7 @@ def test_a_stranger_with_the_old_process_id_is_left_alone(data_dir: Path) -> Non
 
 @pytest.mark.faults
 def test_a_postmaster_that_died_is_started_again(data_dir: Path) -> None:
-    with Embedded(data_dir, throwaway=True) as database:
+    with Throwaway(data_dir) as database:
         keep(database.url, 1)
         assert database.pid
         assert not database.ensure_running()
@@ -213,7 +219,7 @@ def test_a_postmaster_that_died_is_started_again(data_dir: Path) -> None:
 def test_a_cluster_that_was_cut_short_in_the_making_is_made_anew(tmp_path: Path) -> None:
     (tmp_path / "pgdata.new" / "base").mkdir(parents=True)
     (tmp_path / "pgdata.new" / "PG_VERSION").write_text("18\n")
-    with Embedded(tmp_path, throwaway=True) as database:
+    with Throwaway(tmp_path) as database:
         assert kept(database.url) == []
 
 
@@ -221,7 +227,7 @@ def test_a_cluster_that_was_cut_short_in_the_making_is_made_anew(tmp_path: Path)
 def test_any_folder_will_do(name: str, made: Path, tmp_path: Path) -> None:
     data_dir = made.rename(tmp_path / name)
     try:
-        with Embedded(data_dir, throwaway=True) as database:
+        with Throwaway(data_dir) as database:
             assert kept(database.url) == [0]
             socket_dir = Path(str(conninfo_to_dict(database.url)["host"]))
             assert (socket_dir / ".s.PGSQL.5432").is_socket()
@@ -231,11 +237,9 @@ def test_any_folder_will_do(name: str, made: Path, tmp_path: Path) -> None:
     assert socket_dir.exists() == (socket_dir == data_dir / "pgdata")  # no folder is left behind elsewhere
 
 
-def test_another_version_of_postgresql_is_named(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "VERSION", 19)
-    monkeypatch.setattr(embedded, "bin_dir", Path)
-    with pytest.raises(EmbeddedError, match=r"pgdata was made by PostgreSQL 18 and this is 19: move the data"):
-        Embedded(made).start()
+def test_another_version_of_postgresql_is_named(made: Path) -> None:
+    with pytest.raises(EmbeddedError, match=r"pgdata was made by PostgreSQL 18 and this is 16: move the data"):
+        Embedded(made, version=16).start()
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
@@ -247,12 +251,12 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 def test_postgresql_says_itself_why_it_does_not_start(made: Path) -> None:
     with pytest.raises(EmbeddedError, match=r"did not start: .*work_mem"):
         Embedded(made, {"work_mem": "much"}).start()
-    with Embedded(made, throwaway=True) as database:  # nothing is left locked
+    with Throwaway(made) as database:  # nothing is left locked
         assert kept(database.url) == [0]
 
 
 def test_without_the_package_the_extra_is_named(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "find_spec", lambda name: None)
+    monkeypatch.setattr("service.operations.embedded.binaries.find_spec", lambda name: None)
     with pytest.raises(EmbeddedError, match=r"pip install 'tasks-service\[embedded\]', or set DATABASE_URL"):
         Embedded(made).start()
 
@@ -262,15 +266,15 @@ def test_an_interrupt_while_it_starts_leaves_nothing_running(data_dir: Path, mon
     seen: list[int] = []
 
     def interrupted(pgdata: Path) -> None:
-        seen.extend(embedded._living(pgdata))
+        seen.extend(data_folder.living(pgdata))
         if seen:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(embedded, "_status", interrupted)
+    monkeypatch.setattr(data_folder, "status", interrupted)
     with pytest.raises(KeyboardInterrupt):
         Embedded(data_dir).start()
     assert seen
-    assert embedded._living(data_dir / "pgdata") == []
+    assert data_folder.living(data_dir / "pgdata") == []
 
 
 @pytest.fixture
@@ -299,7 +303,7 @@ def home(tmp_path: Path) -> Path:
 
 def test_a_plain_user_can_do_the_same(home: Path, plain_user: int) -> None:
     for _ in range(2):
-        with Embedded(home / "data", throwaway=True) as database:
+        with Throwaway(home / "data") as database:
             assert psutil.Process(database.pid).uids().effective == plain_user
             keep(database.url, 1)
     with Embedded(home / "data") as database:

@@ -14,6 +14,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from service.operations import embedded, migrate
+from service.operations.embedded.temporary import Throwaway, temporary
 from tests.faults.conftest import Serve
 from tests.support.http import AsyncClient
 from tests.support.ledger import Load
@@ -64,9 +65,9 @@ class Standby:
 
 
 @pytest.fixture
-def pair() -> Iterator[tuple[embedded.Embedded, Standby]]:
+def pair() -> Iterator[tuple[Throwaway, Standby]]:
     """A primary that commits only what its standby has, and that standby."""
-    with embedded.temporary() as primary, TemporaryDirectory(prefix="standby-") as folder:
+    with temporary() as primary, TemporaryDirectory(prefix="standby-") as folder:
         migrate.apply(primary.url)
         standby = Standby(primary.url, Path(folder))
         try:
@@ -81,13 +82,13 @@ def pair() -> Iterator[tuple[embedded.Embedded, Standby]]:
                 standby.stop()
 
 
-async def test_writes_go_on_at_the_new_primary(pair: tuple[embedded.Embedded, Standby], serve: Serve) -> None:
+async def test_writes_go_on_at_the_new_primary(pair: tuple[Throwaway, Standby], serve: Serve) -> None:
     primary, standby = pair
     hosts = ",".join(str(conninfo_to_dict(url)["host"]) for url in (primary.url, standby.url))
     service = serve(make_conninfo(primary.url, host=hosts, target_session_attrs="read-write"))
     async with Load(service.url, CLIENTS) as load:
         await load.more(200)
-        await asyncio.to_thread(primary.stop, in_order=False)
+        await asyncio.to_thread(primary.crash)
         await asyncio.sleep(0.3)
         async with AsyncClient(service.url) as probe:
             assert (await probe.send("GET", "/livez")).status == 200

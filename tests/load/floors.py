@@ -30,11 +30,13 @@ from service.http.conditional import NO_PRECONDITIONS
 from service.http.limits import ID_MAX
 from service.http.responses import encode
 from service.server import uvicorn as server
-from service.server.uvicorn import app as server_app
-from service.settings import load
+from service.server.listener import listener_of
+from service.settings import Settings, load
 from service.tasks import fast_path, queries
 from service.tasks.queries import Changed, Queries
 from service.tasks.schemas import Task
+
+_whole = server.application
 
 MADE = datetime(2026, 1, 1, 0, 0, 1, 234567, UTC)
 TASK = Task(1, "user-1", "Task number 1: buy milk & “bread”", "Before noon, before it closes.", True, 1, MADE, MADE)
@@ -78,15 +80,15 @@ async def unreached() -> None:
 framework = Litestar([unreached], middleware=[lambda app: answer], openapi_config=None, logging_config=None)
 
 
-def routed() -> Service:
+def routed(settings: Settings) -> Service:
     async def enter(*_: object) -> Any:
         return answer
 
     setattr(fast_path.FastPath, "_respond", enter)  # noqa: B010
-    return server_app()
+    return _whole(settings)
 
 
-def remembered() -> Service:
+def remembered(settings: Settings) -> Service:
     async def one(*_: object, **__: object) -> Task:
         return TASK
 
@@ -99,11 +101,11 @@ def remembered() -> Service:
     Queries.get = Queries.create = one
     Queries.list = page
     Queries.toggle = changed
-    return server_app()
+    return _whole(settings)
 
 
-APPLICATIONS: dict[str, Callable[[], Any]] = {
-    "constant": lambda: constant,
+APPLICATIONS: dict[str, Callable[[Settings], Any]] = {
+    "constant": lambda _: constant,
     "routed": routed,
     "remembered": remembered,
 }
@@ -201,9 +203,9 @@ def main() -> None:
         operation, users, tasks, seconds = rest
         print(msgspec.json.encode(costs(operation, int(users), int(tasks), float(seconds))).decode())
         return
-    server.app = APPLICATIONS[name]
+    server.application = APPLICATIONS[name]
     settings = load()
-    server.serve(settings, server.bind(settings.host, settings.port))
+    server.serve(settings, listener_of(settings.host, settings.port).socket, lambda: None)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import psutil
 import psycopg
 
 from service.operations import embedded, migrate
+from service.operations.embedded.temporary import temporary
 from tests.support.databases import terminate
 from tests.support.http import AsyncClient, ConnectionLost, Response
 from tests.support.processes import RunningService, wait_ready
@@ -262,7 +263,7 @@ class Ground:
 
 @asynccontextmanager
 async def ground() -> AsyncGenerator[Ground]:
-    with embedded.temporary() as cluster, TemporaryDirectory() as folder:
+    with temporary() as cluster, TemporaryDirectory() as folder:
         migrate.apply(cluster.url)
         async with Proxy(cluster.url) as proxy:
             service = RunningService(Path(folder), DATABASE_URL=proxy.url, AUTH_MODE="none", **LIMITS)

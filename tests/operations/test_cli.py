@@ -123,7 +123,7 @@ def test_a_password_is_in_no_argument(monkeypatch: pytest.MonkeyPatch) -> None:
     """Arguments stand in the process list."""
     seen: list[Any] = []
 
-    def note(arguments: list[str], env: dict[str, str], check: bool) -> SimpleNamespace:
+    def note(arguments: list[str], env: dict[str, str], **_: Any) -> SimpleNamespace:
         seen.append((arguments[1:], env["PGPASSWORD"], env["PGHOST"], env["PGPORT"], env["PGUSER"], env["PGDATABASE"]))
         return SimpleNamespace(returncode=0)
 
@@ -134,7 +134,8 @@ def test_a_password_is_in_no_argument(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_database_url_that_is_none_is_said_in_a_line() -> None:
     done = run("psql", DATABASE_URL="nonsense")
-    assert (done.exit_code, done.output) == (1, "Error: The database's URL is not one that libpq can read\n")
+    problem = "DATABASE_URL must be a URL, postgresql://…, or name=value pairs"
+    assert (done.exit_code, done.output) == (1, f"Error: the settings cannot be used\n  {problem}\n")
 
 
 def test_a_database_that_is_away_is_said_in_a_line() -> None:

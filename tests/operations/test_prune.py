@@ -95,7 +95,7 @@ async def test_a_record_that_is_just_used_again_is_passed_over(
         other.execute("UPDATE idempotency_keys SET created_at = now() WHERE user_id = %s", (user,))
         async with asyncio.timeout(5):
             async with database(shared_database_url) as ours:
-                await prune.prune(ours)
+                await prune.remove_expired(ours)
     replayed = client.post(tasks, json=SAME, headers=KEYED)
     assert replayed.headers["idempotency-replayed"] == "true"
 
@@ -144,7 +144,7 @@ async def test_keyed_posts_go_on_while_it_prunes(
             nonlocal removed
             async with database(shared_database_url) as ours:
                 while True:
-                    removed += await prune.prune(ours)
+                    removed += await prune.remove_expired(ours)
 
         pruning = asyncio.create_task(go_on_pruning())
         for _ in range(rounds):

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from service.operations import embedded
+from service.operations.embedded import account
 from tests.support.waiting import wait_until
 
 BACKENDS = 3
@@ -55,7 +55,7 @@ class PgBouncer:
 
     def start(self) -> None:
         # It refuses to run as root, and the cluster's socket is for the account that runs the cluster alone.
-        account = pwd.getpwnam(embedded.ACCOUNT) if os.getuid() == 0 else None
+        owner = pwd.getpwnam(account.NAME) if os.getuid() == 0 else None
         program = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -63,9 +63,9 @@ class PgBouncer:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                user=account and account.pw_uid,
-                group=account and account.pw_gid,
-                extra_groups=account and [],
+                user=owner and owner.pw_uid,
+                group=owner and owner.pw_gid,
+                extra_groups=owner and [],
             )
 
         def accepts() -> bool:

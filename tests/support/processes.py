@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -93,8 +92,8 @@ class RunningService:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.lines.append(line.rstrip("\n"))
-            if match := re.match(r"API\s+(http://\S+)/api/", line):
-                self.url = match[1]
+            if '"message":"listening"' in line:
+                self.url = json.loads(line)["url"]
                 self._greeted.set()
         self._greeted.set()
 

@@ -1,11 +1,13 @@
 """`python -m tests.support.without_fast_path serve`: the service with Litestar alone. Workers run this module too."""
 
+import sys
 from functools import partial
 
-from service.operations import cli
-from service.server import uvicorn
+from service.__main__ import main
+from service.server import uvicorn, workers
 
 uvicorn.create_app = partial(uvicorn.create_app, fast_path=False)
+workers.MODULE = "tests.support.without_fast_path"
 
 if __name__ == "__main__":
-    cli.main()
+    main() if sys.argv[1] == "serve" else workers.main()

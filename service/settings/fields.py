@@ -1,30 +1,22 @@
-"""What an operator can set: read from the environment and `.env`, checked as a whole before anything starts.
+"""Every setting: its name, type, default, unit and description.
 
-Knows names, types, defaults, units and which combinations are unsafe. Must not know how a setting is used.
+The struct is what `.env.example`, the table in deploy/README.md and `serve --help` are made from or held to.
 """
 
-import contextlib
-import os
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
-from urllib.parse import urlsplit
+from typing import Annotated, Literal
 
 import msgspec
-from dotenv import dotenv_values
 from msgspec import Meta
 
+from service.settings.memory import memory_bytes
 
-class SettingsError(Exception):
-    """The settings cannot be used. `problems` holds one sentence for each thing that is wrong."""
-
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = problems
+UNIX = "unix:"  # HOST of a unix socket
+LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+ALIASES = {"BETTER_AUTH_SECRET": "AUTH_JWT_SECRET"}
 
 
 class Secret:
-    """Text that does not print: its repr, and so a log or a traceback that shows it, says nothing."""
+    """Text whose repr does not show it, so that no log and no traceback does."""
 
     __slots__ = ("_text",)
 
@@ -69,7 +61,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     tasks_data_dir: Annotated[Text, Meta(description="Where the embedded PostgreSQL keeps its data.")] = ".data"
 
-    host: Annotated[Text, Meta(description="Address to listen on.")] = "127.0.0.1"
+    host: Annotated[
+        Text,
+        Meta(description="Address to listen on, or `unix:/path` for a unix socket.", examples=["unix:/run/tasks.sock"]),
+    ] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; all workers share it. 0: any free.")] = (
         8000
     )
@@ -80,6 +75,29 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             description="`httptools`: uvicorn's own HTTP protocol class. Unset: the service's, which limits what slow "
             "and malformed clients can hold and costs less."
         ),
+    ] = None
+
+    keep_alive_s: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=3600,
+            description="Seconds that an idle connection stays open. Longer than the proxy in front keeps its own, so "
+            "that the proxy closes first: Google's load balancers keep them for 600.",
+        ),
+    ] = 75
+    drain_s: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=600,
+            description="Seconds after SIGTERM in which `/readyz` says 503 while connections are still taken, so that "
+            "a load balancer stops sending first.",
+        ),
+    ] = 0
+    root_path: Annotated[
+        Text | None,
+        Meta(description="The prefix that a proxy in front strips from paths.", examples=["/tasks-service"]),
     ] = None
 
     auth_mode: Annotated[
@@ -113,7 +131,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     cors_allow_credentials: Annotated[bool, Meta(description="Let browsers send credentials across origins.")] = False
     trusted_proxies: Annotated[
         Names,
-        Meta(description="Comma-separated addresses whose X-Forwarded-* is believed.", examples=["10.0.0.1"]),
+        Meta(
+            description="Comma-separated addresses and networks of proxies whose X-Forwarded-For and "
+            "X-Forwarded-Proto are believed. `*`: whoever connects, for a unix socket.",
+            examples=["10.0.0.1,192.168.0.0/16"],
+        ),
     ] = ()
 
     db_connections: Annotated[
@@ -190,70 +212,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return max(16_000_000, memory_bytes() // 4 // self.workers)
 
     @property
+    def on_loopback(self) -> bool:
+        """Whether only this machine can connect. A unix socket is for the proxy in front, which others reach."""
+        return self.host in LOOPBACK
+
+    @property
     def authenticates(self) -> Literal["none", "jwt"]:
         return self.auth_mode or "none"
 
 
-ALIASES = {"BETTER_AUTH_SECRET": "AUTH_JWT_SECRET"}
-LOOPBACK = {"127.0.0.1", "::1", "localhost"}
-_BOOLEANS = {"true": True, "on": True, "yes": True, "1": True, "false": False, "off": False, "no": False, "0": False}
-
-
-def memory_bytes() -> int:
-    """The memory that this process may use: its cgroup's limit, version 2 or 1, or the machine's memory."""
-    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    root = Path("/sys/fs/cgroup")
-    limits = [root / "memory.max", root / "memory" / "memory.limit_in_bytes"]
-    with contextlib.suppress(OSError):  # version 2, where the process sees its own group's path
-        own = Path("/proc/self/cgroup").read_text().rpartition("0::")[2].strip().lstrip("/")
-        limits += [root / part / "memory.max" for part in (own, *map(str, Path(own).parents))]
-    for limit in limits:
-        with contextlib.suppress(OSError, ValueError):  # no such file; "max"
-            found = min(found, int(limit.read_text()))
-    return found
-
-
-def load(
-    environ: Mapping[str, str] = os.environ,
-    dotenv: Path | None = Path(".env"),
-    options: Mapping[str, str | int | None] | None = None,
-) -> Settings:
-    """Reads the settings: `options` (from the command line; None means not given) win over `environ`, which wins over
-    the file `dotenv`. An empty value in the environment counts as not set.
-
-    Raises SettingsError with every problem at once.
-    """
-    texts: dict[str, str] = {}
-    if dotenv is not None and dotenv.is_file():
-        try:
-            given = dotenv_values(dotenv, interpolate=False)  # a password may hold a $
-        except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError([f"{dotenv} cannot be read: {error}"]) from None
-        texts |= {name: value for name, value in given.items() if value is not None}
-    texts |= environ
-    texts = {name: text for name, text in texts.items() if text.strip()}
-    for alias, name in ALIASES.items():
-        if alias in texts:
-            texts.setdefault(name, texts[alias])
-
-    problems: list[str] = []
-    values: dict[str, Any] = {}
-    for field in msgspec.structs.fields(Settings):
-        name = field.encode_name.upper()
-        given = (options or {}).get(field.name)
-        if given is None and name not in texts:
-            continue
-        try:
-            values[field.name] = _convert(texts[name] if given is None else given, field.type)
-        except msgspec.ValidationError:
-            problems.append(
-                f"{name} must be {_expected(field.type)}, not {texts.get(name) if given is None else given!r}"
-            )
-    settings = Settings(**values)
-    problems += _unsafe(settings, environ=texts)
-    if problems:
-        raise SettingsError(problems)
-    return settings
+def names() -> list[str]:
+    """Every setting's name in the environment."""
+    return [field.encode_name.upper() for field in msgspec.structs.fields(Settings)]
 
 
 def describe() -> list[tuple[str, str, str, str]]:
@@ -283,68 +253,3 @@ def environment(settings: Settings) -> dict[str, str]:
         field.encode_name.upper(): as_text(getattr(settings, field.name)) for field in msgspec.structs.fields(Settings)
     }
     return {name: text for name, text in texts.items() if text}
-
-
-def _convert(given: object, kind: Any) -> object:
-    expected = kind.__origin__
-    if not isinstance(given, str):
-        return msgspec.convert(given, kind)
-    text = given.strip()
-    if expected in (Secret, Secret | None):
-        return Secret(text)
-    if expected is Names or expected == tuple[str, ...]:
-        return tuple(part.strip() for part in text.split(",") if part.strip())
-    if expected in (bool, bool | None):
-        if text.lower() not in _BOOLEANS:
-            raise msgspec.ValidationError
-        return _BOOLEANS[text.lower()]
-    return msgspec.convert(text, kind, strict=False)
-
-
-def _expected(kind: Any) -> str:
-    """What a setting may be, in words."""
-    for alternative in (kind.__origin__, *get_args(kind.__origin__)):
-        if get_origin(alternative) is Literal:
-            choices = get_args(alternative)
-            return ("one of " if len(choices) > 1 else "") + ", ".join(choices)
-    (meta,) = kind.__metadata__
-    return "true or false" if meta.ge is None else f"a whole number from {meta.ge} to {meta.le}"
-
-
-def _unsafe(settings: Settings, environ: Mapping[str, str]) -> list[str]:
-    problems: list[str] = []
-    loopback = settings.host in LOOPBACK
-    secret, jwks = settings.auth_jwt_secret, settings.auth_jwks_url
-    at_home = settings.embedded and loopback and secret is None and jwks is None
-    if settings.auth_mode is None and "AUTH_MODE" not in environ and not at_home:
-        problems.append(
-            "AUTH_MODE must be set when DATABASE_URL, AUTH_JWT_SECRET or AUTH_JWKS_URL is set or HOST is not loopback: "
-            "jwt, or none if a gateway in front checks who is calling"
-        )
-    if settings.auth_mode == "jwt":
-        if secret is None and jwks is None:
-            problems.append("AUTH_MODE=jwt needs AUTH_JWT_SECRET or AUTH_JWKS_URL")
-        if secret is not None and jwks is not None:
-            problems.append("AUTH_JWT_SECRET and AUTH_JWKS_URL cannot be used together: choose one")
-        if secret is not None and len(secret.reveal().encode()) < 32:
-            problems.append("AUTH_JWT_SECRET must be at least 32 bytes")
-        if jwks is not None and not _fetchable(jwks):
-            problems.append("AUTH_JWKS_URL must be https, or http on loopback")
-    if (
-        "AUTH_JWT_SECRET" in environ
-        and environ.get("BETTER_AUTH_SECRET", environ["AUTH_JWT_SECRET"]) != (environ["AUTH_JWT_SECRET"])
-    ):
-        problems.append("AUTH_JWT_SECRET and BETTER_AUTH_SECRET differ: set one of them")
-    if "*" in settings.cors_allow_origins and settings.cors_allow_credentials:
-        problems.append("CORS_ALLOW_ORIGINS=* cannot be used together with CORS_ALLOW_CREDENTIALS=true")
-    if settings.statement_timeout_ms > settings.request_deadline_ms:
-        problems.append("STATEMENT_TIMEOUT_MS must not exceed REQUEST_DEADLINE_MS")
-    return problems
-
-
-def _fetchable(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return False
-    return bool(parts.hostname) and (parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK))

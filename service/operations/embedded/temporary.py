@@ -1,0 +1,38 @@
+"""PostgreSQL clusters that are thrown away: for tests, and for what a migration makes in an empty database."""
+
+import signal
+import tempfile
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from service.operations.embedded.cluster import Embedded
+
+# Nothing has to reach the disk.
+UNSAFE_BUT_FAST = {"fsync": "off", "full_page_writes": "off"}
+
+
+class Throwaway(Embedded):
+    """A cluster of the service's own, fast because nothing is forced to disk."""
+
+    def __init__(self, data_dir: Path, options: Mapping[str, str] | None = None) -> None:
+        super().__init__(data_dir, UNSAFE_BUT_FAST | dict(options or {}), initdb=["--no-sync"])
+
+    def crash(self) -> None:
+        """Ends it without a checkpoint."""
+        if self._postmaster is not None:
+            self._postmaster.send_signal(signal.SIGQUIT)
+            self._postmaster.wait(30)
+
+
+@contextmanager
+def temporary(options: Mapping[str, str] | None = None) -> Generator[Throwaway]:
+    """A cluster in a folder of its own, gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="tasks-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o711)  # PostgreSQL runs as another account where the tests run as root
+        cluster = Throwaway(Path(folder) / "data", options).start()
+        try:
+            yield cluster
+        finally:
+            cluster.crash()
+            cluster.stop()

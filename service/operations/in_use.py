@@ -1,0 +1,69 @@
+"""What a command works on: the settings, checked as far as they can be without a connection, and the database."""
+
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from click import ClickException
+
+from service.database.conninfo import problem_of
+from service.operations import embedded
+from service.settings import Settings, SettingsError, dotenv_variables, load
+
+
+def settings_of(*, serves: bool = False, **options: str | int | None) -> Settings:
+    """The settings. `serves` is false for a command that takes no requests.
+
+    Raises SettingsError with every problem, also those that only libpq sees.
+    """
+    settings = load(options=options, serves=serves)
+    urls = {"DATABASE_URL": settings.database_url, "MIGRATION_DATABASE_URL": settings.migration_database_url}
+    found = {name: problem_of(url.reveal()) for name, url in urls.items() if url is not None}
+    if problems := [f"{name} {problem}" for name, problem in found.items() if problem]:
+        raise SettingsError(problems)
+    for name, text in dotenv_variables().items():
+        os.environ.setdefault(name, text)
+    return settings
+
+
+def settings_or_exit(*, serves: bool = False, **options: str | int | None) -> Settings:
+    """The same, for a command: ends it with each problem on a line."""
+    try:
+        return settings_of(serves=serves, **options)
+    except SettingsError as error:
+        lines = "\n".join(f"  {line}" for line in error.problems)
+        raise ClickException(f"the settings cannot be used\n{lines}") from None
+
+
+@contextmanager
+def owner_url(settings: Settings) -> Generator[str]:
+    """For what the owner may do: MIGRATION_DATABASE_URL, or DATABASE_URL, or the embedded database."""
+    with _url(settings, settings.migration_database_url or settings.database_url) as url:
+        yield url
+
+
+@contextmanager
+def service_url(settings: Settings) -> Generator[str]:
+    """The database that the service uses, or the embedded one."""
+    with _url(settings, settings.database_url) as url:
+        yield url
+
+
+@contextmanager
+def _url(settings: Settings, named: object) -> Generator[str]:
+    """An embedded database is started for as long as this lasts where no service runs on it."""
+    if named is not None:
+        yield named.reveal()
+        return
+    data_dir = Path(settings.tasks_data_dir)
+    try:
+        if not embedded.exists(data_dir):
+            raise ClickException(
+                f"there is no database in {embedded.absolute(data_dir)} yet: `tasks-service serve` makes it, "
+                "or set DATABASE_URL"
+            )
+        with embedded.using(data_dir) as url:
+            yield url
+    except embedded.EmbeddedError as error:
+        raise ClickException(str(error)) from None

@@ -1,0 +1,203 @@
+"""`tasks-service serve`: the database, the schema, the port, then the server; and back in the reverse order."""
+
+import logging
+import sys
+import threading
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import click
+import msgspec
+import psycopg
+from click import ClickException
+from psycopg.conninfo import conninfo_to_dict
+
+from service import __version__, auth
+from service.app import create_app
+from service.monitoring import logs
+from service.operations import embedded, migrate
+from service.operations.in_use import settings_or_exit
+from service.paths import root
+from service.server import uvicorn, workers
+from service.server.listener import Listener, listener_of
+from service.settings import UNIX, Secret, Settings, SettingsError, names, near_misses
+from service.signals import Interrupted, stop
+
+log = logging.getLogger("service.server")
+
+SPARE_CONNECTIONS = 20  # of the embedded database, for psql, migrations and PostgreSQL itself
+LOOK_S = 0.5  # between two looks at the embedded database
+OTHERS = "Other settings, each an environment variable or a line of .env, described in .env.example: "
+
+
+@click.command(epilog=OTHERS + ", ".join(name for name in names() if name not in ("HOST", "PORT", "WORKERS")) + ".")
+@click.option("--host", help="Address to listen on, or unix:/path.  [env: HOST; default: 127.0.0.1]")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port; 0: any free one.  [env: PORT; default: 8000]")
+@click.option("--workers", type=click.IntRange(1, 64), help="Processes that serve.  [env: WORKERS; default: 1]")
+def serve(host: str | None, port: int | None, workers: int | None) -> None:
+    """Serves the API.
+
+    Without DATABASE_URL, on a PostgreSQL that it keeps in TASKS_DATA_DIR.
+    """
+    settings = settings_or_exit(serves=True, host=host, port=port, workers=workers)
+    logs.configure(settings.log_level, settings.log_format)
+    for sentence in near_misses():
+        log.warning(sentence)
+    try:
+        with stop.deferred(), ExitStack() as stack:
+            _serve(settings, stack)
+    except Interrupted:
+        if not stop.asked:
+            raise
+    log.info("stopped", extra={"version": __version__})
+    sys.exit(0)  # the exit status of a stop that was asked for
+
+
+def _serve(settings: Settings, stack: ExitStack) -> None:
+    log.info("starting", extra={"version": __version__})
+    listener = _listener(settings)
+    stack.callback(listener.close)
+    with _in_a_sentence():
+        _check_usable(settings)
+        cluster = stack.enter_context(_embedded(settings)) if settings.embedded else None
+        complete = _with_database(settings, cluster)
+        with stop.interruptible():
+            _migrate(complete)
+        if cluster is not None:
+            _make_service_role(cluster.url)
+            complete = msgspec.structs.replace(complete, database_url=Secret(cluster.service_url))
+        database = _place(complete, cluster)
+        runs = uvicorn.serve if settings.workers == 1 else workers.serve
+        runs(complete, listener.socket, lambda: _greet(settings, listener, database))
+
+
+def _check_usable(settings: Settings) -> None:
+    """What a worker could not use ends the start before a database is made and the port opens."""
+    if settings.authenticates == "jwt":
+        auth.from_settings(settings)
+    if settings.workers > 1:  # in one process the application is made before the port opens anyway
+        create_app(msgspec.structs.replace(settings, database_url=settings.database_url or Secret("host=/nonexistent")))
+
+
+@contextmanager
+def _in_a_sentence() -> Generator[None]:
+    try:
+        yield
+    except SettingsError as error:
+        lines = "\n".join(f"  {line}" for line in error.problems)
+        raise ClickException(f"the settings cannot be used\n{lines}") from None
+    except (embedded.EmbeddedError, workers.StartFailed) as error:
+        raise ClickException(str(error)) from None
+
+
+def _listener(settings: Settings) -> Listener:
+    try:
+        return listener_of(settings.host, settings.port)
+    except OSError as error:
+        place = settings.host if settings.host.startswith(UNIX) else f"{settings.host}:{settings.port}"
+        raise ClickException(f"cannot listen on {place}: {error.strerror or error}") from None
+
+
+def _migrate(settings: Settings) -> None:
+    """Brings the schema up to date, or makes sure that it is. A database that is away is not a reason to stop: the
+    service waits for it, and looks at the schema for itself.
+    """
+    url = settings.migration_database_url if settings.migrates_on_start else None
+    url = url or settings.database_url
+    assert url is not None
+    try:
+        if settings.migrates_on_start:
+            migrate.apply(url.reveal())
+            return
+        states = migrate.status(url.reveal())
+    except migrate.Unreachable as error:
+        log.warning("serving all the same, and waiting: %s", error)
+        return
+    except migrate.MigrationError as error:
+        # Without its last migrations the service's role may not even look which there are.
+        denied = getattr(error.__cause__, "sqlstate", None) == "42501"
+        hint = "; is `tasks-service migrate apply` still to be run? `tasks-service check` says more" if denied else ""
+        raise ClickException(f"{error}{hint}") from None
+    pending = [state.id for state in states if state.state == "pending"]
+    if pending:
+        raise ClickException(
+            f"the schema is behind: {', '.join(pending)} pending; run `tasks-service migrate apply`, or set "
+            "MIGRATE_ON_START=true"
+        )
+    ahead = [state.id for state in states if state.state == "unknown"]
+    if ahead:
+        log.warning("the schema is ahead of this version: %s", ", ".join(ahead))
+
+
+@contextmanager
+def _embedded(settings: Settings) -> Generator[embedded.Embedded]:
+    """The service's own PostgreSQL for as long as this lasts, started again when it dies."""
+    most = settings.workers * settings.db_connections + SPARE_CONNECTIONS
+    options = {"max_connections": str(max(100, most))}
+    with embedded.Embedded(Path(settings.tasks_data_dir), options, making=_say_making) as cluster:
+        over = threading.Event()
+        watch = threading.Thread(target=_keep_running, args=(cluster, over), daemon=True)
+        watch.start()
+        try:
+            yield cluster
+        finally:
+            over.set()
+            watch.join()
+
+
+def _with_database(settings: Settings, cluster: embedded.Embedded | None) -> Settings:
+    if cluster is None:
+        return settings
+    return msgspec.structs.replace(
+        settings,
+        database_url=Secret(cluster.url),
+        auth_mode=settings.authenticates,
+        migrate_on_start=settings.migrates_on_start,
+    )
+
+
+def _say_making(folder: Path) -> None:
+    log.info("making a database: this takes some seconds, once", extra={"folder": str(folder)})
+
+
+def _keep_running(cluster: embedded.Embedded, over: threading.Event) -> None:
+    while not over.wait(LOOK_S):
+        with suppress(embedded.EmbeddedError):
+            if cluster.ensure_running():
+                log.error("the embedded database had died and was started again")
+
+
+def _make_service_role(owner_url: str) -> None:
+    """The role that the service logs in as on its own PostgreSQL, made where it is not there yet."""
+    with psycopg.connect(owner_url, autocommit=True) as connection:
+        connection.execute((root() / "sql" / "operations" / "embedded_role.sql").read_bytes())
+
+
+def _place(settings: Settings, cluster: embedded.Embedded | None) -> str:
+    """Where the database is, without who logs in."""
+    if cluster is not None:
+        return f"embedded, {'new' if cluster.made else 'existing'}, in {cluster.folder}"
+    assert settings.database_url is not None
+    given = conninfo_to_dict(settings.database_url.reveal())
+    hosts, ports = str(given.get("host") or "localhost").split(","), str(given.get("port") or "5432").split(",")
+    ports = ports * len(hosts) if len(ports) == 1 else ports
+    where = ",".join(f"{host}:{port or 5432}" for host, port in zip(hosts, ports, strict=False))
+    return f"{given.get('dbname') or given.get('user') or 'the default'} on {where}"
+
+
+def _greet(settings: Settings, listener: Listener, database: str) -> None:
+    """Says that the port is open and where everything is: in a line of the log, and for people in some lines more."""
+    url = listener.url + (settings.root_path or "")
+    extra = {"version": __version__, "url": url, "database": database, "workers": settings.workers}
+    log.info("listening", extra=extra | {"auth_mode": settings.authenticates})
+    if settings.authenticates == "none":
+        log.warning("AUTH_MODE=none: anyone who can reach this port can act as any user")
+    if not logs.is_console(settings.log_format):
+        return
+    lines = (("API", f"{url}/api/{{user_id}}/tasks"), ("Docs", f"{url}/docs"), ("Database", database))
+    with suppress(OSError):  # nobody reads it
+        for name, what in lines:
+            click.echo(f"{click.style(f'{name:9}', bold=True)} {what}")
+        if sys.stdout is not None:
+            sys.stdout.flush()

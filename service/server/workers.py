@@ -1,0 +1,205 @@
+"""Several processes on one socket: started, replaced when they die, and stopped together.
+
+The supervisor alone decides what a signal means, and tells its workers through a socket pair. A worker takes a signal
+that reaches it directly for "finish", never for "at once": it cannot tell the operator's second signal from a copy of
+the first. A worker whose supervisor is gone reads the end of its socket pair and finishes too.
+
+uvicorn's own supervisor relays each signal, so that a signal to the process group arrives twice; and it waits for
+workers by polling. Must not know tasks, nor where the database came from.
+"""
+
+import logging
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from service import signals
+from service.monitoring import logs
+from service.server.uvicorn import FINISH_S, Server, application, raise_descriptor_limit
+from service.settings import ALIASES, Settings, SettingsError, environment, load, names
+
+log = logging.getLogger("service.server")
+
+SERVING, FINISH, AT_ONCE = b"s", b"f", b"n"  # from a worker; to it
+METRICS_FOLDER = "TASKS_METRICS_FOLDER"  # set for the workers, not a setting: where they leave their numbers
+MODULE = "service.server.workers"  # what a worker runs
+MAX_FAILED = 3  # replacements in a row that end before they serve
+RETRY_S = 1.0
+
+
+class StartFailed(Exception):
+    """The workers cannot serve. The message is one sentence."""
+
+
+def serve(settings: Settings, listener: socket.socket, started: Callable[[], None]) -> None:
+    """Serves until a signal, then finishes what is in flight. Calls `started` when every worker serves.
+
+    Raises StartFailed where a worker ends before it serves.
+    """
+    raise_descriptor_limit()
+    try:
+        folder = TemporaryDirectory(prefix="tasks-service-", ignore_cleanup_errors=True)
+    except OSError:
+        raise StartFailed(
+            "WORKERS above 1 needs a folder for temporary files, and none can be written: set TMPDIR"
+        ) from None
+    with folder as metrics_folder:
+        supervisor = _Supervisor(settings, listener, metrics_folder)
+        with signals.stop.told(supervisor.told):
+            supervisor.run(started)
+
+
+class _Worker:
+    """A process that serves, as its supervisor sees it."""
+
+    def __init__(self, listener: socket.socket, env: dict[str, str]) -> None:
+        self.control, theirs = socket.socketpair()
+        self.control.setblocking(False)
+        self.serves = False
+        # Blocked signals stay blocked in the new process until it has its handlers, and so none is lost meanwhile.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signals.SIGNALS)
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", MODULE, str(theirs.fileno()), str(listener.fileno())],
+                env=env,
+                stdin=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(), listener.fileno()),
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            theirs.close()
+
+    def tell(self, message: bytes) -> None:
+        with suppress(OSError):
+            self.control.send(message)
+
+    def hear(self) -> None:
+        with suppress(OSError):
+            self.serves |= self.control.recv(16).startswith(SERVING)
+
+
+class _Supervisor:
+    def __init__(self, settings: Settings, listener: socket.socket, metrics_folder: str) -> None:
+        self._listener = listener
+        self._environment = worker_environment(settings) | {METRICS_FOLDER: metrics_folder}
+        self._patience_s = settings.drain_s + settings.shutdown_grace_s + FINISH_S
+        self._count = settings.workers
+        self._workers: list[_Worker] = []
+        self._failed = 0  # workers in a row that ended before they served
+
+    def told(self) -> None:
+        """A signal came."""
+        for worker in self._workers:
+            worker.tell(AT_ONCE if signals.stop.at_once else FINISH)
+
+    def run(self, started: Callable[[], None]) -> None:
+        try:
+            self._workers = [self._start() for _ in range(self._count)]
+            served = False
+            while not signals.stop.asked:
+                for worker in self._heard():
+                    if worker.process.poll() is not None and not signals.stop.asked:
+                        self._replace(worker, served)
+                if not served and all(worker.serves for worker in self._workers):
+                    served = True
+                    started()
+        finally:
+            self._end()
+
+    def _start(self) -> _Worker:
+        return _Worker(self._listener, self._environment)
+
+    def _heard(self) -> list[_Worker]:
+        """Waits a little for the workers, and returns those that said something or ended."""
+        controls = {worker.control: worker for worker in self._workers}
+        readable = [controls[control] for control in select.select(list(controls), [], [], 0.1)[0]]
+        for worker in readable:
+            worker.hear()
+        return readable
+
+    def _replace(self, dead: _Worker, served: bool) -> None:
+        if not served:
+            raise StartFailed(f"a worker ended before it served, {_how(dead.process)}: its log lines say why")
+        log.error("a worker died and is replaced", extra={"worker": dead.process.pid, "exit_code": dead.process.poll()})
+        self._failed = 0 if dead.serves else self._failed + 1
+        if self._failed >= MAX_FAILED:
+            raise StartFailed(f"{MAX_FAILED} workers ended before they served, the last {_how(dead.process)}")
+        if self._failed:
+            time.sleep(RETRY_S)
+        dead.control.close()
+        self._workers[self._workers.index(dead)] = self._start()
+
+    def _end(self) -> None:
+        """Returns when every worker has ended."""
+        self._listener.close()
+        for worker in self._workers:
+            worker.tell(FINISH)
+        end = time.monotonic() + self._patience_s
+        while left := [worker for worker in self._workers if worker.process.poll() is None]:
+            if signals.stop.at_once:
+                end = min(end, time.monotonic() + FINISH_S)
+            if time.monotonic() > end:
+                for worker in left:
+                    log.error("a worker did not end in time and is killed", extra={"worker": worker.process.pid})
+                    worker.process.kill()
+                end += FINISH_S
+            with suppress(subprocess.TimeoutExpired):
+                left[0].process.wait(0.05)
+
+
+def _how(process: "subprocess.Popen[bytes]") -> str:
+    code = process.poll() or 0
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"with exit status {code}"
+
+
+def worker_environment(settings: Settings) -> dict[str, str]:
+    """What a worker needs: the settings but those of migrations, and what is not a setting."""
+    ours = {*names(), *ALIASES, "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"}
+    theirs = {name: text for name, text in os.environ.items() if name not in ours}
+    ours_given = environment(settings)
+    ours_given.pop("MIGRATION_DATABASE_URL", None)
+    return theirs | ours_given
+
+
+def main() -> None:
+    """Runs a worker: its socket pair and the listener are given by their descriptors."""
+    control, listener = (socket.socket(fileno=int(text)) for text in sys.argv[1:3])
+    settings = load(dotenv=None)
+    logs.configure(settings.log_level, settings.log_format)
+    folder = os.environ.get(METRICS_FOLDER)
+    try:
+        app = application(settings, Path(folder) if folder else None)
+    except SettingsError as error:
+        raise SystemExit(str(error)) from None
+    server = Server(settings, app, lambda: _say_serving(control))
+    with signals.stop.told(server.stop):
+        signals.stop.install()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.SIGNALS)
+        threading.Thread(target=_obey, args=(control, server), daemon=True).start()
+        server.run([listener])
+
+
+def _say_serving(control: socket.socket) -> None:
+    with suppress(OSError):
+        control.send(SERVING)
+
+
+def _obey(control: socket.socket, server: Server) -> None:
+    """Does what the supervisor says. Its end is the last word."""
+    with suppress(OSError):
+        while said := control.recv(1):
+            server.stop_at_once() if said == AT_ONCE else server.stop()
+    server.stop()
+
+
+if __name__ == "__main__":
+    main()
