@@ -48,16 +48,20 @@ def serve(host: str | None, port: int | None, workers: int | None) -> None:
         with stop.deferred(), ExitStack() as stack:
             _serve(settings, stack)
     except Interrupted:
-        if not stop.asked:
+        pass  # while it started, and orderly
+    except ClickException as error:
+        if logs.is_console(settings.log_format):
             raise
+        log.error(error.message)  # a collector of JSON lines takes nothing else
+        sys.exit(1)
     log.info("stopped", extra={"version": __version__})
     sys.exit(0)  # the exit status of a stop that was asked for
 
 
 def _serve(settings: Settings, stack: ExitStack) -> None:
-    log.info("starting", extra={"version": __version__})
     listener = _listener(settings)
     stack.callback(listener.close)
+    log.info("starting", extra={"version": __version__})
     with _in_a_sentence():
         _check_usable(settings)
         cluster = stack.enter_context(_embedded(settings)) if settings.embedded else None

@@ -138,7 +138,7 @@ def serve_to_end(folder: Path, *arguments: str, **settings: str) -> tuple[int, s
     """The exit status and all output of a `serve` that is expected not to start."""
     done = subprocess.run(
         [sys.executable, "-m", "service", "serve", *arguments],
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "PORT": "0"} | settings,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "PORT": "0", "LOG_FORMAT": "console"} | settings,
         cwd=folder,
         capture_output=True,
         text=True,
