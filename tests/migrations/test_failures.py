@@ -267,3 +267,25 @@ def test_what_failed_and_was_mended_leaves_what_a_first_success_does(
     fresh = make_empty()
     migrate.apply(fresh)
     assert schema(fresh) == schema(duplicates)
+
+
+def test_rolling_back_a_dropped_key_says_what_is_double_and_can_be_finished(empty: str) -> None:
+    migrate.apply(empty)
+    execute(empty, "INSERT INTO users (id, email) VALUES ('a', 'one@example.com'), ('b', 'one@example.com')")
+    with pytest.raises(
+        MigrationError, match=r"Key \(email\)=\(one@example\.com\) is duplicated; .* that it left was dropped"
+    ):
+        migrate.rollback(empty)
+    execute(empty, "DELETE FROM users WHERE id = 'b'")
+    assert migrate.rollback(empty) == ["0008.drop-email-key"]
+
+
+def test_rows_that_a_later_constraint_forbids_are_found_before_it_counts(empty: str) -> None:
+    migrate.apply(empty, to="0005")
+    execute(empty, "INSERT INTO users (id, created_at) VALUES ('a', 'infinity')")
+    with pytest.raises(
+        MigrationError, match=r"^0007\.validate-times failed: check constraint \"users_times_shown\" of rel"
+    ):
+        migrate.apply(empty)
+    execute(empty, "UPDATE users SET created_at = now()")
+    assert migrate.apply(empty) == ["0007.validate-times", "0008.drop-email-key"]

@@ -154,3 +154,24 @@ def test_lengths_count_code_points(database_url: str) -> None:
             with pytest.raises(psycopg.errors.CheckViolation), connection.transaction():
                 connection.execute(insert, (title, description))
         connection.rollback()
+
+
+@pytest.mark.parametrize("time", ["infinity", "-infinity", "20000-01-01", "10000-01-01", "0001-01-01 BC"])
+def test_a_time_that_the_api_cannot_show_is_rejected(database_url: str, time: str) -> None:
+    with psycopg.connect(database_url) as connection:
+        for statement in (
+            "INSERT INTO users (id, created_at) VALUES ('v', %s)",
+            "INSERT INTO tasks (user_id, title, created_at) VALUES ('u', 't', %s)",
+            "INSERT INTO tasks (user_id, title, updated_at) VALUES ('u', 't', %s)",
+            "INSERT INTO idempotency_keys (user_id, operation, key, fingerprint, task_ids, created_at) "
+            "VALUES ('u', 'create', 'k', '', '{1}', %s)",
+        ):
+            with pytest.raises(psycopg.errors.CheckViolation, match="_times_shown"), connection.transaction():
+                connection.execute(statement, (time,))
+        connection.rollback()
+
+
+def test_the_first_and_the_last_time_that_the_api_can_show_are_accepted(database_url: str) -> None:
+    with psycopg.connect(database_url) as connection:
+        connection.execute("INSERT INTO users (id, created_at) VALUES ('v', '0001-01-01 00:00Z'), ('w', '9999-12-31Z')")
+        connection.rollback()

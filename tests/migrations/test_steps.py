@@ -17,7 +17,13 @@ ROWS = {
 }
 
 # The migrations that can be taken back with every row still there.
-LOSSLESS = {"0003.index-open-tasks", "0005.create-service-role"}
+LOSSLESS = {
+    "0003.index-open-tasks",
+    "0005.create-service-role",
+    "0006.bound-times",
+    "0007.validate-times",
+    "0008.drop-email-key",
+}
 
 
 def rows(url: str) -> dict[str, list[tuple[object, ...]]]:

@@ -14,6 +14,7 @@ def partition(url: str) -> None:
     migrations = {migration.number: migration.statements for migration in migrate.read()}
     (table,) = (text for text in migrations["0002"] if "CREATE TABLE" in text)
     (index,) = (text for text in migrations["0003"] if "CREATE INDEX" in text)
+    changes = [text for texts in migrations.values() for text in texts if text.startswith("ALTER TABLE tasks ")]
     with psycopg.connect(url) as connection:
         connection.execute("DROP TABLE tasks")
         connection.execute(re.sub(r"\);\s*$", ") PARTITION BY HASH (user_id)", table).encode())
@@ -21,5 +22,7 @@ def partition(url: str) -> None:
             place = f"FOR VALUES WITH (MODULUS {PARTS}, REMAINDER {part})"
             connection.execute(f"CREATE TABLE tasks_{part} PARTITION OF tasks {place}".encode())
         connection.execute(index.replace("CONCURRENTLY", "").encode())  # it cannot be, on a partitioned table
+        for change in changes:
+            connection.execute(change.encode())
         for grant in migrations["0005"]:
             connection.execute(grant.encode())

@@ -274,7 +274,7 @@ class _Run:
             return "nothing of it was applied" if self._direction == "apply" else "nothing of it was rolled back"
         indexes = [index for text in self._texts(migration) if (index := statements.index_of(text))]
         gone: list[str] = []
-        for name, _, schema in indexes if self._direction == "apply" else []:
+        for name, _, schema in indexes:
             schema = schema or self._session.schema
             try:
                 row = self._session.fetch_one("index", schema=schema, name=name)
@@ -285,7 +285,7 @@ class _Run:
             except psycopg.Error:
                 return (
                     f'it may have left the invalid index "{name}" behind: DROP INDEX CONCURRENTLY {schema}.{name}, or '
-                    "run `migrate apply` again, which does so"
+                    f"run `migrate {self._direction}` again, which does so"
                 )
         self._note_failure(migration)
         dropped = f'the invalid index "{gone[0]}" that it left was dropped; ' if gone else ""
@@ -299,7 +299,8 @@ class _Run:
         if begin < 0:
             return None
         at = begin + int(error.diag.statement_position or 1) - 1
-        line = text[text.rfind("\n", 0, at) + 1 :].partition("\n")[0].strip().rstrip(";")
+        start = text.rfind("\n", 0, at) + 1 if error.diag.statement_position else begin
+        line = text[start:].partition("\n")[0].strip().rstrip(";")
         return f"at line {text.count(chr(10), 0, at) + 1} of {path.name}: {line}"
 
     def _once(self, migration: Migration, *, again: bool) -> None:

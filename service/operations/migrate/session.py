@@ -30,6 +30,9 @@ SETTINGS = {
     "idle_in_transaction_session_timeout": "0",
     "default_transaction_read_only": "off",
     "standard_conforming_strings": "on",
+    # PostgreSQL shows a constraint's times in the session's zone, and `check` compares them as text.
+    "TimeZone": "UTC",
+    "DateStyle": "ISO",
     # A host that vanished is noticed within a minute, and with it its lock is free.
     "tcp_keepalives_idle": "30",
     "tcp_keepalives_interval": "10",
@@ -53,6 +56,8 @@ class Session:
             # The next transaction may be another session's, so each sets its own search path.
             with self.connection.transaction():
                 self.connection.execute(f"SET LOCAL search_path = {SEARCH_PATH}")
+                self.connection.execute("SET LOCAL TimeZone = 'UTC'")
+                self.connection.execute("SET LOCAL DateStyle = 'ISO'")
                 return self.connection.execute(query(name, self.schema), parameters)
         return self.connection.execute(query(name, self.schema), parameters)
 

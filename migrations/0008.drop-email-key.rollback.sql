@@ -1,0 +1,9 @@
+-- Rolls back 0008: nothing is lost. It fails where two users have one address by now. The index is built while reads and
+-- writes go on, and becomes the key's.
+-- transactional: false
+
+SET lock_timeout = '10min';
+
+CREATE UNIQUE INDEX CONCURRENTLY users_email_key ON users (email);
+
+ALTER TABLE users ADD CONSTRAINT users_email_key UNIQUE USING INDEX users_email_key;
