@@ -11,8 +11,9 @@ import pytest
 
 from service.tasks.queries import STATEMENTS
 from tests.support.http import exchange, request
+from tests.support.marks import own_protocol
 from tests.support.metrics import figure, figures, requests_by_route, wait_for_figure
-from tests.support.processes import RunningService, own_protocol, plain_client, wait_ready
+from tests.support.processes import RunningService, plain_client, wait_ready
 from tests.support.waiting import wait_until
 
 AWAY = "postgresql://nobody@127.0.0.1:1/nowhere"

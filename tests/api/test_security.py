@@ -10,7 +10,8 @@ import pytest
 
 from service.settings import SettingsError, load
 from tests.support.http import connect, exchange, exchange_all, read_response, request
-from tests.support.processes import HTTP_PROTOCOL, RunningService, own_protocol, wait_ready
+from tests.support.marks import own_protocol
+from tests.support.processes import HTTP_PROTOCOL, RunningService, wait_ready
 
 TASKS = "/api/u/tasks"
 CHUNKED = {"Transfer-Encoding": "chunked"}

@@ -20,10 +20,23 @@ from rich.console import Console
 from rich.progress import Progress
 
 from service.operations.embedded import Embedded, EmbeddedError
-from tests.load import ceiling, closed, database, existing, far, rate, report, results, scale, soak, stages, targets
-from tests.load.aim import OPERATIONS, Aim
+from tests.load import (
+    accounts,
+    ceiling,
+    closed_loop,
+    database,
+    open_loop,
+    remote,
+    report,
+    results,
+    scale,
+    soak,
+    stages,
+    targets,
+)
 from tests.load.results import Run
 from tests.load.targets import BUN, FASTAPI, GO, LITESTAR, NEEDED, RUST, SERVICE, Plan, Target
+from tests.load.workload import OPERATIONS, Workload
 
 RESULTS = Path(__file__).parent / "results"
 ROWS = (10_000, 1_000_000)
@@ -66,7 +79,7 @@ OPTIONS = [
         "--results", type=click.Path(path_type=Path, file_okay=False), default=RESULTS, help="Folder for them."
     ),
     click.option(
-        "--compare", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="A run.json to put beside."
+        "--compare", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="A run.json to compare with."
     ),
 ]
 
@@ -89,7 +102,7 @@ class Bench:
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        self.aim = Aim(options.users, options.tasks)
+        self.workload = Workload(options.users, options.tasks)
         self.console = Console()
         self.run: Run = results.new({name: str(value) for name, value in msgspec.structs.asdict(options).items()})
         self._stack = contextlib.ExitStack()
@@ -112,12 +125,12 @@ class Bench:
         """The database, with the data in it, until the end of the run."""
         cluster = self._stack.enter_context(database.cluster())
         database.migrate(cluster.url)
-        database.load(cluster.url, self.aim.users, self.aim.tasks, self.progress)
+        database.load(cluster.url, self.workload.users, self.workload.tasks, self.progress)
         self.run.postgres = database.described(cluster.url)
         return cluster
 
     def plans(self, *wanted: str) -> list[Plan]:
-        """The service and its peers, as far as they can be had."""
+        """The service and its peers, except those whose tools are missing."""
         options = self.options
         found: list[Plan] = []
         for name in wanted:
@@ -136,9 +149,9 @@ class Bench:
     def say(self, text: str) -> None:
         self.console.print(text, highlight=False, soft_wrap=True)
 
-    def said(self, sample: closed.Sample | far.Wait) -> None:
+    def said(self, sample: closed_loop.Sample | remote.Wait) -> None:
         """Shows a sample as it comes. Any error fails the run."""
-        if isinstance(sample, far.Wait):
+        if isinstance(sample, remote.Wait):
             waits = f"gets p99 {sample.p99:8.1f} ms  creates {sample.creates:8,.0f}/s"
             self.say(f"{sample.target:24} {sample.disturbance:6} {waits}")
             return
@@ -152,10 +165,10 @@ class Bench:
             raise RuntimeError(f"{sample.target} answered {sample.operation} with errors: {sample.errors}")
 
     def finish(self) -> None:
-        """Writes and shows what was found."""
+        """Writes and shows the results."""
         folder = self.options.results / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         folder.mkdir(parents=True)
-        comparison = results.beside(results.read(self.options.compare), self.run) if self.options.compare else None
+        comparison = results.compared(results.read(self.options.compare), self.run) if self.options.compare else None
         results.write(self.run, folder)
         written = report.write(self.run, folder, comparison)
         for table in ([comparison] if comparison else []) + results.tables(self.run):
@@ -163,21 +176,23 @@ class Bench:
         self.say(f"\n{written}\n{written.with_name('run.json')}")
 
 
-def closed_loop(bench: Bench, up: list[Target], operations: tuple[str, ...], aim: Aim, postgres: int | None) -> None:
+def measure_peaks(
+    bench: Bench, up: list[Target], operations: tuple[str, ...], workload: Workload, postgres: int | None
+) -> None:
     options = bench.options
     for target in up:  # warm: connections, prepared statements, caches
-        closed.measure(target, "mixed", aim, None, connections=options.connections, seconds=1)
+        closed_loop.measure(target, "mixed", workload, None, connections=options.connections, seconds=1)
     for operation in operations:
         for turn in range(options.repeats):
             for target in up:
-                sample = closed.measure(
-                    *(target, operation, aim, postgres),
+                sample = closed_loop.measure(
+                    *(target, operation, workload, postgres),
                     connections=options.connections,
                     seconds=options.seconds,
                     seed=turn + 1,
                 )
                 bench.said(sample)
-                bench.run.closed.append(sample)
+                bench.run.closed_loop.append(sample)
 
 
 def measure_ceiling(bench: Bench, cluster: Embedded) -> None:
@@ -185,7 +200,7 @@ def measure_ceiling(bench: Bench, cluster: Embedded) -> None:
     for operation in ceiling.OPERATIONS:
         for pipelined in (False, True):
             found = ceiling.measure(
-                *(cluster.url, cluster.pid or 0, operation, bench.aim),
+                *(cluster.url, cluster.pid or 0, operation, bench.workload),
                 pipelined=pipelined,
                 connections=options.db_connections,
                 seconds=options.seconds,
@@ -197,25 +212,25 @@ def measure_ceiling(bench: Bench, cluster: Embedded) -> None:
             )
 
 
-def measure_curve(bench: Bench, up: list[Target], aim: Aim, operation: str) -> None:
+def measure_curve(bench: Bench, up: list[Target], workload: Workload, operation: str) -> None:
     """Latency against rate, at shares of the service's peak, the targets interleaved."""
     peak = results.middle(results.of(bench.run, SERVICE, operation), "rps") or 0
     for share in SHARES:
         wanted = max(1, round(peak * share, -2))
         for target in up:
             found = [
-                rate.run(rate.Job(target.url, operation, aim, wanted, bench.options.seconds, seed=turn))
+                open_loop.run(open_loop.Job(target.url, operation, workload, wanted, bench.options.seconds, seed=turn))
                 for turn in range(TURNS)
             ]
             rated = merged(target.name, operation, wanted, found)
-            bench.run.curve.append(rated)
+            bench.run.open_loop.append(rated)
             bench.say(
                 f"{target.name:24} {operation:6} {wanted:6,.0f}/s due {rated.answered:9,.0f}/s  p50 {rated.p50:7.1f}"
                 f"  p99 {rated.p99:7.1f} ms"
             )
 
 
-def merged(target: str, operation: str, wanted: float, found: list[rate.Found]) -> results.Rated:
+def merged(target: str, operation: str, wanted: float, found: list[open_loop.Found]) -> results.Rated:
     """Several runs at one rate as one. Raises RuntimeError where there was an error."""
     if errors := sum(one.errors for one in found):
         raise RuntimeError(f"{target} answered {errors} errors to {operation} at {wanted:,.0f} requests a second")
@@ -234,8 +249,8 @@ def merged(target: str, operation: str, wanted: float, found: list[rate.Found]) 
 
 def measure_stages(bench: Bench, cluster: Embedded) -> None:
     options = bench.options
-    bench.run.stages, bench.run.floors = stages.measure(
-        *(cluster.url, cluster.pid or 0, bench.aim),
+    bench.run.stages, bench.run.baselines = stages.measure(
+        *(cluster.url, cluster.pid or 0, bench.workload),
         connections=options.connections,
         database_connections=options.db_connections,
         seconds=options.seconds,
@@ -254,8 +269,8 @@ def measure_scale(bench: Bench, cluster: Embedded, rows: tuple[int, ...], *, tog
     }
     clients = options.connections
     bench.run.scale += scale.rows(cluster, rows, bench.progress, connections=clients, together=together, **shared)
-    bench.run.scale += scale.connections(cluster, bench.aim, **shared)
-    bench.run.scale += scale.workers(cluster, bench.aim, connections=clients, **shared)
+    bench.run.scale += scale.connections(cluster, bench.workload, **shared)
+    bench.run.scale += scale.workers(cluster, bench.workload, connections=clients, **shared)
 
 
 @contextlib.contextmanager
@@ -287,7 +302,7 @@ def reported() -> Generator[None]:
 def cli(context: click.Context, options: Options, url: str | None, token: str, user: str, elsewhere: bool) -> None:
     """How fast the service is, what a request costs, and how it compares with its peers.
 
-    Without a command: everything but `far` and `soak`, in less than ten minutes.
+    Without a command: everything but `remote` and `soak`, in less than ten minutes.
     """
     if context.invoked_subcommand is not None:
         return
@@ -303,8 +318,8 @@ def measure_everything(bench: Bench) -> None:
     options = bench.options
     cluster = bench.database()
     with targets.running(bench.plans(SERVICE, *PEERS), cluster.url) as up:
-        closed_loop(bench, up, OPERATIONS, bench.aim, cluster.pid)
-        measure_curve(bench, [target for target in up if target.name in (SERVICE, GO)], bench.aim, "mixed")
+        measure_peaks(bench, up, OPERATIONS, bench.workload, cluster.pid)
+        measure_curve(bench, [target for target in up if target.name in (SERVICE, GO)], bench.workload, "mixed")
     options.repeats = min(options.repeats, 2)  # what is told by CPU rather than by time needs less of it
     measure_ceiling(bench, cluster)
     measure_stages(bench, cluster)
@@ -312,12 +327,12 @@ def measure_everything(bench: Bench) -> None:
 
 
 def measure_running(bench: Bench, url: str, token: str, user: str, elsewhere: bool) -> None:
-    if urlsplit(url).hostname not in existing.LOOPBACK and not elsewhere:
+    if urlsplit(url).hostname not in accounts.LOOPBACK and not elsewhere:
         raise click.UsageError(f"{url} is not on this machine: load may hurt others. --elsewhere says that you mean it")
-    user = existing.user_of(token) if token else user
-    with existing.using(url, token, user, bench.options.tasks, bench.progress) as (target, aim):
-        closed_loop(bench, [target], OPERATIONS, aim, None)
-        measure_curve(bench, [target], aim, "mixed")
+    user = accounts.user_of(token) if token else user
+    with accounts.using(url, token, user, bench.options.tasks, bench.progress) as (target, workload):
+        measure_peaks(bench, [target], OPERATIONS, workload, None)
+        measure_curve(bench, [target], workload, "mixed")
 
 
 @cli.command()
@@ -325,12 +340,12 @@ def measure_running(bench: Bench, url: str, token: str, user: str, elsewhere: bo
 @click.option("--only", multiple=True, help="A peer to compare with, as its name begins; all where not given.")
 @click.option("--operation", "operations", multiple=True, type=click.Choice(OPERATIONS), help="All where not given.")
 def compare(options: Options, only: tuple[str, ...], operations: tuple[str, ...]) -> None:
-    """The closed loop alone: the service beside its peers."""
+    """The closed loop alone: the service and its peers."""
     with reported(), Bench(options) as bench:
         cluster = bench.database()
         peers = [name for name in PEERS if not only or name.lower().startswith(only)]
         with targets.running(bench.plans(SERVICE, *peers), cluster.url) as up:
-            closed_loop(bench, up, operations or OPERATIONS, bench.aim, cluster.pid)
+            measure_peaks(bench, up, operations or OPERATIONS, bench.workload, cluster.pid)
         bench.finish()
 
 
@@ -341,14 +356,14 @@ def batch(options: Options) -> None:
     with reported(), Bench(options) as bench:
         cluster = bench.database()
         with targets.running(bench.plans(SERVICE), cluster.url) as up:
-            closed_loop(bench, up, ("create", closed.CREATE_MANY), bench.aim, cluster.pid)
+            measure_peaks(bench, up, ("create", closed_loop.CREATE_MANY), bench.workload, cluster.pid)
         bench.finish()
 
 
 @cli.command(name="stages")
 @with_options
 def stages_(options: Options) -> None:
-    """What a request costs, stage by stage, and the floors under it."""
+    """What a request costs, stage by stage, and the baselines under it."""
     with reported(), Bench(options) as bench:
         measure_stages(bench, bench.database())
         bench.finish()
@@ -371,8 +386,8 @@ def curve(options: Options, operation: str) -> None:
     with reported(), Bench(options) as bench:
         cluster = bench.database()
         with targets.running(bench.plans(SERVICE, GO), cluster.url) as up:
-            closed_loop(bench, up, (operation,), bench.aim, cluster.pid)
-            measure_curve(bench, up, bench.aim, operation)
+            measure_peaks(bench, up, (operation,), bench.workload, cluster.pid)
+            measure_curve(bench, up, bench.workload, operation)
         bench.finish()
 
 
@@ -388,14 +403,16 @@ def scale_(options: Options, many_rows: bool, together: bool) -> None:
         bench.finish()
 
 
-@cli.command(name="far")
+@cli.command(name="remote")
 @with_options
-@click.option("--gets", type=click.IntRange(1), default=1000, show_default=True, help="A second, beside disturbances.")
-def far_(options: Options, gets: int) -> None:
-    """A database 1 ms away that takes 3 ms to commit; a stuck row; a slow statement."""
+@click.option(
+    "--gets", type=click.IntRange(1), default=1000, show_default=True, help="Gets a second during the disturbances."
+)
+def remote_(options: Options, gets: int) -> None:
+    """A database 1 ms away that takes 3 ms to commit, a locked row, a slow statement."""
     with reported(), Bench(options) as bench:
-        bench.run.far = far.measure(
-            *(bench.plans(SERVICE, GO), bench.aim, bench.progress),
+        bench.run.remote = remote.measure(
+            *(bench.plans(SERVICE, GO), bench.workload, bench.progress),
             gets=gets,
             seconds=options.seconds,
             repeats=options.repeats,
@@ -417,12 +434,12 @@ def soak_command(minutes: float, every: float, seed: int) -> None:
 @cli.command(name="report")
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option(
-    "--compare", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="A run.json to put beside."
+    "--compare", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="A run.json to compare with."
 )
 def report_(file: Path, compare: Path | None) -> None:
-    """Writes the report of a run.json anew, with another put beside it."""
+    """Writes the report of a run.json anew, compared with another."""
     run = results.read(file)
-    comparison = results.beside(results.read(compare), run) if compare else None
+    comparison = results.compared(results.read(compare), run) if compare else None
     click.echo(report.write(run, file.parent, comparison))
     for table in ([comparison] if comparison else []) + results.tables(run):
         click.echo(f"\n{table.text()}")

@@ -1,7 +1,7 @@
 """PostgreSQL's own ceiling: pgbench runs the service's statements, read from sql/tasks, with no service in between.
 
 Once one statement at a time on each connection, as drivers do; once pipelined, as the service's lanes do, each
-statement still a transaction of its own.
+statement still its own transaction.
 """
 
 import re
@@ -13,9 +13,9 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 
 from service.operations.embedded import bin_dir
-from tests.load.aim import Aim
 from tests.load.database import ROOT
 from tests.load.targets import cpu_s
+from tests.load.workload import Workload
 
 DEPTH = 16  # statements a pipeline holds
 
@@ -59,13 +59,13 @@ def script(operation: str, pipelined: bool) -> str:
 
 
 def measure(
-    url: str, postgres: int, operation: str, aim: Aim, *, pipelined: bool, connections: int, seconds: float
+    url: str, postgres: int, operation: str, workload: Workload, *, pipelined: bool, connections: int, seconds: float
 ) -> Ceiling:
     """One run of pgbench. Raises RuntimeError where a statement fails."""
     place = urlsplit(url)
     command = [
         *(str(bin_dir() / "pgbench"), "--no-vacuum", "--protocol=prepared", f"--client={connections}"),
-        *(f"--time={max(1, round(seconds))}", f"--define=users={aim.users}", f"--define=tasks={aim.tasks}"),
+        *(f"--time={max(1, round(seconds))}", f"--define=users={workload.users}", f"--define=tasks={workload.tasks}"),
         *(f"--host={parse_qs(place.query)['host'][0]}", f"--username={place.username}"),
     ]
     with tempfile.TemporaryDirectory() as folder:

@@ -56,9 +56,9 @@ def surroundings(**environment: str) -> dict[str, Any]:
 
 @contextmanager
 def cluster(**settings: str) -> Generator[Embedded]:
-    """A PostgreSQL in a folder of its own, on disk, gone afterwards; `settings` on top of SETTINGS."""
+    """A temporary PostgreSQL on disk; `settings` on top of SETTINGS."""
     with tempfile.TemporaryDirectory(prefix="tasks-load-", ignore_cleanup_errors=True) as folder:
-        Path(folder).chmod(0o711)  # PostgreSQL runs as an account of its own where the harness is root
+        Path(folder).chmod(0o711)  # PostgreSQL runs as another account where the harness is root
         with Embedded(Path(folder), SETTINGS | settings) as embedded:
             yield embedded
 

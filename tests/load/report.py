@@ -36,8 +36,8 @@ PLAIN = FuncFormatter(lambda value, _: f"{value:,g}")
 def write(run: Run, folder: Path, comparison: Table | None = None) -> Path:
     """The report and its plots, in `folder`."""
     plots: list[tuple[str, str, Callable[[Run], Figure], list[Any]]] = [
-        ("peak", "Requests a second at the peak", _peak, run.closed),
-        ("latency", "Latency against rate", _latency, run.curve),
+        ("peak", "Requests a second at the peak", _peak, run.closed_loop),
+        ("latency", "Latency against rate", _latency, run.open_loop),
         ("stages", "Cost of a request by stage", _stages, run.stages),
         ("scale", "Requests a second against rows, connections and workers", _scale, run.scale),
     ]
@@ -57,7 +57,7 @@ def write(run: Run, folder: Path, comparison: Table | None = None) -> Path:
 
 
 def _peak(run: Run) -> Figure:
-    operations, targets = names(run.closed, "operation"), names(run.closed, "target")
+    operations, targets = names(run.closed_loop, "operation"), names(run.closed_loop, "target")
     figure = Figure(figsize=(10, 3.8))
     axes = figure.subplots()
     width = 0.8 / len(targets)
@@ -93,8 +93,8 @@ def _peak(run: Run) -> Figure:
 def _latency(run: Run) -> Figure:
     figure = Figure(figsize=(8, 3.8))
     axes = figure.subplots()
-    for target in names(run.curve, "target"):
-        found = [one for one in run.curve if one.target == target]
+    for target in names(run.open_loop, "target"):
+        found = [one for one in run.open_loop if one.target == target]
         rates, colour = [one.rate for one in found], COLOURS.get(target, "#999999")
         for percentile, line in (("p50", ":"), ("p99", "-"), ("p999", "--")):
             label = f"{target}, {percentile.replace('p999', 'p99.9')}"
@@ -108,7 +108,7 @@ def _latency(run: Run) -> Figure:
     axes.set_xlim(left=0)
     axes.set_xlabel("requests a second that come")
     axes.set_ylabel("ms from when each was due")
-    axes.set_title(f"Latency against rate, open loop ({run.curve[0].operation})")
+    axes.set_title(f"Latency against rate, open loop ({run.open_loop[0].operation})")
     axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 

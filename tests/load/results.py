@@ -13,10 +13,10 @@ import msgspec
 import psutil
 
 from tests.load.ceiling import Ceiling
-from tests.load.closed import Sample
-from tests.load.far import Far
+from tests.load.closed_loop import Sample
+from tests.load.remote import Remote
 from tests.load.scale import Point
-from tests.load.stages import Floor, Stages
+from tests.load.stages import Baseline, Stages
 from tests.load.targets import FASTAPI, GO, RUST
 
 LIBRARIES = (
@@ -53,13 +53,13 @@ class Run(msgspec.Struct):
     options: dict[str, Any]
     machine: dict[str, str]
     postgres: dict[str, str] = {}
-    closed: list[Sample] = []
+    closed_loop: list[Sample] = []
     ceilings: list[Ceiling] = []
-    curve: list[Rated] = []
+    open_loop: list[Rated] = []
     stages: list[Stages] = []
-    floors: list[Floor] = []
+    baselines: list[Baseline] = []
     scale: list[Point] = []
-    far: Far | None = None
+    remote: Remote | None = None
 
 
 class Table(msgspec.Struct):
@@ -146,7 +146,7 @@ def middle(samples: Iterable[Any], name: str) -> float | None:
 
 
 def of(run: Run, target: str, operation: str) -> list[Sample]:
-    return [sample for sample in run.closed if (sample.target, sample.operation) == (target, operation)]
+    return [sample for sample in run.closed_loop if (sample.target, sample.operation) == (target, operation)]
 
 
 def figure(value: float | None, digits: int = 0) -> str:
@@ -155,14 +155,14 @@ def figure(value: float | None, digits: int = 0) -> str:
 
 def tables(run: Run) -> list[Table]:
     """Every table that the run has figures for."""
-    made = (_closed, _ceilings, _curve, _stages, _floors, _scale, _far_peaks, _far_waits)
+    made = (_closed_loop, _ceilings, _open_loop, _stages, _baselines, _scale, _remote_peaks, _remote_waits)
     return [table for make in made if (table := make(run)).rows]
 
 
-def _closed(run: Run) -> Table:
+def _closed_loop(run: Run) -> Table:
     rows: list[list[str]] = []
-    for operation in names(run.closed, "operation"):
-        for target in names(run.closed, "target"):
+    for operation in names(run.closed_loop, "operation"):
+        for target in names(run.closed_loop, "target"):
             samples = of(run, target, operation)
             rps = middle(samples, "rps")
             if rps is None:
@@ -183,7 +183,7 @@ def _closed(run: Run) -> Table:
             )
     return Table(
         "Peak: closed loop",
-        f"wrk keeps {run.options.get('connections')} requests under way. Interleaved runs: the median, then the least "
+        f"wrk keeps {run.options.get('connections')} requests in flight. Interleaved runs: the median, then the least "
         "and the most. Latencies in ms. CPU in µs a request, of the target's processes and of PostgreSQL's. Resident "
         "memory in MB, of the largest process and of all together.",
         [
@@ -214,7 +214,7 @@ def _ceilings(run: Run) -> Table:
     )
 
 
-def _curve(run: Run) -> Table:
+def _open_loop(run: Run) -> Table:
     return Table(
         "Latency against rate: open loop",
         "Requests come at a fixed rate, whether or not those before are answered; each latency (ms) counts from the "
@@ -226,7 +226,7 @@ def _curve(run: Run) -> Table:
                 *(one.operation, one.target, figure(one.rate), figure(one.answered)),
                 *(figure(value, 2) for value in (one.p50, one.p90, one.p99, one.p999, one.lag_ms, one.busy)),
             ]
-            for one in run.curve
+            for one in run.open_loop
         ],
         texts=2,
     )
@@ -255,12 +255,12 @@ def _stages(run: Run) -> Table:
     )
 
 
-def _floors(run: Run) -> Table:
+def _baselines(run: Run) -> Table:
     return Table(
-        "Floors",
+        "Baselines",
         "A constant answer of a task's size, one worker.",
         ["", "requests/s", "CPU µs"],
-        [[one.name, figure(one.rps), figure(one.us, 1)] for one in run.floors],
+        [[one.name, figure(one.rps), figure(one.us, 1)] for one in run.baselines],
     )
 
 
@@ -280,8 +280,8 @@ def _scale(run: Run) -> Table:
     )
 
 
-def _far_peaks(run: Run) -> Table:
-    peaks = run.far.peaks if run.far else []
+def _remote_peaks(run: Run) -> Table:
+    peaks = run.remote.peaks if run.remote else []
     rows: list[list[str]] = []
     for operation in names(peaks, "operation"):
         for target in names(peaks, "target"):
@@ -296,7 +296,7 @@ def _far_peaks(run: Run) -> Table:
                 ]
             )
     return Table(
-        "A far database",
+        "Remote database",
         "A round trip of 1 ms and commits of 3 ms, 64 clients.",
         ["", "", "requests/s", "least to most", "of Go", "p50", "p99", "CPU µs"],
         rows,
@@ -304,8 +304,8 @@ def _far_peaks(run: Run) -> Table:
     )
 
 
-def _far_waits(run: Run) -> Table:
-    waits = run.far.waits if run.far else []
+def _remote_waits(run: Run) -> Table:
+    waits = run.remote.waits if run.remote else []
     rows: list[list[str]] = []
     for target in names(waits, "target"):
         for disturbance in names(waits, "disturbance"):
@@ -322,8 +322,8 @@ def _far_waits(run: Run) -> Table:
             )
     return Table(
         "Beside a stuck row and a slow statement",
-        "What other users' gets take at a fixed rate, in ms: undisturbed, beside ten writers stuck on a row that "
-        "another session holds locked, and beside a statement of 300 ms every second; and other users' creates, closed "
+        "What other users' gets take at a fixed rate, in ms: undisturbed, while ten writers wait for a row that "
+        "another session holds locked, and with a statement of 300 ms every second; and other users' creates, closed "
         "loop.",
         ["", "disturbance", "p50", "p99", "p99.9", "p99 of undisturbed", "creates/s"],
         rows,
@@ -331,11 +331,11 @@ def _far_waits(run: Run) -> Table:
     )
 
 
-def beside(old: Run, new: Run) -> Table:
+def compared(old: Run, new: Run) -> Table:
     """Two runs side by side. What lies within the spread of both runs' repeats is noise, and said to be."""
     rows: list[list[str]] = []
-    for operation in names(new.closed, "operation"):
-        for target in names(new.closed, "target"):
+    for operation in names(new.closed_loop, "operation"):
+        for target in names(new.closed_loop, "target"):
             before, after = of(old, target, operation), of(new, target, operation)
             if not before or not after:
                 continue

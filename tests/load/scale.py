@@ -9,8 +9,8 @@ import psycopg
 from rich.progress import Progress
 
 from service.operations.embedded import Embedded
-from tests.load import closed, database, targets
-from tests.load.aim import Aim
+from tests.load import closed_loop, database, targets
+from tests.load.workload import Workload
 
 TASKS_A_USER = 100  # as many in a small table as in a large one, so that a page is full and equally large in all
 CONNECTIONS = (1, 8, 32, 128, 512)
@@ -31,7 +31,7 @@ class Point(msgspec.Struct):
     postgres_us: float
 
 
-def point(axis: str, value: int, samples: Sequence[closed.Sample]) -> Point:
+def point(axis: str, value: int, samples: Sequence[closed_loop.Sample]) -> Point:
     def middle(name: str) -> float:
         return statistics.median(getattr(sample, name) or 0.0 for sample in samples)
 
@@ -49,10 +49,10 @@ def rows(
     database_connections: int,
     seconds: float,
     repeats: int,
-    said: Callable[[closed.Sample], None],
+    said: Callable[[closed_loop.Sample], None],
     together: bool = False,
 ) -> list[Point]:
-    """get and a page of 50 in tables of these sizes, each in a database of its own, interleaved."""
+    """get and a page of 50 in tables of these sizes, one database each, interleaved."""
     with ExitStack() as stack:
         up: dict[int, targets.Target] = {}
         for size in sizes:
@@ -61,13 +61,13 @@ def rows(
             database.load(url, size // TASKS_A_USER, size, progress, together=together)
             plan = targets.service(database_connections)._replace(name=f"{size:,} rows")
             [up[size]] = stack.enter_context(targets.running([plan], url))
-        found: dict[tuple[str, int], list[closed.Sample]] = {}
+        found: dict[tuple[str, int], list[closed_loop.Sample]] = {}
         for turn in range(repeats + 1):
             for operation in ("get", "list"):
                 for size, target in up.items():
-                    aim = Aim(size // TASKS_A_USER, size)
-                    sample = closed.measure(
-                        target, operation, aim, cluster.pid, connections=connections, seconds=seconds, seed=turn
+                    workload = Workload(size // TASKS_A_USER, size)
+                    sample = closed_loop.measure(
+                        target, operation, workload, cluster.pid, connections=connections, seconds=seconds, seed=turn
                     )
                     if turn:  # the first only brings the table into memory
                         said(sample)
@@ -78,19 +78,21 @@ def rows(
 
 def connections(
     cluster: Embedded,
-    aim: Aim,
+    workload: Workload,
     *,
     database_connections: int,
     seconds: float,
     repeats: int,
-    said: Callable[[closed.Sample], None],
+    said: Callable[[closed_loop.Sample], None],
 ) -> list[Point]:
     """get from 1 client to 512, at as many connections to the database as ever."""
-    found: dict[int, list[closed.Sample]] = {}
+    found: dict[int, list[closed_loop.Sample]] = {}
     with targets.running([targets.service(database_connections)], cluster.url) as [target]:
         for turn in range(repeats):
             for count in CONNECTIONS:
-                sample = closed.measure(target, "get", aim, cluster.pid, connections=count, seconds=seconds, seed=turn)
+                sample = closed_loop.measure(
+                    target, "get", workload, cluster.pid, connections=count, seconds=seconds, seed=turn
+                )
                 said(sample)
                 found.setdefault(count, []).append(sample)
     return [point("connections", count, samples) for count, samples in found.items()]
@@ -98,23 +100,23 @@ def connections(
 
 def workers(
     cluster: Embedded,
-    aim: Aim,
+    workload: Workload,
     *,
     connections: int,
     database_connections: int,
     seconds: float,
     repeats: int,
-    said: Callable[[closed.Sample], None],
+    said: Callable[[closed_loop.Sample], None],
 ) -> list[Point]:
     """A read and a write with one worker and with two."""
     plans = [targets.service(database_connections, count)._replace(name=str(count)) for count in WORKERS]
-    found: dict[tuple[str, str], list[closed.Sample]] = {}
+    found: dict[tuple[str, str], list[closed_loop.Sample]] = {}
     with targets.running(plans, cluster.url) as up:
         for turn in range(repeats):
             for operation in ("get", "create"):
                 for target in up:
-                    sample = closed.measure(
-                        target, operation, aim, cluster.pid, connections=connections, seconds=seconds, seed=turn
+                    sample = closed_loop.measure(
+                        target, operation, workload, cluster.pid, connections=connections, seconds=seconds, seed=turn
                     )
                     said(sample)
                     found.setdefault((target.name, operation), []).append(sample)

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import msgspec
 
-from tests.load import closed, floors, targets
-from tests.load.aim import Aim
+from tests.load import baselines, closed_loop, targets
 from tests.load.database import surroundings
 from tests.load.targets import Plan
+from tests.load.workload import Workload
 
 OPERATIONS = ("get", "list", "create", "toggle")
 
@@ -34,7 +34,7 @@ class Stages(msgspec.Struct):
         return self.service - (self.http + self.routing + self.handler + self.lane + self.rows + self.encode)
 
 
-class Floor(msgspec.Struct):
+class Baseline(msgspec.Struct):
     """A constant answer of a task's size."""
 
     name: str
@@ -45,35 +45,35 @@ class Floor(msgspec.Struct):
 def plans(connections: int) -> list[Plan]:
     """What is subtracted from what."""
     service = targets.service(connections)
-    own = [sys.executable, "-m", "tests.load.floors"]
+    own = [sys.executable, "-m", "tests.load.baselines"]
     return [
         service,
-        *(Plan(name, [*own, name], service.environment) for name in floors.APPLICATIONS),
-        Plan("uvicorn", [*targets.UVICORN, "tests.load.floors:constant"], {}),
-        Plan("uvicorn + Litestar", [*targets.UVICORN, "tests.load.floors:framework"], {}),
+        *(Plan(name, [*own, name], service.environment) for name in baselines.APPLICATIONS),
+        Plan("uvicorn", [*targets.UVICORN, "tests.load.baselines:constant"], {}),
+        Plan("uvicorn + Litestar", [*targets.UVICORN, "tests.load.baselines:framework"], {}),
     ]
 
 
 def measure(
     url: str,
     postgres: int,
-    aim: Aim,
+    workload: Workload,
     *,
     connections: int,
     database_connections: int,
     seconds: float,
     repeats: int,
-    said: Callable[[closed.Sample], None],
-) -> tuple[list[Stages], list[Floor]]:
+    said: Callable[[closed_loop.Sample], None],
+) -> tuple[list[Stages], list[Baseline]]:
     """Interleaved, medians of `repeats`."""
     stages: list[Stages] = []
     with targets.running(plans(database_connections), url) as all_of_them:
-        samples: dict[tuple[str, str], list[closed.Sample]] = {}
+        samples: dict[tuple[str, str], list[closed_loop.Sample]] = {}
         for turn in range(repeats):
             for operation in OPERATIONS:
                 for target in all_of_them[: None if operation == "get" else 4]:
-                    sample = closed.measure(
-                        target, operation, aim, postgres, connections=connections, seconds=seconds, seed=turn
+                    sample = closed_loop.measure(
+                        target, operation, workload, postgres, connections=connections, seconds=seconds, seed=turn
                     )
                     said(sample)
                     samples.setdefault((operation, target.name), []).append(sample)
@@ -82,7 +82,7 @@ def measure(
         return statistics.median(sample.service_us or 0 for sample in samples[operation, name])
 
     for operation in OPERATIONS:
-        costs = _costs(url, database_connections, operation, aim, seconds)
+        costs = _costs(url, database_connections, operation, workload, seconds)
         stages.append(
             Stages(
                 operation,
@@ -97,19 +97,28 @@ def measure(
             )
         )
     bare = [
-        Floor(target.name, statistics.median(one.rps for one in samples["get", target.name]), us("get", target.name))
+        Baseline(target.name, statistics.median(one.rps for one in samples["get", target.name]), us("get", target.name))
         for target in all_of_them[4:]
     ]
     return stages, bare
 
 
-def _costs(url: str, connections: int, operation: str, aim: Aim, seconds: float) -> floors.Costs:
+def _costs(url: str, connections: int, operation: str, workload: Workload, seconds: float) -> baselines.Costs:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.load.floors", "calls", operation, str(aim.users), str(aim.tasks), str(seconds)],
+        [
+            sys.executable,
+            "-m",
+            "tests.load.baselines",
+            "calls",
+            operation,
+            str(workload.users),
+            str(workload.tasks),
+            str(seconds),
+        ],
         **surroundings(DATABASE_URL=url, DB_CONNECTIONS=str(connections)),
         capture_output=True,
         text=True,
     )
     if done.returncode:
         raise RuntimeError(f"the calls failed: {done.stderr.strip()}")
-    return msgspec.json.decode(done.stdout, type=floors.Costs)
+    return msgspec.json.decode(done.stdout, type=baselines.Costs)

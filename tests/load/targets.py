@@ -1,4 +1,4 @@
-"""What is measured: the service and its peers, each as processes of its own that answer on a port of loopback."""
+"""What is measured: the service and its peers, each in separate processes on a port of loopback."""
 
 import http.client
 import os
@@ -47,7 +47,7 @@ UVICORN = [
 
 
 class Plan(NamedTuple):
-    """How a target is started. `environment` is beside PORT and DATABASE_URL; `{port}` in the command is replaced."""
+    """How a target is started. `environment` is added to PORT and DATABASE_URL; `{port}` in the command is replaced."""
 
     name: str
     command: list[str]

@@ -8,10 +8,10 @@ import time
 import pytest
 from hdrh.histogram import HdrHistogram
 
-from tests.load import closed, rate
-from tests.load.aim import OPERATIONS, Aim, request_maker
-from tests.load.ground import server
+from tests.load import closed_loop, open_loop
+from tests.load.stub_server import server
 from tests.load.targets import Target
+from tests.load.workload import OPERATIONS, Workload, request_maker
 
 pytestmark = pytest.mark.load
 
@@ -23,7 +23,7 @@ SHAPES = {
     "create": r"POST /api/user-\d+/tasks",
     "toggle": f"PATCH {TASK}/complete",
 }
-ALL = SHAPES | {closed.CREATE_MANY: r"POST /api/user-\d+/tasks/batch"}
+ALL = SHAPES | {closed_loop.CREATE_MANY: r"POST /api/user-\d+/tasks/batch"}
 
 
 def check(operation: str, asked: list[str]) -> None:
@@ -38,12 +38,12 @@ def check(operation: str, asked: list[str]) -> None:
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_the_open_loop_asks_for_tasks_of_their_owners(operation: str) -> None:
-    make = request_maker(operation, Aim(USERS, TASKS), "host", random.Random(1))
+    make = request_maker(operation, Workload(USERS, TASKS), "host", random.Random(1))
     check(operation, [make().decode().partition(" HTTP/1.1\r\n")[0] for _ in range(300)])
 
 
 @pytest.mark.debian
-@pytest.mark.parametrize("operation", [*OPERATIONS, closed.CREATE_MANY])
+@pytest.mark.parametrize("operation", [*OPERATIONS, closed_loop.CREATE_MANY])
 def test_the_closed_loop_asks_for_tasks_of_their_owners(operation: str) -> None:
     asked: list[str] = []
 
@@ -52,14 +52,16 @@ def test_the_closed_loop_asks_for_tasks_of_their_owners(operation: str) -> None:
         return 200
 
     with server(answer) as url:
-        sample = closed.measure(Target("stub", url, None), operation, Aim(USERS, TASKS), None, connections=2, seconds=1)
+        sample = closed_loop.measure(
+            Target("stub", url, None), operation, Workload(USERS, TASKS), None, connections=2, seconds=1
+        )
     assert sample.failed == 0
     assert 0 < sample.requests <= len(asked)
     check(operation, asked)
 
 
 def test_a_mix_is_70_20_5_5() -> None:
-    make = request_maker("mixed", Aim(USERS, TASKS), "host", random.Random(1))
+    make = request_maker("mixed", Workload(USERS, TASKS), "host", random.Random(1))
     lines = [make().decode().partition(" HTTP/1.1\r\n")[0] for _ in range(20_000)]
     shares = [sum(bool(re.fullmatch(shape, line)) for line in lines) / len(lines) for shape in SHAPES.values()]
     assert shares == pytest.approx([0.7, 0.2, 0.05, 0.05], abs=0.01)
@@ -68,23 +70,25 @@ def test_a_mix_is_70_20_5_5() -> None:
 @pytest.mark.debian
 def test_the_closed_loop_sees_errors() -> None:
     with server(lambda *_: 503) as url:
-        sample = closed.measure(Target("stub", url, None), "get", Aim(USERS, TASKS), None, connections=2, seconds=1)
+        sample = closed_loop.measure(
+            Target("stub", url, None), "get", Workload(USERS, TASKS), None, connections=2, seconds=1
+        )
     assert sample.failed >= sample.requests > 0
 
 
 def test_the_open_loop_sees_errors() -> None:
     with server(lambda *_: 503) as url:
-        found = rate.run(rate.Job(url, "get", Aim(USERS, TASKS), rate=100, seconds=0.5, connections=4))
+        found = open_loop.run(open_loop.Job(url, "get", Workload(USERS, TASKS), rate=100, seconds=0.5, connections=4))
     assert found.errors == found.answered == found.due == 50
 
 
 @pytest.mark.debian
 @pytest.mark.parametrize("token", ["e30.e30.c2ln", "another"])
 def test_the_token_is_shown(token: str) -> None:
-    aim = Aim(USERS, TASKS, token=token)
+    workload = Workload(USERS, TASKS, token=token)
     with server(lambda *_: 200, token="e30.e30.c2ln") as url:
-        sample = closed.measure(Target("stub", url, None), "get", aim, None, connections=2, seconds=1)
-        found = rate.run(rate.Job(url, "get", aim, rate=100, seconds=0.5, connections=4))
+        sample = closed_loop.measure(Target("stub", url, None), "get", workload, None, connections=2, seconds=1)
+        found = open_loop.run(open_loop.Job(url, "get", workload, rate=100, seconds=0.5, connections=4))
     refused = token == "another"
     assert (sample.failed > 0, found.errors > 0) == (refused, refused)
 
@@ -106,7 +110,7 @@ def test_a_stall_counts_for_everybody_who_would_have_come() -> None:
         return 200
 
     with server(answer) as url:
-        found = rate.run(rate.Job(url, "get", Aim(USERS, TASKS), rate=200, seconds=1.5, connections=4))
+        found = open_loop.run(open_loop.Job(url, "get", Workload(USERS, TASKS), rate=200, seconds=1.5, connections=4))
     assert (found.due, found.answered, found.errors) == (300, 300, 0)
     latencies = HdrHistogram.decode(found.histogram)
     # Due evenly through the stall, they wait for what is left of it: a third of all waits up to half a second.
@@ -123,7 +127,9 @@ def test_what_is_never_answered_is_in_the_histogram() -> None:
         return 200
 
     with server(answer) as url:
-        found = rate.run(rate.Job(url, "get", Aim(USERS, TASKS), rate=100, seconds=0.5, connections=2, grace_s=0.5))
+        found = open_loop.run(
+            open_loop.Job(url, "get", Workload(USERS, TASKS), rate=100, seconds=0.5, connections=2, grace_s=0.5)
+        )
         over.set()
     assert (found.due, found.answered) == (50, 0)
     latencies = HdrHistogram.decode(found.histogram)
@@ -142,9 +148,9 @@ def test_what_is_never_answered_is_in_the_histogram() -> None:
     ],
 )
 def test_an_answer_is_whole_when_its_length_has_come(answer: bytes, verdict: bool | None) -> None:
-    assert rate.complete(answer) is verdict
+    assert open_loop.complete(answer) is verdict
 
 
 def test_an_answer_without_a_length_is_refused() -> None:
     with pytest.raises(ValueError, match="without Content-Length"):
-        rate.complete(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        open_loop.complete(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")

@@ -9,9 +9,9 @@ import pytest
 from click.testing import CliRunner
 from rich.progress import Progress
 
-from tests.load import existing, report, results
+from tests.load import accounts, report, results
 from tests.load.__main__ import cli
-from tests.load.closed import Sample
+from tests.load.closed_loop import Sample
 from tests.load.results import Run
 from tests.load.scale import Point
 from tests.load.stages import Stages
@@ -27,7 +27,7 @@ def sample(target: str, rps: float, cost: float = 50) -> Sample:
 
 def run(*rates: float) -> Run:
     found = Run("2026-11-21T00:00:00Z", {"connections": "32"}, {"processor": "2 x abacus"})
-    found.closed = [sample(SERVICE, rps) for rps in rates] + [sample(GO, rps * 2) for rps in rates]
+    found.closed_loop = [sample(SERVICE, rps) for rps in rates] + [sample(GO, rps * 2) for rps in rates]
     found.stages = [Stages("get", 20, 2, 3, 10, 1, 0.5, 40, 17)]
     found.scale = [Point(axis, 1, "get", 100, 90, 110, 3, 40, 20) for axis in ("rows", "connections", "workers")]
     return found
@@ -50,11 +50,11 @@ def test_the_report_has_medians_shares_and_plots(tmp_path: Path) -> None:
 
 
 def test_two_runs_side_by_side_tell_change_from_noise() -> None:
-    shown = results.beside(run(100, 110, 120), run(115, 125, 135)).rows
+    shown = results.compared(run(100, 110, 120), run(115, 125, 135)).rows
     assert shown[0][:4] == ["get", "service", "110 → 125", "≈ +14 %"]
-    shown = results.beside(run(100, 110, 120), run(200, 220, 240)).rows
+    shown = results.compared(run(100, 110, 120), run(200, 220, 240)).rows
     assert shown[0][:4] == ["get", "service", "110 → 220", "+100 %"]
-    shown = results.beside(run(200, 220, 240), run(100, 110, 120)).rows
+    shown = results.compared(run(200, 220, 240), run(100, 110, 120)).rows
     assert shown[0][:4] == ["get", "service", "220 → 110", "-50 %"]
 
 
@@ -75,7 +75,7 @@ def test_a_service_elsewhere_is_not_loaded_by_mistake(tmp_path: Path) -> None:
 
 def test_a_token_names_its_user() -> None:
     claims = base64.urlsafe_b64encode(json.dumps({"sub": "ann@example.com"}).encode()).decode().rstrip("=")
-    assert existing.user_of(f"e30.{claims}.c2ln") == "ann@example.com"
+    assert accounts.user_of(f"e30.{claims}.c2ln") == "ann@example.com"
 
 
 def test_a_service_that_runs_already_is_left_as_it_was(
@@ -85,12 +85,12 @@ def test_a_service_that_runs_already_is_left_as_it_was(
     mine = client.post(path, json={"title": "Mine"}).json()
     with (
         Progress(disable=True) as progress,
-        existing.using(service.url, "", user, 1200, progress) as (target, aim),
+        accounts.using(service.url, "", user, 1200, progress) as (target, workload),
     ):
-        ids = Path(aim.ids).read_text().split()
+        ids = Path(workload.ids).read_text().split()
         assert len(set(ids)) == 1200
         assert str(mine["id"]) not in ids
         assert client.get(f"{path}/{ids[0]}").status_code == 200
         assert target.pid is None
-        client.post(path, json={"title": f"{existing.TITLE} 5"})  # as the load itself makes them
+        client.post(path, json={"title": f"{accounts.TITLE} 5"})  # as the load itself makes them
     assert client.get(path).json() == [mine]

@@ -1,4 +1,4 @@
-"""What is measured: peers that answer as the service does, floors that leave out what they say, statements that run."""
+"""What is measured: peers that answer as the service does, baselines, pgbench's statements."""
 
 import http.client
 import itertools
@@ -13,9 +13,9 @@ import pytest
 from rich.progress import Progress
 
 from service.operations.embedded import Embedded
-from tests.load import ceiling, database, floors, proxy, targets
-from tests.load.aim import Aim
+from tests.load import baselines, ceiling, database, delaying_proxy, targets
 from tests.load.targets import FASTAPI, LITESTAR, NEEDED, Plan
+from tests.load.workload import Workload
 
 pytestmark = pytest.mark.load
 
@@ -127,19 +127,19 @@ def test_a_peer_whose_compiler_is_missing_is_left_out(name: str, monkeypatch: py
     assert targets.compiled(name, 4, 1) is None
 
 
-@pytest.mark.parametrize("name", floors.APPLICATIONS)
-def test_a_floor_answers_without_a_database(name: str) -> None:
+@pytest.mark.parametrize("name", baselines.APPLICATIONS)
+def test_a_baseline_answers_without_a_database(name: str) -> None:
     away = "postgresql://nobody@127.0.0.1:1/none"
-    floor = Plan(
+    baseline = Plan(
         name,
-        [sys.executable, "-m", "tests.load.floors", name],
+        [sys.executable, "-m", "tests.load.baselines", name],
         {"AUTH_MODE": "none", "MIGRATE_ON_START": "false", "LOG_LEVEL": "error"},
     )
-    with targets.running([floor], away) as [target]:
-        assert ask(target.url, "GET", "/api/user-1/tasks/1") == (200, floors.ONE)
-        assert ask(target.url, "GET", "/api/user-1/tasks?limit=50") == (200, floors.PAGE)
-        assert ask(target.url, "PATCH", "/api/user-1/tasks/1/complete") == (200, floors.ONE)
-        assert ask(target.url, "POST", "/api/user-1/tasks", {"title": "Milk"})[1] == floors.ONE
+    with targets.running([baseline], away) as [target]:
+        assert ask(target.url, "GET", "/api/user-1/tasks/1") == (200, baselines.ONE)
+        assert ask(target.url, "GET", "/api/user-1/tasks?limit=50") == (200, baselines.PAGE)
+        assert ask(target.url, "PATCH", "/api/user-1/tasks/1/complete") == (200, baselines.ONE)
+        assert ask(target.url, "POST", "/api/user-1/tasks", {"title": "Milk"})[1] == baselines.ONE
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_a_floor_answers_without_a_database(name: str) -> None:
 def test_pgbench_runs_the_services_statements(operation: str, pipelined: bool, cluster: Embedded, loaded: str) -> None:
     assert cluster.pid is not None
     found = ceiling.measure(
-        loaded, cluster.pid, operation, Aim(USERS, TASKS), pipelined=pipelined, connections=2, seconds=1
+        loaded, cluster.pid, operation, Workload(USERS, TASKS), pipelined=pipelined, connections=2, seconds=1
     )
     assert found.rps > 0
     assert 0 < found.postgres_us < 1e6
@@ -157,12 +157,12 @@ def test_pgbench_runs_the_services_statements(operation: str, pipelined: bool, c
 def test_pgbench_that_fails_is_seen(cluster: Embedded, loaded: str) -> None:
     empty = loaded.replace("/load?", "/postgres?")
     with pytest.raises(RuntimeError, match="tasks"):
-        ceiling.measure(empty, cluster.pid or 0, "get", Aim(), pipelined=False, connections=1, seconds=1)
+        ceiling.measure(empty, cluster.pid or 0, "get", Workload(), pipelined=False, connections=1, seconds=1)
 
 
 def test_the_far_database_is_late_but_keeps_pipelines(loaded: str) -> None:
     delay_s = 0.05
-    with proxy.far(loaded, delay_s) as url, psycopg.connect(url, autocommit=True) as connection:
+    with delaying_proxy.delayed(loaded, delay_s) as url, psycopg.connect(url, autocommit=True) as connection:
         clock = psycopg.connect(loaded, autocommit=True)
         timed = "SELECT clock_timestamp()"
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import httpx
-import pytest
 
 from tests.support.pgbouncer import PgBouncer
 from tests.support.waiting import wait_until
@@ -26,7 +25,6 @@ MODULE = "tests.support.without_fast_path" if os.environ.get("TASKS_TEST_FAST_PA
 
 # httptools: the services of the tests use uvicorn's protocol class (the setting of the same name)
 HTTP_PROTOCOL = os.environ.get("TASKS_TEST_HTTP_PROTOCOL", "")
-own_protocol = pytest.mark.skipif(HTTP_PROTOCOL != "", reason="only service.http.protocol promises this")
 
 
 def plain_client(url: str) -> httpx.Client:

@@ -1,4 +1,4 @@
-"""What the harness's own tests stand on: a server that answers as it is told, on a thread of its own."""
+"""For the harness's tests: an HTTP server in a thread whose statuses and delays the test chooses."""
 
 import threading
 from collections.abc import Callable, Generator

@@ -3,8 +3,8 @@
 `constant` is an ASGI application that answers the bytes of an answer. `routed` answers them where the service has found
 out which handler a request is for, `remembered` is the service as it is but for its queries, which answer from memory.
 `framework` answers them behind Litestar's own router.
-`python -m tests.load.floors NAME` serves one of them on the service's own server, `python -m tests.load.floors calls …`
-measures, without HTTP, what the query functions, the loading of rows and the encoding cost.
+`python -m tests.load.baselines NAME` serves one of them on the service's own server. `… calls OPERATION …` measures,
+without HTTP, what the query functions, the loading of rows and the encoding cost.
 """
 
 import asyncio

@@ -1,9 +1,9 @@
-"""A database far away: passes bytes between drivers and PostgreSQL, each a fixed time after it came.
+"""Puts a database at a distance: passes bytes between drivers and PostgreSQL, each a fixed time after it came.
 
-Listens on a unix socket in a folder of its own, so a driver finds it with `host=FOLDER`. Bytes towards the database
-wait for the whole round trip and those that come back for nothing, which whoever waits for an answer cannot tell from
-half and half. Nothing waits for an answer here, so pipelines stay pipelines, and as the time is the same for all, what
-came first goes first: one queue. A process of its own: `python -m tests.load.proxy FOLDER UPSTREAM SECONDS`.
+Listens on a unix socket in a new folder, so a driver finds it with `host=FOLDER`. Bytes towards the database
+are delayed by the whole round trip and replies not at all: a driver that waits for a reply sees no difference from half
+and half. The proxy waits for no reply, so pipelines stay pipelines. One delay for all, so one queue is enough.
+A separate process: `python -m tests.load.delaying_proxy FOLDER UPSTREAM SECONDS`.
 
 select() and not asyncio, whose timers only know whole milliseconds.
 """
@@ -97,13 +97,13 @@ class Proxy:
 
 
 @contextmanager
-def far(url: str, round_trip_s: float) -> Generator[str]:
+def delayed(url: str, round_trip_s: float) -> Generator[str]:
     """The URL of the same database, `round_trip_s` away."""
     parts = urlsplit(url)
     upstream = parse_qs(parts.query)["host"][0]
-    with TemporaryDirectory(prefix="far-") as folder:
+    with TemporaryDirectory(prefix="remote-") as folder:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.load.proxy", folder, upstream, str(round_trip_s)],
+            [sys.executable, "-m", "tests.load.delaying_proxy", folder, upstream, str(round_trip_s)],
             **surroundings(),
             stdout=subprocess.PIPE,
             start_new_session=True,

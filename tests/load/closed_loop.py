@@ -1,6 +1,5 @@
-"""The closed loop: wrk keeps `connections` requests under way and sends the next when one is answered. Finds the peak.
-
-Its latencies are those of clients that wait their turn; for those of clients that come when they come, see rate.py.
+"""The closed loop: wrk keeps `connections` requests in flight and sends the next when one has its response. Finds the
+peak. Its clients wait for the service, so it says little about latency: see open_loop.py.
 """
 
 import json
@@ -11,10 +10,10 @@ from typing import Any
 
 import msgspec
 
-from tests.load.aim import Aim
 from tests.load.targets import Target, cpu_s, memory_mb
+from tests.load.workload import Workload
 
-SCRIPT = Path(__file__).with_name("closed.lua")
+SCRIPT = Path(__file__).with_name("closed_loop.lua")
 CREATE_MANY = "batch"  # 1000 creates a request: an operation of the closed loop only
 
 
@@ -42,12 +41,19 @@ class Sample(msgspec.Struct):
 
 
 def measure(
-    target: Target, operation: str, aim: Aim, postgres: int | None, *, connections: int, seconds: float, seed: int = 1
+    target: Target,
+    operation: str,
+    workload: Workload,
+    postgres: int | None,
+    *,
+    connections: int,
+    seconds: float,
+    seed: int = 1,
 ) -> Sample:
     """One run of wrk. `postgres` is the pid of the postmaster."""
     pids = (target.pid, postgres)
     before = [pid and cpu_s(pid) for pid in pids]
-    found = _wrk(target.url, operation, aim, connections, seconds, seed)
+    found = _wrk(target.url, operation, workload, connections, seconds, seed)
     after = [pid and cpu_s(pid) for pid in pids]
     service_us, postgres_us = (
         None if end is None or start is None else (end - start) / max(found["requests"], 1) * 1e6
@@ -67,13 +73,13 @@ def measure(
     )
 
 
-def _wrk(url: str, operation: str, aim: Aim, connections: int, seconds: float, seed: int) -> dict[str, Any]:
-    arguments = [operation, str(aim.users), str(aim.tasks), str(seed), aim.user]
+def _wrk(url: str, operation: str, workload: Workload, connections: int, seconds: float, seed: int) -> dict[str, Any]:
+    arguments = [operation, str(workload.users), str(workload.tasks), str(seed), workload.user]
     command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "10s", "-s", str(SCRIPT)]
-    command += [url, "--", *arguments, *([aim.ids] if aim.ids else [])]
+    command += [url, "--", *arguments, *([workload.ids] if workload.ids else [])]
     try:
         # The token not as an argument: a process list would show it.
-        done = subprocess.run(command, env=os.environ | {"LOAD_TOKEN": aim.token}, capture_output=True, text=True)
+        done = subprocess.run(command, env=os.environ | {"LOAD_TOKEN": workload.token}, capture_output=True, text=True)
     except FileNotFoundError:
         raise RuntimeError("wrk is not installed: on Debian, apt install wrk") from None
     if done.returncode:

@@ -3,7 +3,7 @@
 Each latency counts from the moment its request was due, not from when a connection was free to send it: what a slow
 answer makes others wait is part of theirs (wrk2 does the same; leaving it out is called coordinated omission).
 Latencies go into an HdrHistogram. A process of its own, so that what it uses can be told from what it measures:
-`python -m tests.load.rate` reads a Job as JSON from standard input and writes a Found to standard output.
+`python -m tests.load.open_loop` reads a Job as JSON from standard input and writes a Found to standard output.
 
 Not `autocannon -R`, measured beside it on one target: it sends in bursts (a median of 9 ms at 1000 a second, where this
 one finds 0.4) and says 9 ms still at four times what the target can take, where requests have waited for seconds.
@@ -24,8 +24,8 @@ from urllib.parse import urlsplit
 import msgspec
 from hdrh.histogram import HdrHistogram
 
-from tests.load.aim import Aim, request_maker
 from tests.load.database import surroundings
+from tests.load.workload import Workload, request_maker
 
 LONGEST_US = 60_000_000
 
@@ -33,7 +33,7 @@ LONGEST_US = 60_000_000
 class Job(msgspec.Struct):
     url: str
     operation: str
-    aim: Aim
+    workload: Workload
     rate: float  # requests a second
     seconds: float
     connections: int = 64
@@ -154,7 +154,10 @@ def generate(job: Job, make: Callable[[], bytes]) -> Found:
 def run(job: Job) -> Found:
     """The job, in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.load.rate"], **surroundings(), input=msgspec.json.encode(job), capture_output=True
+        [sys.executable, "-m", "tests.load.open_loop"],
+        **surroundings(),
+        input=msgspec.json.encode(job),
+        capture_output=True,
     )
     if done.returncode:
         raise RuntimeError(f"the generator failed: {done.stderr.decode(errors='replace').strip()}")
@@ -163,7 +166,7 @@ def run(job: Job) -> Found:
 
 def main() -> None:
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
-    make = request_maker(job.operation, job.aim, urlsplit(job.url).netloc, random.Random(job.seed))
+    make = request_maker(job.operation, job.workload, urlsplit(job.url).netloc, random.Random(job.seed))
     sys.stdout.buffer.write(msgspec.json.encode(generate(job, make)))
 
 

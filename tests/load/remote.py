@@ -1,5 +1,5 @@
-"""A database far away: a round trip of 1 ms, commits of 3 ms; and what those wait for who have nothing to do with a
-slow statement or a stuck one.
+"""A remote database: a round trip of 1 ms, commits of 3 ms. Peak rates, and the latency of other users while one user's
+statements are slow or wait for a lock.
 """
 
 import http.client
@@ -13,12 +13,15 @@ import psycopg
 from hdrh.histogram import HdrHistogram
 from rich.progress import Progress
 
-from tests.load import closed, database, proxy, rate, targets
-from tests.load.aim import Aim
+from tests.load import closed_loop, database, delaying_proxy, open_loop, targets
 from tests.load.targets import Plan, Target
+from tests.load.workload import Workload
 
 ROUND_TRIP_S = 0.001
-COMMIT = {"commit_delay": "3000", "commit_siblings": "0"}  # µs before each flush of the WAL, whoever else commits
+COMMIT = {
+    "commit_delay": "3000",
+    "commit_siblings": "0",
+}  # µs before each flush of the WAL, even where no other session commits
 CLIENTS = 64
 STUCK = 10
 SLOW_S = 0.3
@@ -36,7 +39,7 @@ ROLE = f"""
 
 
 class Wait(msgspec.Struct):
-    """What other users' gets take at a fixed rate, in ms, beside a disturbance; how many creates a second go on."""
+    """What other users' gets take at a fixed rate, in ms, during a disturbance, and their creates a second."""
 
     target: str
     disturbance: str  # none, stuck or slow
@@ -46,39 +49,39 @@ class Wait(msgspec.Struct):
     creates: float
 
 
-class Far(msgspec.Struct):
-    peaks: list[closed.Sample]
+class Remote(msgspec.Struct):
+    peaks: list[closed_loop.Sample]
     waits: list[Wait]
 
 
 def measure(
     plans: Iterable[Plan],
-    aim: Aim,
+    workload: Workload,
     progress: Progress,
     *,
     gets: float,
     seconds: float,
     repeats: int,
-    said: Callable[[closed.Sample | Wait], None],
-) -> Far:
+    said: Callable[[closed_loop.Sample | Wait], None],
+) -> Remote:
     """`gets` is the fixed rate, in requests a second."""
-    found = Far([], [])
+    found = Remote([], [])
     with ExitStack() as stack:
         cluster = stack.enter_context(database.cluster(**COMMIT))
         database.migrate(cluster.url)
-        database.load(cluster.url, aim.users, aim.tasks, progress)
+        database.load(cluster.url, workload.users, workload.tasks, progress)
         with psycopg.connect(cluster.url, autocommit=True) as connection:
             connection.execute(ROLE.encode())
             ids = dict(
                 connection.execute("SELECT user_id, id FROM tasks WHERE user_id IN ('slow', 'stuck')").fetchall()
             )
-        away = stack.enter_context(proxy.far(cluster.url, ROUND_TRIP_S))
+        away = stack.enter_context(delaying_proxy.delayed(cluster.url, ROUND_TRIP_S))
         up = stack.enter_context(targets.running(plans, away.replace("//tasks@", "//app@")))
         for turn in range(repeats):
             for operation in ("get", "create"):
                 for target in up:
-                    sample = closed.measure(
-                        target, operation, aim, cluster.pid, connections=CLIENTS, seconds=seconds, seed=turn
+                    sample = closed_loop.measure(
+                        target, operation, workload, cluster.pid, connections=CLIENTS, seconds=seconds, seed=turn
                     )
                     said(sample)
                     found.peaks.append(sample)
@@ -86,15 +89,15 @@ def measure(
             for target in up:
                 for disturbance in ("none", "stuck", "slow"):
                     with _disturbed(disturbance, target, cluster.url, ids):
-                        wait = _wait(target, disturbance, aim, gets, seconds, turn)
+                        wait = _wait(target, disturbance, workload, gets, seconds, turn)
                     said(wait)
                     found.waits.append(wait)
     return found
 
 
-def _wait(target: Target, disturbance: str, aim: Aim, gets: float, seconds: float, seed: int) -> Wait:
-    answered = rate.run(rate.Job(target.url, "get", aim, gets, seconds, CLIENTS, seed))
-    created = closed.measure(target, "create", aim, None, connections=CLIENTS, seconds=seconds, seed=seed)
+def _wait(target: Target, disturbance: str, workload: Workload, gets: float, seconds: float, seed: int) -> Wait:
+    answered = open_loop.run(open_loop.Job(target.url, "get", workload, gets, seconds, CLIENTS, seed))
+    created = closed_loop.measure(target, "create", workload, None, connections=CLIENTS, seconds=seconds, seed=seed)
     if answered.errors or created.failed:
         raise RuntimeError(f"{target.name} answered errors to others while one was {disturbance}")
     latencies = HdrHistogram.decode(answered.histogram)

@@ -15,10 +15,10 @@ from urllib.parse import quote
 import httpx
 from rich.progress import Progress
 
-from tests.load.aim import Aim
 from tests.load.targets import Target
+from tests.load.workload import Workload
 
-TITLE = "Made under load"  # so begin the titles of all tasks that the harness makes, closed.lua's and aim.py's too
+TITLE = "Made under load"  # how the titles of all tasks of the harness begin
 CREATE_MANY = 1000
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -50,7 +50,7 @@ def user_of(token: str) -> str:
 
 
 @contextmanager
-def using(url: str, token: str, user: str, tasks: int, progress: Progress) -> Generator[tuple[Target, Aim]]:
+def using(url: str, token: str, user: str, tasks: int, progress: Progress) -> Generator[tuple[Target, Workload]]:
     """The service at `url` with `tasks` tasks of `user` in it, which are deleted afterwards."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     with httpx.Client(base_url=url, headers=headers, timeout=60) as client, TemporaryDirectory() as folder:
@@ -62,7 +62,10 @@ def using(url: str, token: str, user: str, tasks: int, progress: Progress) -> Ge
                 progress.update(step, completed=first + CREATE_MANY)
             ids = Path(folder) / "ids"
             ids.write_text("\n".join(map(str, mine.made())))
-            yield Target("service", url, None), Aim(tasks=tasks, token=token, user=quote(user, safe=""), ids=str(ids))
+            yield (
+                Target("service", url, None),
+                Workload(tasks=tasks, token=token, user=quote(user, safe=""), ids=str(ids)),
+            )
         finally:
             left = mine.made()
             step = progress.add_task("taking them away", total=len(left))

@@ -1,4 +1,4 @@
-"""What is asked for: random tasks of random users. Its twin in Lua, for wrk, is closed.lua."""
+"""What is asked for: random tasks of random users. Its twin in Lua, for wrk, is closed_loop.lua."""
 
 import random
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import msgspec
 OPERATIONS = ("get", "list", "create", "toggle", "mixed")
 
 
-class Aim(msgspec.Struct):
+class Workload(msgspec.Struct):
     """Random tasks of the data that database.load made or, with `ids`, of one user."""
 
     users: int = 1000
@@ -19,20 +19,20 @@ class Aim(msgspec.Struct):
     ids: str = ""  # a file with a task id on each line
 
 
-def request_maker(operation: str, aim: Aim, host: str, source: random.Random) -> Callable[[], bytes]:
+def request_maker(operation: str, workload: Workload, host: str, source: random.Random) -> Callable[[], bytes]:
     """Makes requests, each of them another."""
     draw = source.random
-    head = f"Host: {host}\r\n" + (f"Authorization: Bearer {aim.token}\r\n" if aim.token else "")
-    ids = Path(aim.ids).read_text().split() if aim.ids else []
+    head = f"Host: {host}\r\n" + (f"Authorization: Bearer {workload.token}\r\n" if workload.token else "")
+    ids = Path(workload.ids).read_text().split() if workload.ids else []
 
     def owner() -> str:
-        return aim.user or f"user-{int(draw() * aim.users) + 1}"
+        return workload.user or f"user-{int(draw() * workload.users) + 1}"
 
     def task() -> str:
         if ids:
-            return f"{aim.user}/tasks/{ids[int(draw() * len(ids))]}"
-        number = int(draw() * aim.tasks)
-        return f"user-{number % aim.users + 1}/tasks/{number + 1}"
+            return f"{workload.user}/tasks/{ids[int(draw() * len(ids))]}"
+        number = int(draw() * workload.tasks)
+        return f"user-{number % workload.users + 1}/tasks/{number + 1}"
 
     def get() -> bytes:
         return f"GET /api/{task()} HTTP/1.1\r\n{head}\r\n".encode()
