@@ -131,7 +131,7 @@ def fingerprint(tasks: list[tuple[str, str | None, bool]]) -> bytes:
     return blake2b(encode(tasks), digest_size=16).digest()
 
 
-def _made(task_request: TaskRequest, created: IdempotentCreate, items: list[TaskCreate]) -> list[Task]:
+def _made(task_request: TaskRequest, created: IdempotentCreate, items: Sequence[TaskCreate]) -> list[Task]:
     """The tasks as they were when they were created: a keyed request carries all of it but the ids and the time."""
     if not created.same_request:
         raise errors.idempotency_key_reused()
