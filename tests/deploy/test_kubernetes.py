@@ -14,7 +14,7 @@ DOCUMENTS: list[tuple[Path, dict[str, Any]]] = [
     (path, document) for path in sorted(FOLDER.glob("*.yaml")) for document in yaml.safe_load_all(path.read_text())
 ]
 NAMES = [f"{path.stem}-{document['kind']}" for path, document in DOCUMENTS]
-SETTINGS = {"DRAIN_S": "0"} | {name: default for name, default, *_ in describe()}
+SETTINGS = {name: default for name, default, *_ in describe()}
 
 
 def by_kind(kind: str) -> dict[str, Any]:
