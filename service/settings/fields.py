@@ -16,7 +16,7 @@ ALIASES = {"BETTER_AUTH_SECRET": "AUTH_JWT_SECRET"}
 
 
 class Secret:
-    """Text whose repr does not show it, so that no log and no traceback does."""
+    """Text that its repr does not show, so that logs and tracebacks do not show it either."""
 
     __slots__ = ("_text",)
 
@@ -47,13 +47,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Secret | None,
         Meta(
             description="PostgreSQL 15 or newer, as a libpq URL or conninfo; Neon's strings work unchanged, pooled or "
-            "direct. Unset: the service starts a PostgreSQL of its own (extra `embedded`).",
+            "direct. Unset: the service starts an embedded PostgreSQL (extra `embedded`).",
             examples=["postgresql://tasks:secret@ep-name-pooler.eu-central-1.aws.neon.tech/tasks?sslmode=require"],
         ),
     ] = None
     migration_database_url: Annotated[
         Secret | None,
-        Meta(description="The owner's role on the direct endpoint, for migrations. Default: DATABASE_URL."),
+        Meta(description="The owner's role on the direct endpoint, for `migrate` and `check`. Default: DATABASE_URL."),
     ] = None
     migrate_on_start: Annotated[
         bool | None,
@@ -65,15 +65,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Text,
         Meta(description="Address to listen on, or `unix:/path` for a unix socket.", examples=["unix:/run/tasks.sock"]),
     ] = "127.0.0.1"
-    port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; all workers share it. 0: any free.")] = (
-        8000
-    )
-    workers: Annotated[int, Meta(ge=1, le=64, description="Processes that serve.")] = 1
+    port: Annotated[
+        int, Meta(ge=0, le=65535, description="Port to listen on; all workers share it. 0: any free port.")
+    ] = 8000
+    workers: Annotated[int, Meta(ge=1, le=64, description="Number of processes that serve.")] = 1
     http_protocol: Annotated[
         Literal["httptools"] | None,
         Meta(
-            description="`httptools`: uvicorn's own HTTP protocol class. Unset: the service's, which limits what slow "
-            "and malformed clients can hold and costs less."
+            description="`httptools`: uvicorn's own HTTP protocol class. Unset: the service's, which costs less and "
+            "limits what slow and malformed clients can hold."
         ),
     ] = None
 
@@ -82,8 +82,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             ge=1,
             le=3600,
-            description="Seconds that an idle connection stays open. Longer than the proxy in front keeps its own, so "
-            "that the proxy closes first: Google's load balancers keep them for 600.",
+            description="Seconds for which an idle HTTP connection stays open. Set it higher than the proxy in front does, "
+            "so that the proxy closes first; Google's load balancers use 600.",
         ),
     ] = 75
     drain_s: Annotated[
@@ -91,49 +91,53 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             ge=0,
             le=600,
-            description="Seconds after SIGTERM in which `/readyz` says 503 while connections are still taken, so that "
-            "a load balancer stops sending first.",
+            description="Seconds after SIGTERM for which `/readyz` is 503 while new connections are still accepted, so "
+            "that a load balancer stops sending requests first.",
         ),
     ] = 0
     root_path: Annotated[
         Text | None,
-        Meta(description="The prefix that a proxy in front strips from paths.", examples=["/tasks-service"]),
+        Meta(description="Prefix that the proxy in front strips from paths.", examples=["/tasks-service"]),
     ] = None
 
     auth_mode: Annotated[
         Literal["none", "jwt"] | None,
         Meta(
-            description="`none`: the path's user is believed; only behind a gateway that checks. `jwt`: a bearer token "
-            "proves it. Default: none when embedded on loopback, else it must be set."
+            description="`jwt`: a bearer token proves who is calling. `none`: no proof; the user is taken from the path. "
+            "Use `none` only behind a gateway that checks. Default: none when embedded on loopback, else it must be set."
         ),
     ] = None
     auth_jwt_secret: Annotated[
-        Secret | None, Meta(description="HS256 secret, at least 32 bytes. BETTER_AUTH_SECRET means the same.")
+        Secret | None, Meta(description="HS256 secret, at least 32 bytes. BETTER_AUTH_SECRET is another name for it.")
     ] = None
     auth_jwks_url: Annotated[
         Text | None,
         Meta(
-            description="Where the provider publishes its keys (EdDSA, ES256, RS256). Not together with a secret.",
+            description="URL of the provider's keys (EdDSA, ES256, RS256). Not together with a secret.",
             examples=["https://auth.example.com/api/auth/jwks"],
         ),
     ] = None
-    auth_issuer: Annotated[Text | None, Meta(description="The `iss` a token must have. Unset: not checked.")] = None
-    auth_audience: Annotated[Text | None, Meta(description="The `aud` a token must have. Unset: not checked.")] = None
+    auth_issuer: Annotated[Text | None, Meta(description="The `iss` that a token must have. Unset: not checked.")] = (
+        None
+    )
+    auth_audience: Annotated[Text | None, Meta(description="The `aud` that a token must have. Unset: not checked.")] = (
+        None
+    )
     auth_subject_claim: Annotated[Text, Meta(description="The claim that names the user.")] = "sub"
     auth_leeway_s: Annotated[
-        int, Meta(ge=0, le=300, description="Seconds by which clocks may differ, for exp, nbf and iat.")
+        int, Meta(ge=0, le=300, description="Seconds by which clocks may differ, for `exp`, `nbf` and `iat`.")
     ] = 10
 
     cors_allow_origins: Annotated[
         Names,
-        Meta(description="Comma-separated origins that browsers may call from.", examples=["https://app.example.com"]),
+        Meta(description="Comma-separated origins whose pages may call the API.", examples=["https://app.example.com"]),
     ] = ()
-    cors_allow_credentials: Annotated[bool, Meta(description="Let browsers send credentials across origins.")] = False
+    cors_allow_credentials: Annotated[bool, Meta(description="Browsers may send credentials across origins.")] = False
     trusted_proxies: Annotated[
         Names,
         Meta(
             description="Comma-separated addresses and networks of proxies whose X-Forwarded-For and "
-            "X-Forwarded-Proto are believed. `*`: whoever connects, for a unix socket.",
+            "X-Forwarded-Proto are trusted. `*`: every client, for a unix socket.",
             examples=["10.0.0.1,192.168.0.0/16"],
         ),
     ] = ()
@@ -143,31 +147,43 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             ge=2,
             le=1000,
-            description="The most connections a process opens; opened as load asks, given back when idle. "
-            "At least 2, because reads and writes have connections of their own.",
+            description="Maximum number of database connections of each process. They are opened under load and closed "
+            "when idle. At least 2, because reads and writes use separate connections.",
         ),
     ] = 10
     db_prepare: Annotated[
-        bool, Meta(description="Off: unnamed statements, for poolers that know no prepared statements.")
+        bool, Meta(description="False: unnamed statements, for poolers without prepared statements.")
     ] = True
     connect_timeout_s: Annotated[
-        int, Meta(ge=1, le=120, description="Seconds to wait for a connection to be made.")
+        int, Meta(ge=1, le=120, description="Seconds to wait for a new database connection.")
     ] = 5
     statement_timeout_ms: Annotated[
-        int, Meta(ge=1, le=600_000, description="Milliseconds after which a statement is cancelled: 504.")
+        int,
+        Meta(ge=1, le=600_000, description="Milliseconds after which a statement is cancelled; the response is 504."),
     ] = 5000
     request_deadline_ms: Annotated[
-        int, Meta(ge=1, le=600_000, description="Milliseconds a request may take in all, waiting included.")
+        int,
+        Meta(
+            ge=1,
+            le=600_000,
+            description="Milliseconds that a request may spend in the database in all, queues and retries included.",
+        ),
     ] = 10_000
     max_in_flight: Annotated[
-        int, Meta(ge=1, le=100_000, description="Requests a process works on at once; above it 503.")
+        int,
+        Meta(
+            ge=1,
+            le=100_000,
+            description="Maximum number of requests in flight in each process; above it the response is 503.",
+        ),
     ] = 512
     max_in_flight_per_user: Annotated[
         int,
         Meta(
             ge=0,
             le=100_000,
-            description="Requests of one user a process works on at once; above it 429. 0: a quarter of MAX_IN_FLIGHT.",
+            description="Maximum number of one user's requests in flight in each process; above it the response is 429. "
+            "0: a quarter of MAX_IN_FLIGHT.",
         ),
     ] = 0
     max_buffer_mb: Annotated[
@@ -175,26 +191,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             ge=0,
             le=1_000_000,
-            description="Megabytes a process holds for bodies and for responses that clients have not read; above it "
-            "503. 0: a quarter of the memory that the machine or its cgroup has, divided by WORKERS.",
+            description="Maximum memory in each process for request bodies and unread responses, in MB; above it the response "
+            "is 503. 0: a quarter of the memory of the machine or its cgroup, divided by WORKERS.",
         ),
     ] = 0
     shutdown_grace_s: Annotated[
-        int, Meta(ge=0, le=3600, description="Seconds to finish what is in flight after SIGTERM.")
+        int,
+        Meta(ge=0, le=3600, description="Seconds after SIGTERM and DRAIN_S in which requests in flight may finish."),
     ] = 20
 
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
-        Meta(description="The least level that is logged: `debug`, `info`, `warning` or `error`."),
+        Meta(description="Lowest level that is logged: `debug`, `info`, `warning` or `error`."),
     ] = "info"
     log_format: Annotated[
         Literal["console", "json"] | None,
-        Meta(description="How a log line looks: `console` or `json`. Default: console on a terminal, else json."),
+        Meta(description="Format of log lines: `console` or `json`. Default: console on a terminal, else json."),
     ] = None
 
     @property
     def embedded(self) -> bool:
-        """Whether the service runs on a PostgreSQL of its own."""
+        """Whether the service runs on its embedded PostgreSQL."""
         return self.database_url is None
 
     @property
