@@ -82,8 +82,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             ge=1,
             le=3600,
-            description="Seconds for which an idle HTTP connection stays open. Set it higher than the proxy in front does, "
-            "so that the proxy closes first; Google's load balancers use 600.",
+            description="Seconds for which an idle HTTP connection stays open. Set it higher than the proxy in front "
+            "does, so that the proxy closes first; Google's load balancers use 600.",
         ),
     ] = 75
     drain_s: Annotated[
@@ -103,8 +103,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     auth_mode: Annotated[
         Literal["none", "jwt"] | None,
         Meta(
-            description="`jwt`: a bearer token proves who is calling. `none`: no proof; the user is taken from the path. "
-            "Use `none` only behind a gateway that checks. Default: none when embedded on loopback, else it must be set."
+            description="`jwt`: a bearer token proves who is calling. `none`: no proof; the user is taken from the "
+            "path. Use `none` only behind a gateway that checks. Default: none when embedded on loopback, else it must "
+            "be set."
         ),
     ] = None
     auth_jwt_secret: Annotated[
@@ -182,8 +183,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             ge=0,
             le=100_000,
-            description="Maximum number of one user's requests in flight in each process; above it the response is 429. "
-            "0: a quarter of MAX_IN_FLIGHT.",
+            description="Maximum number of one user's requests in flight in each process; above it the response is "
+            "429. 0: a quarter of MAX_IN_FLIGHT.",
         ),
     ] = 0
     max_buffer_mb: Annotated[
@@ -191,8 +192,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             ge=0,
             le=1_000_000,
-            description="Maximum memory in each process for request bodies and unread responses, in MB; above it the response "
-            "is 503. 0: a quarter of the memory of the machine or its cgroup, divided by WORKERS.",
+            description="Maximum memory in each process for request bodies and unread responses, in MB; above it the "
+            "response is 503. 0: a quarter of the memory of the machine or its cgroup, divided by WORKERS.",
         ),
     ] = 0
     shutdown_grace_s: Annotated[
