@@ -85,10 +85,16 @@ class Call:
         self.deadline = deadline
         self.state = CallState.NEW
         # The row that it writes: calls with the same key follow each other. None: no other call needs to wait for it.
-        self.key = tuple([values[position] for position in statement.key]) if statement.key else None
-        # Its place among the writes of one group: see LanePool.
-        self.lock_order = self.key or tuple([values[position] for position in statement.lock_order])
-        self.alone = statement.writes and not self.lock_order  # shares its transaction with no other call
+        self.key: tuple[Value, ...] | None = None
+        self.lock_order: tuple[Value, ...] = ()  # its place among the writes of one group: see LanePool
+        self.alone = False  # shares its transaction with no other call
+        if statement.writes:
+            if statement.key:
+                self.key = self.lock_order = tuple([values[position] for position in statement.key])
+            elif statement.lock_order:
+                self.lock_order = tuple([values[position] for position in statement.lock_order])
+            else:
+                self.alone = True
         self.cancel = Cancel.NO
         self.hedged = False  # a second copy was sent on another lane, or this is the copy
         self.tries = 0

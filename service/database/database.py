@@ -11,6 +11,7 @@ import random
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+import psycopg
 from psycopg import pq
 from psycopg.adapt import Transformer
 
@@ -49,6 +50,7 @@ MAX_GROUP = 32
 # A call whose group failed this often because of others goes alone.
 MAX_SPOILED = 2
 
+_DONE, _ONE, _ALL, _COUNT = CallState.DONE, Fetch.ONE, Fetch.ALL, Fetch.COUNT  # looked up once
 _SHUTTING_DOWN = "the service is shutting down"
 
 
@@ -123,15 +125,15 @@ class Database:
 
     def fetch_one(self, statement: Statement[Row], *values: object) -> "asyncio.Future[Row | None]":
         """The first row, or None. Raises Failure."""
-        return self._run(statement, values, Fetch.ONE)
+        return self._run(statement, values, _ONE)
 
     def fetch_all(self, statement: Statement[Row], *values: object) -> "asyncio.Future[list[Row]]":
         """Every row, in order. Raises Failure."""
-        return self._run(statement, values, Fetch.ALL)
+        return self._run(statement, values, _ALL)
 
     def execute(self, statement: Statement[Any], *values: object) -> "asyncio.Future[int]":
         """The number of rows changed. Raises Failure."""
-        return self._run(statement, values, Fetch.COUNT)
+        return self._run(statement, values, _COUNT)
 
     @property
     def in_flight(self) -> int:
@@ -174,37 +176,34 @@ class Database:
         else:
             self.watchdog.wake()
             if call.key is None or self.rows.enter(call.key, call):
-                self._submit(call)
+                self._submit(call, now)
         return future
 
-    def _submit(self, call: Call) -> None:
+    def _submit(self, call: Call, now: float) -> None:
         """The call is sent in this turn of the event loop, or queued. For the first time, or again."""
-        if not self._pool_for(call).submit(call):
+        if not (self.writes if call.statement.writes else self.reads).submit(call, now):
             self._done(call)
 
     def _done(self, call: Call) -> None:
         """The call leaves, and the next for its row goes."""
         while True:
-            if call.state is not CallState.DONE:
-                call.move(CallState.DONE)
+            if call.state is not _DONE:
+                call.move(_DONE)
             if call.key is None or (following := self.rows.leave(call.key, call)) is None:
                 return
-            if self._pool_for(following).submit(following):
+            if (self.writes if following.statement.writes else self.reads).submit(following, self._loop.time()):
                 return
             call = following
 
-    def _pool_for(self, call: Call) -> LanePool:
-        return self.writes if call.statement.writes else self.reads
-
     def answered(self, lane: Lane, group: Group, results: list[pq.abc.PGresult]) -> None:
         stats, foreign = self.stats, None
-        for call, result in zip(group.expected, results, strict=True):
+        for call, result in zip(group.expected, results):  # noqa: B905 -- the lane has compared the lengths
             if not isinstance(call, Call):
                 continue
             name = call.statement.name
             stats.statements[name] += 1
             stats.seconds[name] += lane.head_since - call.begun
-            call.move(CallState.DONE)
+            call.move(_DONE)
             if not call.future.done():
                 foreign = self._hand_over(call, result) or foreign
             if call.key is not None:
@@ -219,25 +218,29 @@ class Database:
     def _hand_over(self, call: Call, result: pq.abc.PGresult) -> str | None:
         """Gives the caller its rows. Returns what is wrong with the connection that they came on, if anything."""
         statement, fetch = call.statement, call.fetch
-        if fetch is Fetch.COUNT:
+        if fetch is _COUNT:
             call.future.set_result(result.command_tuples or 0)
             return None
         transformer = self._transformer
         transformer.set_pgresult(result)
         try:
-            if fetch is Fetch.ONE:
+            if fetch is _ONE:
                 rows = [transformer.load_row(0, statement.row_factory)] if result.ntuples else []
             else:
                 rows = transformer.load_rows(0, result.ntuples, statement.row_factory)
-        except Exception as error:  # a value that Python's types cannot hold, such as a timestamp after year 9999
+        except psycopg.DataError as error:  # a value that Python's types cannot hold: a timestamp after year 9999
             call.future.set_exception(InternalError(f"{statement.name}: a row cannot be read: {error}"))
             return None
+        except Exception as error:  # not even its columns are those of the statement
+            reason = f"{statement.name}: PostgreSQL's reply is not one to this statement: {error}"
+            call.future.set_exception(InternalError(reason))
+            return reason
         owns = statement.owns
         if owns is not None and not owns(rows, call.arguments):
             reason = f"{statement.name}: PostgreSQL's reply holds a row that was not asked for"
             call.future.set_exception(InternalError(reason))
             return reason
-        call.future.set_result(rows if fetch is Fetch.ALL else rows[0] if rows else None)
+        call.future.set_result(rows if fetch is _ALL else rows[0] if rows else None)
         return None
 
     def failed(self, lane: Lane, group: Group, error: ServerError, culprit: Call | None) -> None:
@@ -288,14 +291,14 @@ class Database:
             self._done(call)
         else:
             self.stats.retried += 1
-            self._submit(call)
+            self._submit(call, self._loop.time())
 
     async def _retry_later(self, call: Call) -> None:
         await asyncio.sleep(random.uniform(*CONFLICT_DELAY_S))  # noqa: S311
         if call.future.done():
             self._done(call)
         else:
-            self._submit(call)
+            self._submit(call, self._loop.time())
 
     def lost(self, lane: Lane, doubtful: list[Call], unsent: list[Call], reason: str, sqlstate: str | None) -> None:
         self.connections.lose(lane)
@@ -323,9 +326,9 @@ class Database:
             self._retry(call)
 
     def emptied(self, lane: Lane) -> None:
-        pool = self.connections.pool_of(lane)
-        if pool.queued:
-            pool.dispatch()
+        for pool in (self.reads, self.writes):
+            if pool.queue or pool.blocked:
+                pool.dispatch()
 
     def _pool(self, *, depth: int, max_group: int, grow_at: int) -> LanePool:
         return LanePool(

@@ -125,6 +125,11 @@ def server_error(result: pq.abc.PGresult) -> ServerError | None:
     )
 
 
+# An Enum's member looked up by its class costs as much as a method call.
+_OPEN, _CANCELLING, _CLOSED = LaneState.OPEN, LaneState.CANCELLING, LaneState.CLOSED
+_EMPTY, _UNFLUSHED, _BLOCKED = Output.EMPTY, Output.UNFLUSHED, Output.BLOCKED
+
+
 class Lane:
     """Drives `connection`, which must be idle and in autocommit.
 
@@ -173,7 +178,7 @@ class Lane:
         self.connection = connection
         self.groups: deque[Group] = deque()  # sent and not answered, oldest first
         self.in_flight = 0  # their calls
-        self.state = LaneState.OPEN
+        self.state = _OPEN
         self.begin_commit = begin_commit
         self.cancels = 0  # whose effect has not been seen
         self._cancelling = 0  # of them, those whose request is still on its way
@@ -192,7 +197,7 @@ class Lane:
         self._failed_at = 0  # how many results came before the error
         self._parting: ServerError | None = None  # what PostgreSQL said before it ended an idle session
         self._strange: str | None = None  # what must not have arrived
-        self.output = Output.EMPTY
+        self.output = _EMPTY
         self._pgconn.nonblocking = 1
         self._pgconn.enter_pipeline_mode()
         self._pgconn.notice_handler = self._notice
@@ -251,7 +256,7 @@ class Lane:
 
     def flush(self) -> None:
         """Writes what `send` left in libpq's buffer. What one turn of the event loop sends leaves in one write."""
-        if self.output is not Output.EMPTY and self.state is not LaneState.CLOSED:
+        if self.output is not _EMPTY and self.state is not _CLOSED:
             try:
                 self._flush()
             except psycopg.Error as error:
@@ -277,8 +282,8 @@ class Lane:
         """
         self.cancels += 1
         self._cancelling += 1
-        if self.state is LaneState.OPEN:
-            self.move(LaneState.CANCELLING)
+        if self.state is _OPEN:
+            self.move(_CANCELLING)
         return self._send_cancel(timeout_s)
 
     async def _send_cancel(self, timeout_s: float) -> None:
@@ -288,7 +293,7 @@ class Lane:
             log.warning("a statement could not be cancelled: %s", str(error).partition("\n")[0])
         finally:
             self._cancelling -= 1
-            if self.idle and self.state is not LaneState.CLOSED:
+            if self.idle and self.state is not _CLOSED:
                 self._settle()
 
     def read(self) -> None:
@@ -300,7 +305,7 @@ class Lane:
                 self._hand_out()  # what came before the end of the connection counts
                 raise
             self._hand_out()
-            if self.output is Output.BLOCKED and self.state is not LaneState.CLOSED:
+            if self.output is _BLOCKED and self.state is not _CLOSED:
                 self._flush()
         except psycopg.Error as error:
             parting = self._parting
@@ -314,7 +319,7 @@ class Lane:
 
     def lose(self, reason: str, sqlstate: str | None = None) -> None:
         """Gives the connection up: every call in flight is handed back unanswered."""
-        if self.state is LaneState.CLOSED:
+        if self.state is _CLOSED:
             return
         self.close()
         doubtful, unsent = list[Call](), list[Call]()
@@ -329,10 +334,10 @@ class Lane:
 
     def close(self) -> None:
         """Lets go of the socket, before the connection is closed."""
-        self.move(LaneState.CLOSED)
+        self.move(_CLOSED)
         self._pgconn.notice_handler = None
         self._loop.remove_reader(self.socket)
-        if self.output is Output.BLOCKED:
+        if self.output is _BLOCKED:
             self._loop.remove_writer(self.socket)
 
     def _notice(self, result: pq.abc.PGresult) -> None:
@@ -374,7 +379,7 @@ class Lane:
                 raise psycopg.OperationalError(f"unexpected reply {pq.ExecStatus(status).name}")
             if pgconn.get_result() is not None:  # never blocks: after each result but a Sync's, libpq has a None ready
                 raise psycopg.OperationalError("a statement gave two results")
-        if not groups and self.state is not LaneState.CLOSED:
+        if not groups and self.state is not _CLOSED:
             pgconn.is_busy()  # looks at what has come in spite of it, which goes to _notice
         if self._strange is not None:
             raise psycopg.OperationalError(self._strange)
@@ -397,7 +402,7 @@ class Lane:
                 self._owner.answered(self, group, results)
         else:
             self._end_failed_group(group, error)
-        if not self.groups and self.state is not LaneState.CLOSED and not self._cancelling:
+        if not self.groups and self.state is not _CLOSED and not self._cancelling:
             self._settle()
 
     def _end_failed_group(self, group: Group, error: pq.abc.PGresult) -> None:
@@ -430,8 +435,8 @@ class Lane:
         """The lane is empty and no cancel is on its way: one that hit nothing is over."""
         self.cancels = 0
         self.idle_since = self._loop.time()
-        if self.state is LaneState.CANCELLING:
-            self.move(LaneState.OPEN)
+        if self.state is _CANCELLING:
+            self.move(_OPEN)
         self._owner.emptied(self)
 
     def _sync(self) -> None:
@@ -441,18 +446,18 @@ class Lane:
             pgconn.pipeline_sync()  # which also flushes
         elif not send_sync(pgconn.pgconn_ptr):  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]
             raise psycopg.OperationalError(pgconn.get_error_message())
-        if self.output is Output.EMPTY:
-            self.output = Output.UNFLUSHED
+        if self.output is _EMPTY:
+            self.output = _UNFLUSHED
 
     def _flush(self) -> None:
         # While the server's and our buffers are both full, progress needs reading too: the reader is always on, so
         # waiting for writable here cannot stall both sides. A flush that finds the socket full also reads, and then no
         # event tells of what it read: hence `read` for both.
         unsent = self._pgconn.flush()
-        if unsent and self.output is not Output.BLOCKED:
-            self.output = Output.BLOCKED
+        if unsent and self.output is not _BLOCKED:
+            self.output = _BLOCKED
             self._loop.add_writer(self.socket, self.read)
         elif not unsent:
-            if self.output is Output.BLOCKED:
+            if self.output is _BLOCKED:
                 self._loop.remove_writer(self.socket)
-            self.output = Output.EMPTY
+            self.output = _EMPTY

@@ -17,7 +17,7 @@ from operator import attrgetter
 
 from service.database.call import Call, CallState
 from service.database.failures import Cancel, Unavailable
-from service.database.lane import Lane, LaneState
+from service.database.lane import Lane, LaneState, Output
 
 # Seconds. A lane whose oldest group is older than this gets nothing new, and reads behind that group are hedged: some
 # tens of ms, well above a commit on Neon (1 to 5 ms).
@@ -30,6 +30,7 @@ MAX_WAIT_S = 3.0
 FEW_LANES = 2
 FULL_GROUP = 16
 
+_OPEN, _EMPTY, _QUEUED = LaneState.OPEN, Output.EMPTY, CallState.QUEUED  # looked up once: they cost a method call
 _lock_order = attrgetter("lock_order")
 
 
@@ -75,25 +76,28 @@ class LanePool:
     def in_flight(self) -> int:
         return sum(lane.in_flight for lane in (*self.lanes, *self.retiring))
 
-    def submit(self, call: Call) -> bool:
-        """Queues the call; it is sent at the end of this turn of the event loop if a lane is free. False where it would
-        wait in vain, and so has failed.
+    def submit(self, call: Call, now: float) -> bool:
+        """Sends the call at the end of this turn of the event loop if a lane is free, else queues it. False where it
+        would wait in vain, and so has failed.
         """
-        if self._hopeless(self._loop.time()):
+        if self._turn is None:
+            self._turn = self._loop.call_soon(self.dispatch)
+        if self.max_group == 1 and not self.queue and (lane := self.pick(now)) is not None and not call.tries:
+            lane.send((call,))  # nothing is gained by waiting for the end of the turn; `dispatch` flushes
+            return True
+        if self._hopeless(now):
             return self._reject(call, "the database cannot be reached")
         if len(self.queue) >= self._max_queued:
             self.dispatch()
             if len(self.queue) >= self._max_queued:
                 return self._reject(call, "too many calls wait for the database")
-        call.move(CallState.QUEUED)
+        call.move(_QUEUED)
         if call.cancel is Cancel.BLOCKED:
             self.blocked.append(call)
         elif call.tries or call.spoiled:
             self.queue.appendleft(call)  # it has waited before
         else:
             self.queue.append(call)
-        if self._turn is None:
-            self._turn = self._loop.call_soon(self.dispatch)
         return True
 
     def dispatch(self) -> None:
@@ -101,7 +105,13 @@ class LanePool:
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
-        now = self._loop.time()
+        if self.queue or self.blocked:
+            self._send_queued(self._loop.time())
+        for lane in self.lanes:
+            if lane.output is not _EMPTY:
+                lane.flush()
+
+    def _send_queued(self, now: float) -> None:
         queue = self.queue
         while queue and (lane := self.pick(now)) is not None:
             if group := self._take_group():
@@ -112,8 +122,6 @@ class LanePool:
                 self._discard(call)
             else:
                 lane.send((call,))
-        for lane in (*self.lanes, *self.retiring):
-            lane.flush()
         if (queue or self.blocked) and self._wants_lane(now):
             self._grow(self)
 
@@ -123,7 +131,7 @@ class LanePool:
         """
         best, least, busy = None, self.depth, 0
         for lane in self.lanes:
-            if lane.state is not LaneState.OPEN:
+            if lane.state is not _OPEN:
                 continue
             if not lane.groups:
                 if self._grow_at:
@@ -196,7 +204,7 @@ class LanePool:
     def _pick_for_blocked(self) -> Lane | None:
         if self.blocked_lanes >= self._max_blocked:
             return None
-        return next((lane for lane in self.lanes if lane.state is LaneState.OPEN and not lane.groups), None)
+        return next((lane for lane in self.lanes if lane.state is _OPEN and not lane.groups), None)
 
     @property
     def blocked_lanes(self) -> int:

@@ -24,6 +24,7 @@ class Proxy:
         self.accepted = 0
         self.left: int | None = None  # bytes still to be passed to clients before every connection is cut
         self.edit: Callable[[bytes], bytes] | None = None  # sees each message of the server, says what is passed on
+        self.edit_up: Callable[[bytes], bytes] | None = None  # the same for what clients send, in pieces as they come
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -87,7 +88,7 @@ class Proxy:
             while data := await reader.read(65536):
                 await flows.wait()
                 await self.takes.wait()
-                writer.write(data)
+                writer.write(self.edit_up(data) if self.edit_up is not None else data)
                 await writer.drain()
 
     async def _pass_down(
