@@ -18,11 +18,12 @@ from psycopg import pq
 
 from service.database import Statement, StatementError
 from service.operations import catalog, embedded, migrate
+from service.operations.in_use import settings_of
 from service.operations.migrate import files
 from service.operations.migrate.guard import others_who_may_create
 from service.operations.migrate.session import ENCODING, Session, connect, first_line
 from service.operations.sql import query
-from service.settings import Settings, SettingsError, load
+from service.settings import Settings, SettingsError
 
 OLDEST_VERSION = 15
 ROUND_TRIPS = 7
@@ -320,7 +321,7 @@ def check(as_json: bool) -> None:
 
 def _everything() -> Iterator[Finding]:
     try:
-        settings = load()
+        settings = settings_of(serves=True)
     except SettingsError as error:
         yield from (Finding("error", f"settings: {problem}") for problem in error.problems)
         return

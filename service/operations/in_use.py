@@ -8,7 +8,7 @@ from pathlib import Path
 from click import ClickException
 
 from service.database.conninfo import problem_of
-from service.operations import embedded
+from service.operations import embedded, migrate
 from service.settings import Settings, SettingsError, dotenv_variables, load
 
 
@@ -24,6 +24,8 @@ def settings_of(*, serves: bool = False, **options: str | int | None) -> Setting
         raise SettingsError(problems)
     for name, text in dotenv_variables().items():
         os.environ.setdefault(name, text)
+    if settings.migrations_dir is not None:
+        migrate.use(Path(settings.migrations_dir))
     return settings
 
 

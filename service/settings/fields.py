@@ -59,6 +59,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         bool | None,
         Meta(description="Apply pending migrations when `serve` starts. Default: true when embedded, else false."),
     ] = None
+    migrations_dir: Annotated[
+        Text | None,
+        Meta(
+            description="The folder of migrations, the project's own included. Default: the project's.",
+            examples=["/etc/tasks/migrations"],
+        ),
+    ] = None
     tasks_data_dir: Annotated[Text, Meta(description="Where the embedded PostgreSQL keeps its data.")] = ".data"
 
     host: Annotated[

@@ -11,12 +11,12 @@ import msgspec
 
 from service.operations import catalog, embedded
 from service.operations import migrate as migrations
+from service.operations.in_use import settings_or_exit
 from service.operations.migrate import Migration, MigrationError, State, files, guard
 from service.operations.migrate import lint as linter
 from service.operations.migrate.lock import describe
 from service.operations.migrate.run import WAIT_S
 from service.operations.migrate.session import connect
-from service.settings import Settings, SettingsError, load
 
 COLOURS = {"applied": "green", "pending": "yellow", "changed": "red", "incomplete": "red", "unknown": "red"}
 MEANINGS = {
@@ -142,7 +142,7 @@ def rollback(
 @click.argument("name")
 def new(name: str) -> None:
     """Writes the two files of the next number, with the header that they need."""
-    _settings()
+    settings_or_exit()
     with _failing():
         known = migrations.read()
         for migration, problem in files.problems(known):
@@ -157,7 +157,7 @@ def new(name: str) -> None:
 @as_json
 def lint(paths: tuple[Path, ...], as_json: bool) -> None:
     """Says what in the files would lock, rewrite or break a live database; writes schema.txt anew where it is stale."""
-    _settings()
+    settings_or_exit()
     with _failing():
         found = linter.findings(only=paths)
         if as_json:
@@ -210,17 +210,10 @@ def _failing() -> Generator[None]:
         raise click.ClickException(str(error)) from None
 
 
-def _settings() -> Settings:
-    try:
-        return load(serves=False)
-    except SettingsError as error:
-        raise click.ClickException("\n".join(["the settings cannot be used", *error.problems])) from None
-
-
 @contextmanager
 def _writing() -> Generator[str]:
     """The URL of the database, the embedded one started where need be."""
-    settings = _settings()
+    settings = settings_or_exit()
     with _failing():
         if url := settings.migration_database_url or settings.database_url:
             yield url.reveal()
@@ -232,7 +225,7 @@ def _writing() -> Generator[str]:
 @contextmanager
 def _reading() -> Generator[str | None]:
     """The same, or None where the embedded database was never made: looking at it does not make it."""
-    settings = _settings()
+    settings = settings_or_exit()
     named = settings.migration_database_url or settings.database_url
     if named is None and not embedded.exists(Path(settings.tasks_data_dir)):
         with _failing():
