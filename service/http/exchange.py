@@ -29,6 +29,9 @@ class Connection(Protocol):
 
     @property
     def lost(self) -> bool: ...
+
+    winds_down: bool  # `ends` may be true
+
     @property
     def ends(self) -> bool:
         """Whether no other request comes behind this one."""
@@ -59,25 +62,16 @@ class ResponseState(IntEnum):
 class Exchange:
     """`task` runs the application. `keep_alive`: whether another request may follow."""
 
-    __slots__ = (
-        "_asked",
-        "_chunked",
-        "_connection",
-        "_expects_continue",
-        "_given",
-        "_head",
-        "_held",
-        "_pieces",
-        "_remaining",
-        "_waiter",
-        "complete",
-        "keep_alive",
-        "record",
-        "request",
-        "scope",
-        "state",
-        "task",
-    )
+    # Most requests have no body, and most responses are whole.
+    task: asyncio.Task[None] | None = None
+    state = ResponseState.NOT_STARTED
+    _held = 0  # bytes of the body that are here
+    _asked = False  # the application wants the body
+    _given = False  # the last piece of the body was given to the application
+    _waiter: asyncio.Future[None] | None = None
+    _head: tuple[int, Headers] | None = None  # of a response that has not started
+    _chunked = False
+    _remaining: int | None = None  # of the response's Content-Length
 
     def __init__(self, connection: Connection, request: RequestHead, scope: Scope) -> None:
         self._connection = connection
@@ -85,18 +79,9 @@ class Exchange:
         self.scope = scope
         self.record = scope["record"] = RequestRecord(request.method, request.headers, self.respond)
         self.keep_alive = request.keep_alive
-        self.state = ResponseState.NOT_STARTED
-        self.task: asyncio.Task[None] | None = None
         self.complete = not request.length  # the whole request is here
         self._pieces: list[bytes] = []  # of the body
-        self._held = 0  # bytes
-        self._asked = False  # the application wants the body
-        self._given = False  # the last piece of the body was given to the application
-        self._waiter: asyncio.Future[None] | None = None
         self._expects_continue = request.expects_continue
-        self._head: tuple[int, Headers] | None = None  # of a response that has not started
-        self._chunked = False
-        self._remaining: int | None = None  # of the response's Content-Length
 
     # The request ------------------------------------------------------------------------------------------------
 
@@ -172,9 +157,9 @@ class Exchange:
         if self.state is not ResponseState.NOT_STARTED:
             raise RuntimeError("a response has started already")
         head = self._head_of(status, headers)
-        self.state = ResponseState.STARTED
         self._connection.write(head + body if body and self.request.method != "HEAD" else head)
-        self._end()
+        self.state = ResponseState.ENDED
+        self._connection.response_ended()
 
     async def send(self, message: Message) -> None:
         """ASGI. Raises RuntimeError where the application does not keep to it."""
@@ -183,7 +168,8 @@ class Exchange:
             return
         kind = message["type"]
         if kind == "http.response.start" and self._head is None and self.state is ResponseState.NOT_STARTED:
-            self._head = (message["status"], list(message.get("headers", ())))
+            headers: Headers = [(name, value) for name, value in message.get("headers", ())]
+            self._head = (message["status"], headers)
             return
         if kind != "http.response.body" or self.state is ResponseState.ENDED or self._head is None:
             raise RuntimeError(f"{kind} is not what comes next in this response")
@@ -204,7 +190,8 @@ class Exchange:
         if connection.lost:
             return
         if not more:
-            self._end()
+            self.state = ResponseState.ENDED
+            connection.response_ended()
 
     def _frame(self, status: int, headers: Headers, length: int | None, bodiless: bool) -> None:
         """Decides how the client finds the end of the body, whose length may be known."""
@@ -255,7 +242,9 @@ class Exchange:
     def _head_of(self, status: int, headers: Headers) -> bytes:
         """The head of the response, and whether the connection stays. Raises RuntimeError for a bad header."""
         connection = self._connection
-        keep_alive = self.keep_alive and not connection.ends
+        keep_alive = self.keep_alive
+        if connection.winds_down and connection.ends:
+            keep_alive = False
         if not self.complete and (self._expects_continue or not connection.rest_is_small):
             keep_alive = False  # a client that was not told to go on may send the body or not (RFC 9110, 10.1.1)
         lines = connection.context.lines
@@ -264,10 +253,6 @@ class Exchange:
         head, self.keep_alive = response_head(
             status, headers, lines, keep_alive=keep_alive, version=self.request.version
         )
-        connection.context.log_access(self.scope, status)
+        if connection.context.logs_access:
+            connection.context.log_access(self.scope, status)
         return head
-
-    def _end(self) -> None:
-        self.state = ResponseState.ENDED
-        self._pieces.clear()
-        self._connection.response_ended()

@@ -83,9 +83,12 @@ class HttpProtocol(asyncio.Protocol):
         self.state = State.IDLE
         self.writable: asyncio.Future[None] | None = None
         self.cut = False
+        self.winds_down = False
         self._server_state = server_state
         self._connections: set[Any] = server_state.connections
-        self._addresses: Scope = {}
+        self._server: tuple[str, int | None] | None = None
+        self._client: tuple[str, int] | None = None
+        self._scheme = "http"
         self._exchange: Exchange | None = None  # from its head to the end of its response
         self._body: SizedBody | ChunkedBody | None = None  # the one that is coming
         self._buffer = b""  # received and not read yet
@@ -102,11 +105,9 @@ class HttpProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self._addresses = {
-            "server": get_local_addr(self.transport),
-            "client": get_remote_addr(self.transport),
-            "scheme": "https" if is_ssl(self.transport) else "http",
-        }
+        self._server = get_local_addr(self.transport)
+        self._client = get_remote_addr(self.transport)
+        self._scheme = "https" if is_ssl(self.transport) else "http"
         self._connections.add(self)
         self.context.add(self)
         self._deadline = self.context.now + self.context.keep_alive_s
@@ -171,8 +172,8 @@ class HttpProtocol(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """A client may close its side once its request is sent, and still want the response; more likely it is gone."""
-        self._eof = True
-        if self.state in (State.RESPONSE, State.BLOCKED) and self._addresses["scheme"] == "http":
+        self._eof = self.winds_down = True
+        if self.state in (State.RESPONSE, State.BLOCKED) and self._scheme == "http":
             self._deadline = self.context.now + HALF_CLOSED_S
             return True
         return False
@@ -205,7 +206,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """The server stops: the connection ends after its next response, or soon if no request comes."""
-        self._stopping = True
+        self._stopping = self.winds_down = True
         if self.state in _BETWEEN_REQUESTS:
             # Not at once: a request may be on its way, and would be lost.
             self.context.loop.call_later(LINGER_S, self._close_between_requests)
@@ -230,7 +231,7 @@ class HttpProtocol(asyncio.Protocol):
         state = self.state
         if state is State.LINGER or state in _END:
             return
-        if self._unread:
+        if self._position < len(self._buffer):
             data = self._buffer[self._position :] + data
         self._buffer = data
         self._position = 0
@@ -238,7 +239,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def _read(self) -> None:
         """Reads the buffer, as far as the state allows."""
-        while self._unread:
+        while self._position < len(self._buffer):
             if self.state in _BETWEEN_REQUESTS:
                 if not self._read_head():
                     return
@@ -329,7 +330,9 @@ class HttpProtocol(asyncio.Protocol):
             "root_path": root_path,
             "headers": request.headers,
             "state": context.app_state.copy(),
-            **self._addresses,
+            "server": self._server,
+            "client": self._client,
+            "scheme": self._scheme,
         }
         if root_path:
             scope["path"] = root_path + request.path
@@ -404,7 +407,8 @@ class HttpProtocol(asyncio.Protocol):
                 self._close()
         else:
             self._await_request()
-            self._read()
+            if self._position < len(self._buffer):
+                self._read()
 
     def _await_request(self) -> None:
         """The next request may come, unless the client does not take the responses that it has."""
@@ -415,7 +419,8 @@ class HttpProtocol(asyncio.Protocol):
             self._close()
         else:
             self._to(State.IDLE)
-            self.resume_reading()
+            if not self._reading:
+                self.resume_reading()
 
     def _reject(self, error: ApiError) -> None:
         """Responds to what is no HTTP, or too slow or too large, and ends the connection."""
@@ -427,7 +432,7 @@ class HttpProtocol(asyncio.Protocol):
             record = exchange.record
             if exchange.state is not ResponseState.NOT_STARTED:
                 self._exchange = exchange
-                self.cut = True  # a response to a request that is cut off is better than none
+                self.cut = self.winds_down = True  # a response to a request that is cut off is better than none
                 exchange.keep_alive = False
                 self._to(State.RESPONSE)
                 exchange.wake()

@@ -49,8 +49,8 @@ class ServerContext:
         self.root_path = config.root_path
         self.max_concurrency = config.limit_concurrency
         self.reset_contextvars = config.reset_contextvars
-        access_log = logging.getLogger("uvicorn.access")
-        self._access_log = access_log if access_log.hasHandlers() else None
+        self._access_log = logging.getLogger("uvicorn.access")
+        self.logs_access = self._access_log.hasHandlers()
         self.now = time.monotonic()  # up to a second old
         # For every response: Date (RFC 9110, 6.6.1) and what uvicorn's option `headers` asks for.
         self.lines = b""
@@ -75,16 +75,15 @@ class ServerContext:
 
     def log_access(self, scope: Scope, status: int) -> None:
         """uvicorn's access log."""
-        if self._access_log is not None:
-            request: Any = scope
-            self._access_log.info(
-                '%s - "%s %s HTTP/%s" %d',
-                get_client_addr(request),
-                scope["method"],
-                get_path_with_query_string(request),
-                scope["http_version"],
-                status,
-            )
+        request: Any = scope
+        self._access_log.info(
+            '%s - "%s %s HTTP/%s" %d',
+            get_client_addr(request),
+            scope["method"],
+            get_path_with_query_string(request),
+            scope["http_version"],
+            status,
+        )
 
     def _tick(self) -> None:
         self._renew()
