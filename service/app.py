@@ -10,10 +10,12 @@ from litestar import Litestar
 from service import auth
 from service.auth import Authenticator, ManagedAuthenticator, NoAuthenticator
 from service.database import Database
-from service.http.asgi import ASGIApp, path_as_sent
+from service.http.asgi import ASGIApp, path_to_route
+from service.http.browser_guard import browser_guard
 from service.http.capacity import Capacity
 from service.http.cors import CorsPolicy
 from service.http.error_handler import handle_exception
+from service.http.forwarded import believing
 from service.http.load_shedding import shedding
 from service.monitoring import health, metrics
 from service.monitoring.request_log import RequestLog
@@ -34,7 +36,7 @@ class Service:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
-            path_as_sent(scope)
+            path_to_route(scope)
         await self._app(scope, receive, send)
 
 
@@ -87,13 +89,15 @@ def create_app(
             await database.close()
             numbers.stop()
 
-    make = task_requests(authenticator, Queries(database))
+    cors = CorsPolicy(settings) if settings.cors_allow_origins else None
+    unproven = isinstance(authenticator, NoAuthenticator)
+    make = task_requests(authenticator, Queries(database), browser_guard(settings, cors) if unproven else None)
     litestar = Litestar(
         route_handlers=[
             routing.router(make),
             health.router(state),
             metrics.router(numbers),
-            docs.router(openapi.document(token_needed=not isinstance(authenticator, NoAuthenticator))),
+            docs.router(openapi.document(token_needed=not unproven, root_path=settings.root_path or "")),
         ],
         lifespan=[lifespan],
         exception_handlers={Exception: handle_exception},
@@ -104,6 +108,8 @@ def create_app(
     if fast_path:
         app = FastPath(litestar, make, otherwise=app)
     app = shedding(app, capacity)
-    if settings.cors_allow_origins:
-        app = CorsPolicy(settings).around(app)
+    if cors is not None:
+        app = cors.around(app)
+    if settings.trusted_proxies:
+        app = believing(app, settings.trusted_proxies)
     return Service(RequestLog(app, numbers), state, database)

@@ -4,7 +4,7 @@ Must not import anything of the service but limits and capacity.
 """
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from random import getrandbits
 from time import perf_counter
 from typing import Any
@@ -53,6 +53,7 @@ class RequestRecord:
         "failure",
         "headers",
         "method",
+        "prefix",
         "reported",
         "request_id",
         "route",
@@ -73,6 +74,7 @@ class RequestRecord:
             # Not secret, only distinct; uuid4 costs ten times as much.
             self.request_id = b"%032x" % getrandbits(128)
         self.headers: Headers = [_NO_SNIFF, (b"x-request-id", self.request_id)]
+        self.prefix = ""  # of the path, which a proxy strips: for links
         self.route = ""  # the route's template, as soon as it is known
         self.status: int | None = None  # of the response, as soon as it starts
         self.failure: Exception | None = None  # of the database, if that is why the request failed
@@ -162,9 +164,12 @@ class RequestRecord:
             await self._send(message)
 
 
-def record_of(scope: Mapping[str, Any]) -> RequestRecord:
-    """The record of the request that this scope belongs to."""
-    return scope["record"]
+def record_of(scope: Any) -> RequestRecord:
+    """The record of the request that this scope belongs to; made now if the server made none."""
+    record = scope.get("record")
+    if record is None:
+        record = scope["record"] = RequestRecord(scope["method"], scope["headers"])
+    return record
 
 
 def header(headers: Headers, name: bytes) -> bytes | None:
@@ -176,9 +181,14 @@ def header(headers: Headers, name: bytes) -> bytes | None:
     return found
 
 
-def path_as_sent(scope: Scope) -> None:
-    """Routes by the path as it was sent: a user's id may hold an encoded slash, which decoding would turn into a
-    separator."""
+def path_to_route(scope: Scope) -> None:
+    """Makes `path` what is routed: as it was sent, since a user's id may hold an encoded slash, which decoding would
+    turn into a separator; and without the prefix that the server was told of, which ASGI wants in it."""
     raw = scope.get("raw_path")
     if raw is not None and b"%" in raw:
         scope["path"] = raw.partition(b"?")[0].decode("ascii")
+    prefix: str = scope.get("root_path", "")
+    if prefix:
+        record_of(scope).prefix = prefix
+        scope["path"] = scope["path"].removeprefix(prefix)
+        scope["root_path"] = ""

@@ -1,15 +1,12 @@
-"""Requests from other origins: what every answer says to them, and the answers to preflights.
+"""Requests from other origins: what every response says to them, preflights, and which of their writes are accepted.
 
-Which origins are let in is Litestar's CORSConfig to say. Its layer is not used: it lies inside load shedding, whose
-503 a page could then not read; it refuses in plain text; it leaves out `Vary` for who has no origin, so that a cache
-may hand the answer to who has one; and a request that passes it costs 34 µs more.
-
-Knows headers. Must not know tasks, users or the database.
+Litestar's CORS layer is not used: it lies inside load shedding, whose 503 a page could then not read; it rejects in
+plain text; it leaves out `Vary` on responses to requests without an origin, so that a cache may hand such a response to
+a page; and a request that passes it costs 34 µs more. Must not import tasks, users or the database.
 """
 
+import re
 from typing import Any
-
-from litestar.config.cors import CORSConfig
 
 from service.http import errors
 from service.http.asgi import ASGIApp, Header, Headers, header, record_of
@@ -17,40 +14,63 @@ from service.http.error_handler import error_response
 from service.http.responses import EmptyResponse, Response
 from service.settings import Settings
 
-METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
-HEADERS = ["Authorization", "Content-Type", "If-Match", "If-None-Match", "Idempotency-Key", "X-Request-ID"]
-SAFE_HEADERS = ["Accept", "Accept-Language", "Content-Language"]  # that need no leave (Fetch, "CORS-safelisted")
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+HEADERS = [
+    "Authorization",
+    "Content-Type",
+    "If-Match",
+    "If-None-Match",
+    "Idempotency-Key",
+    "X-Request-ID",
+    # What tracing in browsers adds: W3C Trace Context, W3C Baggage, Sentry.
+    "traceparent",
+    "tracestate",
+    "baggage",
+    "sentry-trace",
+]
+SAFE_HEADERS = ["Accept", "Accept-Language", "Content-Language"]  # always allowed (Fetch, "CORS-safelisted")
 EXPOSED_HEADERS = ["ETag", "Link", "Location", "Retry-After", "X-Request-ID", "Idempotency-Replayed"]
-MAX_AGE_S = 600  # that a browser may remember the answer to a preflight
+MAX_AGE_S = 600  # for which a browser may cache the response to a preflight
 
 _METHODS = {method.encode() for method in METHODS}
 _NAMES = {name.lower().encode() for name in (*HEADERS, *SAFE_HEADERS)}
 _VARY: Header = (b"vary", b"Origin")
+_EXPOSED: Header = (b"access-control-expose-headers", ", ".join(sorted(EXPOSED_HEADERS)).encode())
 _PREFLIGHT = [
     (b"access-control-allow-methods", ", ".join(METHODS).encode()),
     (b"access-control-allow-headers", ", ".join(HEADERS).encode()),
     (b"access-control-max-age", b"%d" % MAX_AGE_S),
 ]
+_LABEL = rb"[A-Za-z0-9_-]+"  # what a * stands for
 
 
 class CorsPolicy:
-    """The origins that the settings let in."""
+    """The origins that the settings allow: exact ones, ones with * for one label of the host, or all."""
 
     def __init__(self, settings: Settings) -> None:
-        self._config = CORSConfig(
-            allow_origins=list(settings.cors_allow_origins),
-            allow_credentials=settings.cors_allow_credentials,
-            expose_headers=EXPOSED_HEADERS,
+        origins = [origin.encode() for origin in settings.cors_allow_origins]
+        self._all = b"*" in origins
+        self._exact = frozenset(origins)
+        patterns = [re.escape(origin).replace(rb"\*", _LABEL) for origin in origins if b"*" in origin]
+        self._pattern = re.compile(b"|".join(patterns)) if patterns and not self._all else None
+        self._allowed: list[Header] = [_EXPOSED]
+        if self._all:
+            self._allowed.append((b"access-control-allow-origin", b"*"))
+        if settings.cors_allow_credentials:
+            self._allowed.append((b"access-control-allow-credentials", b"true"))
+
+    def is_allowed(self, origin: bytes) -> bool:
+        """Whether pages of this origin may use the API."""
+        return (
+            self._all or origin in self._exact or (self._pattern is not None and bool(self._pattern.fullmatch(origin)))
         )
-        simple = self._config.simple_headers.items()
-        self._allowed = [(name.lower().encode(), value.encode()) for name, value in simple]
 
     def headers(self, request: Headers) -> list[Header]:
-        """What is to be said on whatever answers a request with these headers."""
-        origin = header(request, b"origin")
-        if self._config.is_allow_all_origins:
+        """What every response to a request with these headers says."""
+        if self._all:
             return self._allowed
-        if origin is None or not self._is_allowed(origin):
+        origin = header(request, b"origin")
+        if origin is None or not self.is_allowed(origin):
             return [_VARY]
         return [(b"access-control-allow-origin", origin), *self._allowed, _VARY]
 
@@ -72,12 +92,9 @@ class CorsPolicy:
         method = header(request, b"access-control-request-method")
         names = (header(request, b"access-control-request-headers") or b"").lower().split(b",")
         if (
-            self._is_allowed(header(request, b"origin") or b"")
+            self.is_allowed(header(request, b"origin") or b"")
             and (method is None or method in _METHODS)
             and all(name.strip() in _NAMES for name in names if name.strip())
         ):
             return EmptyResponse(204, _PREFLIGHT)
         return error_response(errors.origin_not_allowed(), record_of(scope))
-
-    def _is_allowed(self, origin: bytes) -> bool:
-        return self._config.is_origin_allowed(origin.decode("latin-1"))

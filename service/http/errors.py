@@ -238,6 +238,11 @@ def batch_item(index: int, error: ApiError) -> ApiError:
     return _bad_field(f"{index}.{error.field}", error.message)
 
 
+def batch_item_too_large(index: int) -> ApiError:
+    """400: the task at `index`, from 0, has more bytes than a body that creates one."""
+    return _bad_field(str(index), f"Each task of a batch must be {BODY_BYTES // 1024} KiB or less")
+
+
 # ---- The fields of a task ----
 
 

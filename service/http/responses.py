@@ -72,7 +72,7 @@ class Response:
 
 
 class EmptyResponse(Response):
-    """An answer that has no body: 204, 304."""
+    """A response that has no body."""
 
     __slots__ = ()
 
@@ -81,6 +81,8 @@ class EmptyResponse(Response):
         self.body = b""
         self.shared = False
         self.headers = list(headers)
+        if status not in _NO_BODY:
+            self.headers.append(_LENGTHS[0])
 
 
 class StreamedResponse(Response):

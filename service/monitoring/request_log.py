@@ -7,7 +7,7 @@ import logging
 from time import perf_counter
 from typing import Any, Protocol
 
-from service.http.asgi import CLIENT_GONE, REPORT, ASGIApp, RequestRecord
+from service.http.asgi import CLIENT_GONE, REPORT, ASGIApp, RequestRecord, record_of
 
 log = logging.getLogger("service.request")
 
@@ -33,9 +33,7 @@ class RequestLog:
             scope.get("state", {})[REPORT] = self.report
             await self._app(scope, receive, send)
             return
-        record: RequestRecord | None = scope.get("record")
-        if record is None:
-            record = scope["record"] = RequestRecord(scope["method"], scope["headers"])
+        record = record_of(scope)
         record.began = perf_counter()
         try:
             await self._app(scope, receive, record.sends(send))

@@ -145,8 +145,7 @@ def _config(settings: Settings, app: Any) -> uvicorn.Config:
         server_header=False,
         date_header=True,
         root_path=settings.root_path or "",
-        proxy_headers=bool(settings.trusted_proxies),
-        forwarded_allow_ips=list(settings.trusted_proxies),
+        proxy_headers=False,  # service.http.forwarded
         backlog=BACKLOG,
         timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=settings.shutdown_grace_s,  # unset, uvicorn waits without end

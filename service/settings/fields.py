@@ -104,7 +104,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 0
     root_path: Annotated[
         Text | None,
-        Meta(description="Prefix that the proxy in front strips from paths.", examples=["/tasks-service"]),
+        Meta(
+            description="Prefix that the proxy in front strips from paths. Location, Link and /docs have it.",
+            examples=["/tasks-service"],
+        ),
     ] = None
 
     auth_mode: Annotated[
@@ -141,11 +144,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(description="Comma-separated origins whose pages may call the API.", examples=["https://app.example.com"]),
     ] = ()
     cors_allow_credentials: Annotated[bool, Meta(description="Browsers may send credentials across origins.")] = False
+    allowed_hosts: Annotated[
+        Names,
+        Meta(
+            description="Comma-separated values of Host with which AUTH_MODE=none serves tasks; `*`: any. Default: "
+            "loopback names if HOST is loopback, else any.",
+            examples=["tasks.example.com"],
+        ),
+    ] = ()
     trusted_proxies: Annotated[
         Names,
         Meta(
-            description="Comma-separated addresses and networks of proxies whose X-Forwarded-For and "
-            "X-Forwarded-Proto are trusted. `*`: every client, for a unix socket.",
+            description="Comma-separated addresses and networks of proxies whose X-Forwarded-For, -Proto and -Prefix "
+            "are trusted. `*`: every client, for a unix socket.",
             examples=["10.0.0.1,192.168.0.0/16"],
         ),
     ] = ()

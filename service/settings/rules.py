@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
 from service.settings.fields import LOOPBACK, UNIX, Settings
+from service.settings.origins import origin_problem
 
 
 def unsafe(settings: Settings, environ: Mapping[str, str], *, serves: bool, wrong: Iterable[str]) -> list[str]:
@@ -16,6 +17,11 @@ def unsafe(settings: Settings, environ: Mapping[str, str], *, serves: bool, wron
         and environ.get("BETTER_AUTH_SECRET", environ["AUTH_JWT_SECRET"]) != (environ["AUTH_JWT_SECRET"])
     ):
         problems.append("AUTH_JWT_SECRET and BETTER_AUTH_SECRET differ: set one of them")
+    problems += [
+        f"CORS_ALLOW_ORIGINS: {origin!r} {reason}"
+        for origin in settings.cors_allow_origins
+        if (reason := origin_problem(origin)) is not None
+    ]
     if "*" in settings.cors_allow_origins and settings.cors_allow_credentials:
         problems.append("CORS_ALLOW_ORIGINS=* cannot be used together with CORS_ALLOW_CREDENTIALS=true")
     if settings.statement_timeout_ms > settings.request_deadline_ms:

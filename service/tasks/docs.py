@@ -10,13 +10,15 @@ from functools import cache
 from hashlib import sha256
 from importlib.metadata import distribution
 from pathlib import Path
+from typing import Any
 
 import msgspec
-from litestar import Response, Router, route
+from litestar import Request, Router, route
 from litestar.params import FromPath
 
 from service.http import errors
-from service.http.asgi import GET_AND_HEAD
+from service.http.asgi import GET_AND_HEAD, record_of
+from service.http.responses import EmptyResponse, Response
 
 _JAVASCRIPT = "text/javascript"
 
@@ -82,22 +84,26 @@ def router(document: bytes) -> Router:
     """`/openapi.json`, which is `document`; `/docs` and its files."""
 
     @route("/openapi.json", http_method=GET_AND_HEAD, sync_to_thread=False)
-    def openapi() -> Response[bytes]:
+    def openapi() -> Response:
         return _response(document, "application/json")
 
     @route("/docs", http_method=GET_AND_HEAD, sync_to_thread=False)
-    def docs() -> Response[bytes]:
+    def docs() -> Response:
         return _response(_PAGE, "text/html", **{"content-security-policy": CONTENT_SECURITY_POLICY})
 
     @route("/docs/{name:str}", http_method=GET_AND_HEAD, sync_to_thread=True)
-    def docs_file(name: FromPath[str]) -> Response[bytes]:
+    def docs_file(name: FromPath[str]) -> Response:
         if name == "start.js":
             return _response(_START, _JAVASCRIPT)
         if name not in SWAGGER_UI:
             raise errors.not_found()
         return _response(swagger_file(name), SWAGGER_UI[name].media_type, **{"cache-control": "max-age=86400"})
 
-    return Router("/", route_handlers=[openapi, docs, docs_file])
+    @route("/", http_method=GET_AND_HEAD, sync_to_thread=False)
+    def root(request: Request[Any, Any, Any]) -> EmptyResponse:
+        return EmptyResponse(307, [(b"location", f"{record_of(request.scope).prefix}/docs".encode())])
+
+    return Router("/", route_handlers=[root, openapi, docs, docs_file])
 
 
 @cache
@@ -111,9 +117,13 @@ def swagger_file(name: str) -> bytes:
     return content
 
 
-def _response(body: bytes, media_type: str, **headers: str) -> Response[bytes]:
+def _response(body: bytes, media_type: str, **headers: str) -> Response:
+    sent = {"cache-control": "no-cache"} | headers
+    charset = "; charset=utf-8" if media_type.startswith("text/") else ""
     return Response(
+        200,
         body,
-        media_type=media_type,
-        headers={"cache-control": "no-cache"} | headers,
+        [(name.encode(), value.encode()) for name, value in sent.items()],
+        content_type=(b"content-type", f"{media_type}{charset}".encode()),
+        shared=True,
     )

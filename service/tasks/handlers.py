@@ -3,6 +3,7 @@
 Knows HTTP's meaning and the structs. Must not know SQL, connections or how the caller was authenticated.
 """
 
+import asyncio
 from array import array
 from collections.abc import AsyncIterator, Collection, Sequence
 from hashlib import blake2b
@@ -16,12 +17,19 @@ from service.http import errors
 from service.http.asgi import GET_AND_HEAD, Header
 from service.http.limits import BATCH_BYTES
 from service.http.responses import EmptyResponse, Response, StreamedResponse, encode, etag
+from service.tasks.batch import decode_batch
 from service.tasks.queries import Changed, IdempotentCreate, Queries
 from service.tasks.requests import TaskRequest, parse_list_query
-from service.tasks.schemas import Task, TaskCreate, decode_batch, decode_create, decode_toggle, decode_update
+from service.tasks.schemas import Task, TaskCreate, decode_create, decode_toggle, decode_update
 
-# Tasks read at a time for a list without limit: what such a list holds in memory is one of these pages.
+# A list without limit reads so many tasks at a time, fewer where they are large, and sends them in chunks of about so
+# many bytes: what it holds in memory, however slowly its client reads.
 PAGE_ROWS = 250
+LEAST_ROWS = 16
+CHUNK_BYTES = 256 * 1024
+# A page with a limit ends before the limit where it would be larger: 1000 tasks of the largest title and description
+# fit in ASCII. `Link` leads on from there.
+PAGE_BYTES = 6 * 1024 * 1024
 
 
 @route("/", http_method=GET_AND_HEAD)
@@ -32,11 +40,14 @@ async def list_tasks(task_request: NamedDependency[TaskRequest]) -> Response:
     if limit is None:
         return await _list_all(task_request, completed, after, known)
     tasks = await task_request.queries.list(task_request.user_id, completed, after, limit + 1)
-    if len(tasks) <= limit:
-        return _page_response(tasks, known)
+    more = len(tasks) > limit
     del tasks[limit:]
-    query = urlencode([*parameters, ("after", str(tasks[-1].id))])
-    return _page_response(tasks, known, (b"link", f'<{task_request.url}?{query}>; rel="next"'.encode()))
+    page, count = encode_page(tasks, PAGE_BYTES)
+    if not more and count == len(tasks):
+        return _page_response(page, tasks, known)
+    query = urlencode([*parameters, ("after", str(tasks[count - 1].id))])
+    link = f'<{task_request.url}?{query}>; rel="next"'.encode()
+    return _page_response(page, tasks[:count], known, (b"link", link))
 
 
 @post("/")
@@ -57,12 +68,15 @@ async def create_task(task_request: NamedDependency[TaskRequest]) -> Response:
 async def batch_tasks(task_request: NamedDependency[TaskRequest]) -> Response:
     """Many new tasks, all or nothing."""
     key = task_request.idempotency_key()
-    items = decode_batch(await task_request.body(BATCH_BYTES))
+    items = await decode_batch(await task_request.body(BATCH_BYTES))
     fields = [(item.title, item.description, item.completed) for item in items]
     tasks = encode([dict(zip(("title", "description", "completed"), item, strict=True)) for item in fields]).decode()
+    await asyncio.sleep(0)  # each step on up to 8 MiB takes some 10 ms
     if key is None:
         return Response(201, encode(await task_request.queries.create_many(task_request.user_id, tasks)))
-    created = await task_request.queries.create_many_idempotent(task_request.user_id, key, fingerprint(fields), tasks)
+    digest = fingerprint(fields)
+    await asyncio.sleep(0)
+    created = await task_request.queries.create_many_idempotent(task_request.user_id, key, digest, tasks)
     return Response(201, encode(_made(task_request, created, items)), _replayed(created))
 
 
@@ -166,8 +180,9 @@ def _changed_response(changed: Changed | None) -> Response:
     return task_response(changed.task)
 
 
-def _page_response(tasks: list[Task], known: Collection[bytes] | None, *headers: Header) -> Response:
-    """A list in one response. Its tag is a hash of what is in it; a client that knows it gets no body.
+def _page_response(page: bytes, tasks: list[Task], known: Collection[bytes] | None, *headers: Header) -> Response:
+    """A list in one response: `tasks`, encoded as `page`. Its tag is a hash of what is in it; a client that knows it
+    gets no body.
 
     The tag is weak: it changes with each change through the service, but not where SQL edits a row and keeps its
     version.
@@ -178,7 +193,7 @@ def _page_response(tasks: list[Task], known: Collection[bytes] | None, *headers:
     headers = ((b"etag", b'W/"%b"' % digest), *headers)
     if known is None or digest in known:
         return EmptyResponse(304, headers)
-    return Response(200, encode(tasks), headers)
+    return Response(200, page, headers)
 
 
 async def _list_all(
@@ -186,18 +201,43 @@ async def _list_all(
 ) -> Response:
     """Every task: as one response where a page holds them, else streamed page by page."""
     page = await task_request.queries.list(task_request.user_id, completed, after, PAGE_ROWS)
-    if len(page) < PAGE_ROWS:
-        return _page_response(page, known)
-    return StreamedResponse(200, _pages(task_request.queries, task_request.user_id, completed, page))
+    chunk, count = encode_page(page, CHUNK_BYTES)
+    if len(page) < PAGE_ROWS and count == len(page):
+        return _page_response(chunk, page, known)
+    last = page[count - 1].id
+    return StreamedResponse(200, _chunks(task_request.queries, task_request.user_id, completed, chunk, count, last))
 
 
-async def _pages(queries: Queries, user_id: str, completed: bool | None, page: list[Task]) -> AsyncIterator[bytes]:
-    """A JSON array in pieces, beginning with `page`; the next is read only when the last was taken."""
-    opening = b"["
-    while page:
-        yield opening + encode(page)[1:-1]
-        opening = b","
-        if len(page) < PAGE_ROWS:
+async def _chunks(
+    queries: Queries, user_id: str, completed: bool | None, chunk: bytes, count: int, last: int
+) -> AsyncIterator[bytes]:
+    """A JSON array in chunks, beginning with `chunk`, which has `count` tasks of which `last` is the last one's ID. The
+    next is read only when this one was taken.
+    """
+    yield chunk[:-1]
+    while True:
+        rows = max(LEAST_ROWS, min(PAGE_ROWS, CHUNK_BYTES * count // len(chunk)))
+        page = await queries.list(user_id, completed, last, rows)
+        if not page:
             break
-        page = await queries.list(user_id, completed, page[-1].id, PAGE_ROWS)
+        chunk, count = encode_page(page, CHUNK_BYTES)
+        ended, last = count == len(page) < rows, page[count - 1].id
+        del page
+        yield b"," + chunk[1:-1]
+        if ended:
+            break
     yield b"]"
+
+
+def encode_page(tasks: list[Task], most: int) -> tuple[bytes, int]:
+    """The first tasks as a JSON array, and how many they are: all, or as many as it takes to exceed `most` bytes."""
+    if len(tasks) <= LEAST_ROWS * 4:
+        return encode(tasks), len(tasks)
+    parts: list[bytes] = []
+    size = count = 0
+    while count < len(tasks) and size <= most:
+        part = encode(tasks[count : count + LEAST_ROWS])
+        parts.append(part[1:-1])
+        size += len(part)
+        count = min(count + LEAST_ROWS, len(tasks))
+    return b"[%b]" % b",".join(parts), count

@@ -48,7 +48,7 @@ class TaskRequest:
     @property
     def url(self) -> str:
         """The path, without a slash at its end, as it may stand in a Location or a Link."""
-        return _NO_PATH.sub(lambda match: quote(match[0]), self.path.rstrip("/"))
+        return self.record.prefix + _NO_PATH.sub(lambda match: quote(match[0]), self.path.rstrip("/"))
 
     async def body(self, limit: int = BODY_BYTES) -> bytes:
         """The body. Raises ApiError: 413 over `limit` bytes, 415 for one that is not JSON, 408 if it never ends."""

@@ -11,7 +11,8 @@ from litestar.di import Provide
 
 from service.auth import Authenticator
 from service.http import errors
-from service.http.asgi import ASGIApp, Receive, Scope, record_of
+from service.http.asgi import ASGIApp, Header, Receive, Scope, record_of
+from service.http.browser_guard import Guard
 from service.http.error_handler import error_response
 from service.http.responses import EmptyResponse
 from service.tasks import handlers
@@ -24,13 +25,21 @@ PREFIX = "/api/{user_id:str}/tasks"
 MakeTaskRequest = Callable[[Scope, Receive, str, str | None], Awaitable[TaskRequest]]
 
 
-def task_requests(authenticator: Authenticator, queries: Queries) -> MakeTaskRequest:
-    """What every task request goes through before its handler: who calls is found out, and the path is checked."""
+# Browsers and shared caches must not keep one user's tasks for another.
+_NO_STORE: Header = (b"cache-control", b"private, no-store")
+
+
+def task_requests(authenticator: Authenticator, queries: Queries, guard: Guard | None = None) -> MakeTaskRequest:
+    """What every task request goes through before its handler: who calls is found out, and the path is checked. `guard`
+    rejects what web pages must not do."""
     authenticate = authenticator.authenticate
 
     async def make(scope: Scope, receive: Receive, user_segment: str, task_segment: str | None) -> TaskRequest:
         user_id = decode_segment(user_segment)
         record = record_of(scope)
+        record.headers.append(_NO_STORE)
+        if guard is not None:
+            guard(scope["method"], scope["headers"])
         record.wait()  # an unknown key is fetched
         principal = await authenticate(scope["headers"], user_id)
         record.go_on()

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.http import connect, exchange, request
 from tests.support.processes import RunningService, wait_ready
+from tests.support.waiting import wait_until
 
 PLACES = 4
 
@@ -27,6 +28,10 @@ def small(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runnin
     with RunningService(tmp_path_factory.mktemp("small"), **settings) as running:
         wait_ready(running.url)
         yield running
+
+
+def until_in_flight(service: RunningService, count: int) -> None:
+    wait_until(lambda: f"tasks_http_requests_in_flight {count}.0" in service.http.get("/metrics").text)
 
 
 def test_bodies_that_do_not_come_take_no_place(small: RunningService) -> None:
@@ -53,6 +58,7 @@ def test_clients_that_do_not_read_a_list_take_no_place(small: RunningService) ->
             one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             one.sendall(request("GET", f"/api/{user}/tasks" + ("?limit=200" if number % 2 else "")))
             assert one.recv(15) == b"HTTP/1.1 200 OK"
+            until_in_flight(small, 1)  # the one that asks: all that fits into buffers was sent
         for user in users:
             assert exchange(small.url, request("GET", f"/api/{user}/tasks?limit=1")).status == 200
 

@@ -115,6 +115,7 @@ def test_each_sqlstate_has_its_answer(failing: RunningService, url: str, row: Ro
     expected = always | {"content-length": str(len(answer.content))}
     shown = dict(answer.headers)
     assert parsedate_to_datetime(shown.pop("date"))
+    assert shown.pop("cache-control") == "private, no-store"
     assert shown == expected | ({"retry-after": "1"} if answer.status_code == 503 else {})
     assert tries(url) == before + row.tries
 

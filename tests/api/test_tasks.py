@@ -364,3 +364,18 @@ def test_path_with_an_empty_segment_is_404(client: httpx.Client, user: str, task
 def test_one_slash_may_end_the_path_of_the_list(client: httpx.Client, tasks: str) -> None:
     assert client.post(tasks + "/", json={"title": "x"}).status_code == 201
     assert len(client.get(tasks + "/").json()) == 1
+
+
+def test_responses_of_task_routes_are_not_stored(client: httpx.Client, tasks: str) -> None:
+    path = client.post(tasks, json={"title": "x"}).headers["location"]
+    for method, target in (("GET", tasks), ("GET", path), ("HEAD", path), ("PUT", path), ("GET", tasks + "/0")):
+        reply = client.request(method, target)
+        assert reply.headers.get_list("cache-control") == ["private, no-store"], (method, target, reply.status_code)
+    assert "private" not in client.get("/docs").headers["cache-control"]
+
+
+def test_the_root_leads_to_the_docs(client: httpx.Client) -> None:
+    for method in ("GET", "HEAD"):
+        reply = client.request(method, "/")
+        assert (reply.status_code, reply.headers["location"]) == (307, "/docs")
+    assert client.get("/", follow_redirects=True).headers["content-type"] == "text/html; charset=utf-8"

@@ -46,7 +46,7 @@ def request(method: str, path: str | bytes, body: bytes = b"", headers: Headers 
         pairs += headers.items()
     names = {name.lower() for name, _ in pairs}
     if "host" not in names:
-        pairs.insert(0, ("Host", "tasks.example.com"))
+        pairs.insert(0, ("Host", "localhost"))
     if body and not {"content-length", "transfer-encoding"} & names:
         pairs.append(("Content-Length", str(len(body))))
     target = path if isinstance(path, bytes) else path.encode()

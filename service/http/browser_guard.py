@@ -1,0 +1,62 @@
+"""What a web page must not do with a service that believes the path's user (AUTH_MODE=none).
+
+Without a token to prove the caller, any page that a user opens could write: browsers send simple requests across
+origins without asking, a body without Content-Type among them. And a page whose host name is made to resolve to
+loopback (DNS rebinding) is of the same origin as the service. Must not import tasks.
+"""
+
+import re
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from service.http import errors
+from service.http.asgi import Headers
+from service.http.cors import CorsPolicy
+from service.settings import LOOPBACK, Settings
+
+Guard = Callable[[str, Headers], None]
+
+_LOOPBACK = re.compile(r"127(\.[0-9]{1,3}){3}")
+_READS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+def browser_guard(settings: Settings, cors: CorsPolicy | None) -> Guard:
+    """A check of (method, headers). Raises ApiError (403) for a write from an origin that is neither the service's nor
+    allowed, and for a Host that is not the service's."""
+    hosts = {name.lower().encode() for name in settings.allowed_hosts}
+    any_host = b"*" in hosts or (not settings.on_loopback and not hosts)
+
+    def check(method: str, headers: Headers) -> None:
+        host = origin = site = None
+        hosts_sent: list[bytes] = []
+        for name, value in headers:
+            if name == b"host":
+                host = value
+                hosts_sent.append(value)
+            elif name == b"x-forwarded-host":  # a page cannot send it without a preflight
+                hosts_sent.append(value)
+            elif name == b"origin":
+                origin = value
+            elif name == b"sec-fetch-site":
+                site = value
+        if not any_host and host and not _is_served(host, hosts):
+            raise errors.access_denied()
+        if method in _READS:
+            return
+        if origin is not None:
+            if not (origin.partition(b"://")[2] in hosts_sent or (cors is not None and cors.is_allowed(origin))):
+                raise errors.access_denied()
+        elif site == b"cross-site":
+            raise errors.access_denied()
+
+    return check
+
+
+def _is_served(host: bytes, hosts: set[bytes]) -> bool:
+    try:
+        name = (urlsplit("//" + host.decode("latin-1")).hostname or "").rstrip(".")
+    except ValueError:
+        return False
+    if name.encode() in hosts or name in LOOPBACK or name.endswith(".localhost") or _LOOPBACK.fullmatch(name):
+        return True
+    return "." not in name and ":" not in name  # no name of the public DNS, so not in an attacker's hand

@@ -1,0 +1,52 @@
+"""What a trusted proxy says about a request: X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Prefix.
+
+The client's address is in the log; the prefix, which the proxy strips, is in Location and Link. Must not import tasks.
+"""
+
+import re
+from collections.abc import Sequence
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+from service.http.asgi import ASGIApp, header, record_of
+
+EVERYBODY = "*"  # whoever connects, the peers of a unix socket among them
+
+# Segments only: a prefix that begins with // would make a link lead to another host.
+_PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
+
+
+def believing(app: ASGIApp, proxies: Sequence[str]) -> ASGIApp:
+    """ASGI: `app`, with the X-Forwarded-* of these peers taken for what they say. Raises ValueError for what is neither
+    an IP address, a network nor `*`."""
+    networks = [ip_network(proxy) for proxy in proxies if proxy != EVERYBODY]
+    everybody = EVERYBODY in proxies
+
+    def trusted(host: str) -> bool:
+        try:
+            address = ip_address(host)
+        except ValueError:
+            return False
+        return any(address in network for network in networks)
+
+    async def believed(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            client = scope.get("client")
+            if everybody or (client is not None and trusted(client[0])):
+                headers = scope["headers"]
+                sent = (header(headers, b"x-forwarded-for") or b"").decode("latin-1")
+                hops = [hop.strip() for hop in sent.split(",")]
+                # From the right: what is left of the first hop that is not trusted, anybody may have written.
+                while len(hops) > 1 and trusted(hops[-1]):
+                    hops.pop()
+                if hops[-1]:
+                    scope["client"] = (hops[-1], 0)
+                scheme = header(headers, b"x-forwarded-proto")
+                if scheme in (b"http", b"https"):
+                    scope["scheme"] = scheme.decode()
+                prefix = (header(headers, b"x-forwarded-prefix") or b"").decode("latin-1").rstrip("/")
+                if _PREFIX.fullmatch(prefix):
+                    record_of(scope).prefix = prefix
+        await app(scope, receive, send)
+
+    return believed

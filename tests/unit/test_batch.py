@@ -1,0 +1,98 @@
+"""A large batch: read like a small one, in slices that delay nobody."""
+
+import asyncio
+from time import thread_time
+
+import pytest
+
+from service.http.errors import ApiError
+from service.tasks.batch import SMALL_BYTES, decode_batch
+from service.tasks.schemas import decode_batch as decode_small_batch
+
+BYTES = 8 * 1024 * 1024
+ITEM = b'{"title":"x","description":"' + b"a" * 400 + b'"}'
+PAD = b" " * SMALL_BYTES  # makes a body large
+
+
+async def outcome(body: bytes) -> object:
+    try:
+        return [(item.title, item.description, item.completed) for item in await decode_batch(body)]
+    except ApiError as error:
+        return error.status, error.field, error.message
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        b'{"title":"x"}',
+        b'{"title":" \\ud83d\\ude00\\"]}[{ ","completed":true},\t{"description":null,"title":"\xc3\xa9"}\r\n',
+        b'{"title":"x","id":{"a":[1,{"b":"]"}]}},{"title":"y"}',
+        b'{"title":"x"},{"title":""}',
+        b'{"title":"x"},{"titel":"y"}',
+        b'{"title":"x"},7',
+        b'{"title":"x"},[{"title":"y"}]',
+        b'{"title":"x"},"y"',
+        b'{"title":"x"},null',
+        b"",
+        b'{"title":"x"},',
+        b',{"title":"x"}',
+        b'{"title":"x"}{"title":"y"}',
+        b'{"title":"x"},{"title":"y"',
+        b'{"title":"x",}',
+        b'{"title":x}',
+        b'{"title":"x","completed":NaN}',
+        b'{"title":"\xff"}',
+        b'{"title":"a\nb"}',
+        b'{"title":"\\x"}',
+        b'{"title":"x"}]',
+        b",".join([b'{"title":"x"}'] * 1000),
+        b",".join([b'{"title":"x"}'] * 1001),
+        b",".join([b"1"] * 1001),
+    ],
+)
+async def test_a_large_batch_is_read_like_a_small_one(items: bytes) -> None:
+    small = b"[" + items + b"]"
+    try:
+        expected: object = [(item.title, item.description, item.completed) for item in decode_small_batch(small)]
+    except ApiError as error:
+        expected = error.status, error.field, error.message
+    assert await outcome(b"[" + PAD + items + b"]") == expected
+
+
+async def test_an_item_has_no_more_bytes_than_a_body_that_creates_one() -> None:
+    large = b'{"title":"x","id":"' + b"a" * 70_000 + b'"}'
+    message = "Each task of a batch must be 64 KiB or less"
+    assert await outcome(b'[{"title":"x"},' + large + b"]") == (400, "1", message)
+    assert await outcome(b'[{"title":"x"},' + b"[" * 100 + b"1," * 50_000 + b"]]") == (400, "1", message)
+
+
+HOSTILE = {
+    "numbers": b"[" + b"1," * (BYTES // 2 - 1) + b"1]",
+    "small objects": b"[" + b"{}," * (BYTES // 3 - 1) + b"{}]",
+    "small tasks": b"[" + b'{"title":"x"},' * (BYTES // 14 - 1) + b'{"title":"x"}]',
+    "one huge string": b'[{"title":"' + b"a" * (BYTES - 20) + b'"}]',
+    "one huge object": b"[{" + b'"a":1,' * (BYTES // 6 - 3) + b'"a":1}]',
+    "one huge array": b"[[" + b"1," * (BYTES // 2 - 3) + b"1]]",
+    "deep": b"[" * BYTES,
+    "white space": b"[" + b" " * (BYTES - 2) + b"]",
+    "white space behind": b'[{"title":"x"}]' + b" " * (BYTES - 20),
+    "backslashes": b'[{"title":"' + b"\\\\" * (BYTES // 2 - 20) + b'"}]',
+    "no end": b'[{"title":"' + b"a" * BYTES,
+    "no array": b'{"a":' + b"1" * BYTES + b"}",
+    "the largest good one": b"[" + b",".join([b'{"title":"x","description":"%b"}' % (b"a" * 5000)] * 1000) + b"]",
+    "escapes": b"[" + b",".join([b'{"title":"x","description":"%b"}' % (b"\\u0041" * 1300)] * 1000) + b"]",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_no_batch_holds_the_loop_for_more_than_20_ms(name: str) -> None:
+    """The longest wait of a task that asks for its turn again and again, in CPU time: others use this machine."""
+    gaps = [0.0]
+    decoding = asyncio.create_task(outcome(HOSTILE[name]))
+    last = thread_time()
+    while not decoding.done():
+        await asyncio.sleep(0)
+        now = thread_time()
+        gaps.append(now - last)
+        last = now
+    assert max(gaps) < 0.020
