@@ -9,7 +9,7 @@ from click import ClickException
 
 from service.database.conninfo import problem_of
 from service.operations import embedded, migrate
-from service.settings import Settings, SettingsError, dotenv_variables, load
+from service.settings import Secret, Settings, SettingsError, dotenv_variables, load
 
 
 def settings_of(*, serves: bool = False, **options: str | int | None) -> Settings:
@@ -53,7 +53,7 @@ def service_url(settings: Settings) -> Generator[str]:
 
 
 @contextmanager
-def _url(settings: Settings, named: object) -> Generator[str]:
+def _url(settings: Settings, named: Secret | None) -> Generator[str]:
     """An embedded database is started for as long as this lasts where no service runs on it."""
     if named is not None:
         yield named.reveal()

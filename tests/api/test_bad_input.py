@@ -451,7 +451,8 @@ def test_is_refused_and_changes_nothing(
 ) -> None:
     before = stored(connection)
     reply = exchange(service.url, case.sent.replace(b"{id}", b"%d" % task_id))
-    if HTTP_PROTOCOL and case.message == MALFORMED:  # uvicorn's class has its own wording, or takes the request
+    if HTTP_PROTOCOL and (case.message == MALFORMED or case.status in (501, 505)):
+        # uvicorn's class has its own wording, or leaves the method to the application.
         assert 400 <= reply.status < 500
         assert stored(connection) == before
         return

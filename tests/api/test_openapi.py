@@ -24,7 +24,7 @@ from service.settings import Secret, Settings
 from service.tasks import openapi
 from service.tasks.schemas import Task, TaskCreate, TaskToggle, TaskUpdate
 from tests.support import http
-from tests.support.processes import RunningService, wait_ready
+from tests.support.processes import HTTP_PROTOCOL, RunningService, wait_ready
 from tests.support.tokens import SECRET, SHARED, claims, in_s, token
 
 Json = dict[str, Any]
@@ -189,6 +189,9 @@ def _request(name: str, user: str, bad: Json, task_id: Any) -> bytes:
     return http.request(method, f"{path}?{bad.get('query', '')}", body, bad.get("headers"))
 
 
+BY_THE_PROTOCOL = ("Malformed HTTP request", "Request target is too long", "Request headers are too large")
+
+
 def _check(reply: http.Response, name: str, status: int, example: Json) -> None:
     assert (reply.status, reply.json()) == (status, example)
     documented = OPERATIONS[name][2]["responses"][str(status)]["headers"]
@@ -201,6 +204,8 @@ def _check(reply: http.Response, name: str, status: int, example: Json) -> None:
 def test_an_error_is_answered_as_described(
     client: httpx.Client, user: str, name: str, status: int, example: Json
 ) -> None:
+    if HTTP_PROTOCOL and example["error"] in BY_THE_PROTOCOL:
+        pytest.skip("only service.http.protocol promises this")
     task_id = client.post(f"/api/{user}/tasks", json={"title": "x"}).json()["id"]
     bad: Json = {"headers": {"Idempotency-Key": "1"}} if example["error"] == USED_KEY else BAD[example["error"]]
     if example["error"] == USED_KEY:

@@ -10,7 +10,7 @@ server between processes by a list of their ids on disk, and makes every folder 
 
 from service.operations.embedded.binaries import EmbeddedError, bin_dir
 from service.operations.embedded.cluster import Embedded, running, using
-from service.operations.embedded.data_folder import exists
+from service.operations.embedded.data_folder import absolute, exists
 from service.operations.embedded.temporary import temporary
 
-__all__ = ["Embedded", "EmbeddedError", "bin_dir", "exists", "running", "temporary", "using"]
+__all__ = ["Embedded", "EmbeddedError", "absolute", "bin_dir", "exists", "running", "temporary", "using"]

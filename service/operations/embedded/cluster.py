@@ -44,7 +44,7 @@ class Embedded:
         making: Callable[[Path], None] = lambda _: None,
         version: int = VERSION,
     ) -> None:
-        self.folder = absolute(data_dir)
+        self.folder = data_folder.absolute(data_dir)
         self._pgdata = self.folder / data_folder.PGDATA
         self._log = self.folder / data_folder.LOG
         self._options = dict(options or {})
@@ -268,7 +268,7 @@ def ignore_libpq_environment() -> None:
 def running(data_dir: Path) -> str | None:
     """The owner's URL of the cluster that another process serves from `data_dir`, or None if none does."""
     ignore_libpq_environment()
-    data_dir = absolute(data_dir)
+    data_dir = data_folder.absolute(data_dir)
     pgdata = data_dir / data_folder.PGDATA
     deadline = time.monotonic() + START_TIMEOUT_S
     while data_folder.is_held(data_dir / data_folder.LOCK):
@@ -292,16 +292,6 @@ def using(data_dir: Path, version: int = VERSION) -> Generator[str]:
         return
     with stop.deferred(), Embedded(data_dir, version=version) as embedded, stop.interruptible():
         yield embedded.url
-
-
-def absolute(data_dir: Path) -> Path:
-    try:
-        return data_dir.absolute()
-    except OSError as error:
-        raise EmbeddedError(
-            f"The working directory cannot be used ({error.strerror}): change to another one, or set TASKS_DATA_DIR to "
-            "an absolute path"
-        ) from None
 
 
 def _temporary_folder() -> str:

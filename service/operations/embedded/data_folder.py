@@ -37,6 +37,16 @@ def exists(data_dir: Path) -> bool:
     return (data_dir / PGDATA).exists()
 
 
+def absolute(data_dir: Path) -> Path:
+    try:
+        return data_dir.absolute()
+    except OSError as error:
+        raise EmbeddedError(
+            f"The working directory cannot be used ({error.strerror}): change to another one, or set TASKS_DATA_DIR to "
+            "an absolute path"
+        ) from None
+
+
 def take(path: Path) -> IO[str]:
     """The lock, held until the file is closed or the process ends. Waits a little: `is_held` looks by locking, too."""
     file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+")
