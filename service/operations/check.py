@@ -19,7 +19,7 @@ from psycopg import pq
 from service.database import Statement, StatementError
 from service.operations import catalog, embedded, migrate
 from service.operations.in_use import settings_of
-from service.operations.migrate import files
+from service.operations.migrate import distribute, files
 from service.operations.migrate.guard import others_who_may_create
 from service.operations.migrate.session import ENCODING, Session, connect, first_line
 from service.operations.sql import query
@@ -84,8 +84,9 @@ def findings(settings: Settings, url: str) -> Iterator[Finding]:
             version = yield from _version(session)
             if version != "behind":
                 yield from _drift(session, version)
-                lacking = yield from _role(session, settings)
-                yield from _trial(url, settings, lacking=lacking)
+                distributed = yield from _distribution(session)
+                lacking = yield from _role(session, settings, distribute.GRANTS if distributed else set())
+                yield from _trial(url, settings, lacking=lacking, distributed=distributed)
             if session.pooled:
                 yield from _pooler(session, url, settings)
     except migrate.MigrationError as error:
@@ -162,8 +163,38 @@ def _drift(session: Session, version: Version) -> Iterator[Finding]:
         yield Finding("ok", "schema: as the migrations make it")
 
 
-def _role(session: Session, settings: Settings) -> Generator[Finding, None, list[str]]:
-    """What the role may do; its result is what it lacks."""
+def _distribution(session: Session) -> Generator[Finding, None, bool]:
+    """How Citus holds the tables, where it is installed; its result is whether it holds any."""
+    if not distribute.is_installed(session):
+        return False
+    command = "tasks-service migrate distribute"
+    found = distribute.placements(session)
+    ours = {name for name in found if name in (distribute.USERS, *distribute.BY_USER)}
+    for said in distribute.misplaced(found):
+        yield Finding("error", f"citus: {said}", "SELECT undistribute_table('…'), then " + command)
+    absent = distribute.missing(found)
+    if not ours:
+        yield Finding("warning", "citus: it is installed and holds none of the tables", command)
+    elif absent:
+        yield Finding("error", f"citus: it does not hold {', '.join(absent)}", command)
+    elif not distribute.misplaced(found):
+        yield Finding("ok", "citus: the tables are distributed by user and colocated")
+    for name, value, _, _ in session.fetch_all("settings", names=["plan_cache_mode", "citus.recover_2pc_interval"]):
+        if name == "plan_cache_mode" and value == "force_generic_plan":
+            yield Finding(
+                "error", "citus: plan_cache_mode is force_generic_plan, which breaks every statement with a CTE"
+            )
+        elif name == "citus.recover_2pc_interval" and ours and int(value) > 1000:
+            yield Finding(
+                "warning",
+                f"citus: a create with a key that was cancelled can keep its locks for {int(value) / 1000:.0f} s",
+                "ALTER SYSTEM SET citus.recover_2pc_interval = '1s'",
+            )
+    return bool(ours)
+
+
+def _role(session: Session, settings: Settings, besides: set[str]) -> Generator[Finding, None, list[str]]:
+    """What the role may do; its result is what it lacks. `besides`: what it needs more than the snapshot says."""
     name, owner, is_owner, powers = session.fetch_one("role", schema=session.schema)
     for other in others_who_may_create(session, owner):
         yield Finding(
@@ -180,7 +211,7 @@ def _role(session: Session, settings: Settings) -> Generator[Finding, None, list
             )
         return []
     snapshot = catalog.snapshot()
-    held, needed = catalog.privileges(session, name), snapshot.grants if snapshot else set[str]()
+    held, needed = catalog.privileges(session, name), (snapshot.grants if snapshot else set[str]()) | besides
     lacking = catalog.missing(held, needed)
     too_much = [*powers, *sorted(held - needed)]
     for privilege in lacking:
@@ -192,14 +223,15 @@ def _role(session: Session, settings: Settings) -> Generator[Finding, None, list
     return lacking
 
 
-def _trial(url: str, settings: Settings, *, lacking: list[str]) -> Iterator[Finding]:
+def _trial(url: str, settings: Settings, *, lacking: list[str], distributed: bool) -> Iterator[Finding]:
     """Runs each statement in a session like the service's, and undoes it. A few task IDs are used up."""
     try:
-        from service.operations.prune import STATEMENTS as OPERATIONS
+        from service.operations.prune import CITUS, PRUNE, PRUNE_CITUS
         from service.tasks.queries import STATEMENTS
     except StatementError as error:
         yield Finding("error", f"statements: {error}")
         return
+    tried = [*STATEMENTS, PRUNE_CITUS if distributed else PRUNE, CITUS]
     with psycopg.connect(
         url, autocommit=True, client_encoding=ENCODING, application_name="tasks-service check"
     ) as like:
@@ -209,7 +241,7 @@ def _trial(url: str, settings: Settings, *, lacking: list[str]) -> Iterator[Find
             errors = errors or finding.level == "error"
             yield finding
         with like.transaction(force_rollback=True):
-            for statement in [*STATEMENTS, *OPERATIONS]:
+            for statement in tried:
                 try:
                     with like.transaction(force_rollback=True):
                         _try(like, statement)
@@ -222,9 +254,7 @@ def _trial(url: str, settings: Settings, *, lacking: list[str]) -> Iterator[Find
                         f"statement {statement.name} fails: {first_line(error)} (SQLSTATE {error.sqlstate})",
                     )
     if not errors:
-        yield Finding(
-            "ok", f"statements: all {len(STATEMENTS) + len(OPERATIONS)} run, in a transaction that is rolled back"
-        )
+        yield Finding("ok", f"statements: all {len(tried)} run, in a transaction that is rolled back")
 
 
 def _try(connection: psycopg.Connection[Any], statement: Statement[Any]) -> None:

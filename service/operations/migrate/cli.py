@@ -1,6 +1,7 @@
 """`tasks-service migrate …`: the commands, what they print, and when they ask first."""
 
 import sys
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from service.operations import catalog, embedded
 from service.operations import migrate as migrations
 from service.operations.in_use import settings_or_exit
 from service.operations.migrate import Migration, MigrationError, State, files, guard
+from service.operations.migrate import distribute as distribution
 from service.operations.migrate import lint as linter
 from service.operations.migrate.lock import describe
 from service.operations.migrate.run import WAIT_S
@@ -174,6 +176,24 @@ def lint(paths: tuple[Path, ...], as_json: bool) -> None:
         click.echo("nothing found")
     if found or not fresh:
         raise click.exceptions.Exit(1)
+
+
+@migrate.command()
+@dry_run
+@wait
+def distribute(dry_run: bool, wait_s: float) -> None:
+    """Distributes the tables over a Citus cluster. Can be repeated: what is done is not done again."""
+    with _writing() as url, connect(url) as session:
+        if dry_run:
+            for step in distribution.steps(session):
+                click.echo(distribution.text(session, step) + "\n")
+            return
+        distribution.distribute(
+            session,
+            time.monotonic() + wait_s,
+            _say,
+            lambda what: click.echo(f"{click.style('done', fg='green')} {what}"),
+        )
 
 
 @migrate.command("break-lock")
