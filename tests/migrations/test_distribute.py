@@ -5,6 +5,7 @@ from collections.abc import Callable
 import psycopg
 import pytest
 from click.testing import CliRunner, Result
+from psycopg.conninfo import make_conninfo
 
 from service.operations import migrate
 from service.operations.cli import cli
@@ -137,7 +138,7 @@ def test_the_services_role_needs_more_where_the_tables_are_distributed(
 ) -> None:
     execute(url, "CREATE ROLE citus_app LOGIN IN ROLE tasks_service")
     try:
-        monkeypatch.setenv("DATABASE_URL", psycopg.conninfo.make_conninfo(url, user="citus_app"))
+        monkeypatch.setenv("DATABASE_URL", make_conninfo(url, user="citus_app"))
         monkeypatch.setenv("MIGRATION_DATABASE_URL", url)
         run("migrate", "distribute")
         assert "ok       role: citus_app has what the statements need and nothing else" in run("check").stdout

@@ -6,6 +6,7 @@ exact match of argument types beats pg_catalog's own form, whatever the order of
 these sessions is pg_catalog alone, and what belongs to the service is named with its schema.
 """
 
+import os
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -19,8 +20,15 @@ from service.operations.sql import query
 
 CONNECT_TIMEOUT_S = 10
 ENCODING = "UTF8"
-# pg_temp is searched first unless it is named; nothing in it is ours.
-SEARCH_PATH = "pg_catalog, pg_temp"
+# How a session resolves names and writes what the catalog holds, whatever the role, the database or PGTZ set. pg_temp
+# is searched first unless it is named. `check` compares constraints and defaults as PostgreSQL writes them.
+READS = (
+    ("search_path", "pg_catalog, pg_temp"),
+    ("TimeZone", "'UTC'"),
+    ("DateStyle", "ISO"),
+    ("IntervalStyle", "postgres"),
+    ("quote_all_identifiers", "off"),
+)
 
 # What each migration starts from, whatever the role or the database sets. A migration that waits for a lock has others
 # wait behind it, so it gives up; building an index may take as long as it takes.
@@ -30,9 +38,7 @@ SETTINGS = {
     "idle_in_transaction_session_timeout": "0",
     "default_transaction_read_only": "off",
     "standard_conforming_strings": "on",
-    # PostgreSQL shows a constraint's times in the session's zone, and `check` compares them as text.
-    "TimeZone": "UTC",
-    "DateStyle": "ISO",
+    "client_min_messages": "notice",
     # A host that vanished is noticed within a minute, and with it its lock is free.
     "tcp_keepalives_idle": "30",
     "tcp_keepalives_interval": "10",
@@ -55,9 +61,7 @@ class Session:
         if self.pooled:
             # The next transaction may be another session's, so each sets its own search path.
             with self.connection.transaction():
-                self.connection.execute(f"SET LOCAL search_path = {SEARCH_PATH}")
-                self.connection.execute("SET LOCAL TimeZone = 'UTC'")
-                self.connection.execute("SET LOCAL DateStyle = 'ISO'")
+                self.connection.execute(_setting("SET LOCAL"))
                 return self.connection.execute(query(name, self.schema), parameters)
         return self.connection.execute(query(name, self.schema), parameters)
 
@@ -75,7 +79,7 @@ class Session:
     def reset(self) -> None:
         """Undoes what a migration set for its session."""
         self.connection.execute("RESET ALL")
-        self.connection.execute(f"SET {'LOCAL ' if self.pooled else ''}search_path = {SEARCH_PATH}")
+        self.connection.execute(_setting("SET LOCAL" if self.pooled else "SET"))
 
 
 @contextmanager
@@ -86,7 +90,7 @@ def connect(
     database that cannot hold the service's tables.
     """
     try:
-        options = conninfo_to_dict(url).get("options") or ""
+        options = conninfo_to_dict(url).get("options") or os.environ.get("PGOPTIONS") or ""
     except psycopg.Error:  # its message would quote the URL, and the password in it
         raise MigrationError("The database's URL is not one that libpq can read") from None
     try:
@@ -125,7 +129,7 @@ def _session(connection: psycopg.Connection[Any]) -> Session:
             f"ENCODING '{ENCODING}' and move the data with pg_dump"
         )
     if not pooled:
-        connection.execute(f"SET search_path = {SEARCH_PATH}")
+        connection.execute(_setting("SET"))
     session = Session(connection, schema=recorded_in or schema or "", pooled=pooled)
     if recorded_in not in (None, schema) and not _records_ours(session):
         session.schema = schema or ""  # another application's yoyo
@@ -135,6 +139,10 @@ def _session(connection: psycopg.Connection[Any]) -> Session:
             f"ROLE {connection.info.user} IN DATABASE {connection.info.dbname} SET search_path = its name"
         )
     return session
+
+
+def _setting(how: str) -> bytes:
+    return "; ".join(f"{how} {name} = {value}" for name, value in READS).encode()
 
 
 def _records_ours(session: Session) -> bool:
