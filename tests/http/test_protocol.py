@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import time
+import tracemalloc
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -11,8 +12,11 @@ import uvicorn
 import uvloop
 from uvicorn.server import ServerState
 
+from service.http.asgi import WHOLE_BYTES
 from service.http.protocol import DRAIN_S, HALF_CLOSED_S, HEAD_S, HttpProtocol
 from service.http.write_rate import MIN_BYTES_PER_S, WINDOW_S
+from tests.support.waiting import until
+from tests.support.wire import Wire
 
 KEEP_ALIVE_S = 75
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -171,14 +175,63 @@ async def test_reader_has_to_take_a_minimum_on_average(server: Server, client: s
     assert bool(server.state.connections) == (share > 1)
 
 
-async def test_what_is_pipelined_behind_an_untaken_answer_waits(server: Server, client: socket.socket) -> None:
+async def test_requests_behind_a_response_that_nobody_reads_wait(server: Server, client: socket.socket) -> None:
     server.size = 10_000_000
     client.send(GET * 3)
     await arrived()
-    assert server.connection.transport.get_write_buffer_size() < 1.5 * server.size
+    assert server.connection.transport.get_write_buffer_size() <= 2 * WHOLE_BYTES
+    assert len(server.state.tasks) == 1  # which counts until the client has taken its response
     got = 0
     while got < 3 * server.size:
         got += len(await read(client))
+
+
+async def test_pipelined_requests_wait_as_bytes() -> None:
+    """10,000 in one read are one request in flight, and no more memory than they are long."""
+    going = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await going.wait()
+        await send({"type": "http.response.start", "status": 204})
+        await send({"type": "http.response.body"})
+
+    wire = Wire(app)
+    await wire.send(GET)  # what is made once
+    sent = GET * 10_000
+    tracemalloc.start()
+    try:
+        wire.protocol.data_received(sent)
+        await asyncio.sleep(0)
+        assert tracemalloc.get_traced_memory()[0] < 2 * len(sent)
+    finally:
+        tracemalloc.stop()
+    assert len(wire.state.tasks) == 1
+    assert not wire.pipe.reading
+    going.set()
+    await until(lambda: wire.pipe.reading)
+    assert len(wire.answers) == 10_001
+    await wire.close()
+
+
+async def test_body_of_a_million_chunks_leaves_others_their_turns() -> None:
+    wire = Wire()
+    chunks = b"1\r\na\r\n" * 40_000
+    others: list[float] = []
+
+    async def other() -> None:
+        while True:
+            begin = time.monotonic()
+            await asyncio.sleep(0)
+            others.append(time.monotonic() - begin)
+
+    task = asyncio.create_task(other())
+    sent = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n"
+    wire.protocol.data_received(sent)
+    await until(lambda: wire.requests)
+    task.cancel()
+    assert wire.requests[0].body == b"a" * 40_000
+    assert len(others) > 40
+    await wire.close()
 
 
 async def test_large_body_that_nobody_reads_is_dropped_for_a_while(server: Server, client: socket.socket) -> None:
