@@ -237,7 +237,7 @@ async def test_groups_of_two_processes_do_not_deadlock(url: str, admin: psycopg.
 
 async def test_all_backends_terminated_between_groups(url: str, admin: psycopg.Connection) -> None:
     async with opened(url, max_group=LARGE) as database:
-        confirmed = list[int]()
+        confirmed = list[int | None]()
         numbers = iter(range(100_000))
         stop = asyncio.Event()
 
