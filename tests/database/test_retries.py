@@ -6,7 +6,7 @@ import time
 import psycopg
 import pytest
 
-from service.database import Database, TimedOut, connections
+from service.database import Database, TimedOut, Unavailable, connections
 from service.database.lane import LaneState
 from tests.database.ground import COUNT_UP, ECHO, SLOW, SLOW_WRITE, WRITE, opened, pending, ready, statement
 from tests.support.proxy import Proxy
@@ -86,6 +86,9 @@ async def test_a_changed_plan_behind_a_pooler_that_maps_texts(url: str, admin: p
         async with opened(pooler.url, connections=2) as database:
             for kind in ("bigint", "integer", "numeric"):
                 assert await asyncio.gather(*(database.fetch_one(COUNTER, n) for n in range(1, 30))) == [0] * 29
+                await until(
+                    lambda: not pending(database)
+                )  # hedged reads go through this event loop, which ALTER blocks
                 admin.execute(f"ALTER TABLE counters ALTER COLUMN value TYPE {kind}".encode())
             assert await asyncio.gather(*(database.fetch_one(COUNTER, n) for n in range(1, 30))) == [0] * 29
             assert database.stats.lost == 0
@@ -115,6 +118,7 @@ async def test_a_changed_plan_is_known_by_its_code_not_its_words(url: str, admin
     async with Proxy(url) as proxy, opened(proxy.url, connections=2) as database:
         assert await database.fetch_one(COUNTER, 1) == 0
         proxy.edit = translate
+        await until(lambda: not pending(database))
         admin.execute("ALTER TABLE counters ALTER COLUMN value TYPE bigint")
         assert await asyncio.gather(*(database.fetch_one(COUNTER, n) for n in range(1, 30))) == [0] * 29
 
@@ -234,9 +238,8 @@ async def test_a_commit_that_was_not_replicated_is_not_confirmed(url: str, admin
         async with opened(url, connections=3, statement_timeout_s=0.3) as database:
             await database.fetch_one(ECHO, 1)
             await until(lambda: admin.execute("SHOW synchronous_standby_names").fetchone() == ("nobody",))
-            with pytest.raises(TimedOut | psycopg.Error | Exception) as caught:
+            with pytest.raises((TimedOut, Unavailable)):
                 await database.fetch_one(WRITE, 1)
-            assert type(caught.value).__name__ in ("TimedOut", "Unavailable")
     finally:
         admin.execute("SET synchronous_commit = local")
         admin.execute("ALTER SYSTEM RESET synchronous_standby_names")
