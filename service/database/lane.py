@@ -316,6 +316,9 @@ class Lane:
                 self.lose(str(error))
             else:
                 self.lose(parting.message, parting.sqlstate)
+        except Exception:  # a bug: replies may have been lost with it, so nobody waits for them
+            log.exception("a bug in handling PostgreSQL's replies")
+            self.lose("a bug in handling PostgreSQL's replies")
 
     def lose(self, reason: str, sqlstate: str | None = None) -> None:
         """Gives the connection up: every call in flight is handed back unanswered."""

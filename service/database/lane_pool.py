@@ -30,7 +30,8 @@ MAX_WAIT_S = 3.0
 FEW_LANES = 2
 FULL_GROUP = 16
 
-_OPEN, _EMPTY, _QUEUED = LaneState.OPEN, Output.EMPTY, CallState.QUEUED  # looked up once: they cost a method call
+# Looked up once: an Enum's member costs a method call.
+_OPEN, _EMPTY, _NEW, _QUEUED = LaneState.OPEN, Output.EMPTY, CallState.NEW, CallState.QUEUED
 _lock_order = attrgetter("lock_order")
 
 
@@ -82,7 +83,7 @@ class LanePool:
         """
         if self._turn is None:
             self._turn = self._loop.call_soon(self.dispatch)
-        if self.max_group == 1 and not self.queue and (lane := self.pick(now)) is not None and not call.tries:
+        if self.max_group == 1 and call.state is _NEW and not self.queue and (lane := self.pick(now)) is not None:
             lane.send((call,))  # nothing is gained by waiting for the end of the turn; `dispatch` flushes
             return True
         if self._hopeless(now):

@@ -66,8 +66,15 @@ class Watchdog:
         return len(self._rows) + sum(pool.queued + pool.in_flight for pool in self._pools)
 
     def _sweep(self) -> None:
-        now = self._loop.time()
         self._timer = None
+        try:
+            self._look()
+        finally:  # a bug in one look must not be the end of all time limits
+            if self.pending:
+                self.wake()
+
+    def _look(self) -> None:
+        now = self._loop.time()
         for pool in self._pools:
             self._connections.empty_retired(pool)
             for lane in (*pool.lanes, *pool.retiring):
@@ -77,8 +84,6 @@ class Watchdog:
             if pool.queued:
                 pool.dispatch()
         self._rows.expire(now)
-        if self.pending:
-            self.wake()
 
     def _look_at(self, pool: LanePool, lane: Lane, now: float) -> None:
         if now - lane.head_since > lane_pool.STALE_S:

@@ -86,9 +86,7 @@ async def test_a_changed_plan_behind_a_pooler_that_maps_texts(url: str, admin: p
         async with opened(pooler.url, connections=2) as database:
             for kind in ("bigint", "integer", "numeric"):
                 assert await asyncio.gather(*(database.fetch_one(COUNTER, n) for n in range(1, 30))) == [0] * 29
-                await until(
-                    lambda: not pending(database)
-                )  # hedged reads go through this event loop, which ALTER blocks
+                await until(lambda: not pending(database))  # the event loop that ALTER blocks passes on hedged reads
                 admin.execute(f"ALTER TABLE counters ALTER COLUMN value TYPE {kind}".encode())
             assert await asyncio.gather(*(database.fetch_one(COUNTER, n) for n in range(1, 30))) == [0] * 29
             assert database.stats.lost == 0
