@@ -11,7 +11,8 @@ from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
-_UNKNOWN = re.compile(r'invalid URI query parameter: "([a-z_]+)"|invalid connection option "([a-z_]+)"', re.IGNORECASE)
+_UNKNOWN = re.compile(r'invalid URI query parameter: "([a-z_]+)"', re.IGNORECASE)
+WRONG_SCHEME = "must begin with postgresql:// or postgres://, without the name of a driver"
 ESCAPES = "write @ as %40, / as %2F, ? as %3F and % as %25 in it"
 
 
@@ -20,9 +21,11 @@ def problem_of(conninfo: str) -> str | None:
     scheme = _SCHEME.match(conninfo)
     if scheme is not None:
         if scheme[1].lower() not in ("postgresql", "postgres") or scheme[1] != scheme[1].lower():
-            return "must begin with postgresql:// or postgres://, without the name of a driver"
+            return WRONG_SCHEME
         if problem := _unescaped(conninfo[scheme.end() :]):
             return problem
+    elif "://" in conninfo and "=" not in conninfo.partition("://")[0]:
+        return WRONG_SCHEME
     try:
         given = conninfo_to_dict(conninfo)
     except psycopg.Error as error:
@@ -47,7 +50,7 @@ def _unescaped(rest: str) -> str | None:
 
 def _unreadable(message: str, *, is_url: bool) -> str:
     if unknown := _UNKNOWN.search(message):
-        return f"has a parameter that libpq does not know, {unknown[1] or unknown[2]}: remove it"
+        return f"has a parameter that libpq does not know, {unknown[1]}: remove it"
     if not is_url and "missing" in message:
         return "must be a URL, postgresql://…, or name=value pairs"
     return "is not one that libpq can read" + (f"; if the password has special characters, {ESCAPES}" if is_url else "")

@@ -11,10 +11,13 @@ import click
 
 from service import __version__
 from service.operations.check import check
+from service.operations.dump import dump, restore
 from service.operations.migrate.cli import migrate
 from service.operations.prune import prune
 from service.operations.psql import psql
 from service.operations.serve import serve
+from service.operations.token import token
+from service.operations.users import user
 from service.signals import stop
 
 UNWRITABLE = {errno.ENOSPC, errno.EIO, errno.EBADF, errno.EPIPE, errno.EFBIG, errno.EDQUOT}  # what a write fails with
@@ -29,7 +32,7 @@ def cli() -> None:
     """A user-scoped task service over HTTP."""
 
 
-for command in (serve, check, migrate, psql, prune):
+for command in (serve, check, migrate, psql, user, dump, restore, token, prune):
     cli.add_command(command)
 
 

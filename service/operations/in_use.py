@@ -39,9 +39,13 @@ def settings_or_exit(*, serves: bool = False, **options: str | int | None) -> Se
 
 
 @contextmanager
-def owner_url(settings: Settings) -> Generator[str]:
-    """For what the owner may do: MIGRATION_DATABASE_URL, or DATABASE_URL, or the embedded database."""
-    with _url(settings, settings.migration_database_url or settings.database_url) as url:
+def owner_url(settings: Settings, *, make: bool = False, any_version: bool = False) -> Generator[str]:
+    """For what the owner may do: MIGRATION_DATABASE_URL, or DATABASE_URL, or the embedded database, with `make` made if
+    need be, with `any_version` also one that an older release made.
+    """
+    with _url(
+        settings, settings.migration_database_url or settings.database_url, make=make, any_version=any_version
+    ) as url:
         yield url
 
 
@@ -53,19 +57,20 @@ def service_url(settings: Settings) -> Generator[str]:
 
 
 @contextmanager
-def _url(settings: Settings, named: Secret | None) -> Generator[str]:
+def _url(settings: Settings, named: Secret | None, *, make: bool = False, any_version: bool = False) -> Generator[str]:
     """An embedded database is started for as long as this lasts where no service runs on it."""
     if named is not None:
         yield named.reveal()
         return
     data_dir = Path(settings.tasks_data_dir)
     try:
-        if not embedded.exists(data_dir):
+        if not make and not embedded.exists(data_dir):
             raise ClickException(
                 f"there is no database in {embedded.absolute(data_dir)} yet: `tasks-service serve` makes it, "
                 "or set DATABASE_URL"
             )
-        with embedded.using(data_dir) as url:
+        version = embedded.version_of(data_dir) if any_version else embedded.VERSION
+        with embedded.using(data_dir, version) as url:
             yield url
     except embedded.EmbeddedError as error:
         raise ClickException(str(error)) from None

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import ROOT, RunningService, own_protocol, wait_ready
+from tests.support.marks import own_protocol
+from tests.support.processes import ROOT, RunningService, wait_ready
 
 BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SHOWN_URL = "http://127.0.0.1:8000"

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from service.operations import embedded
+from service.operations.embedded import account
 from tests.faults.conftest import Serve
 from tests.support.http import AsyncClient
 
@@ -24,12 +25,12 @@ def small() -> Iterator[Path]:
     """A file system of 4 MiB that belongs to whoever runs PostgreSQL."""
     if os.getuid() != 0:
         pytest.skip("only root may mount a small file system")
-    account = pwd.getpwnam(embedded.ACCOUNT)
+    owner = pwd.getpwnam(account.NAME)
     with TemporaryDirectory(prefix="small-") as folder:
         Path(folder).chmod(0o755)
         place = Path(folder) / "disk"
         place.mkdir()
-        options = f"size=4m,mode=0700,uid={account.pw_uid},gid={account.pw_gid}"
+        options = f"size=4m,mode=0700,uid={owner.pw_uid},gid={owner.pw_gid}"
         done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", place], capture_output=True, text=True)
         if done.returncode:
             pytest.skip(f"a small file system cannot be mounted here: {done.stderr.strip()}")

@@ -14,6 +14,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from service.operations import embedded, migrate
+from service.operations.embedded import account, data_folder
 from service.operations.embedded.temporary import Throwaway, temporary
 from tests.faults.conftest import Serve
 from tests.support.http import AsyncClient
@@ -30,16 +31,16 @@ class Standby:
 
     def __init__(self, primary: str, folder: Path) -> None:
         self._data = folder / "standby"
-        account = pwd.getpwnam(embedded.ACCOUNT) if os.getuid() == 0 else None
+        owner = pwd.getpwnam(account.NAME) if os.getuid() == 0 else None
         self._as = {
-            "user": account and account.pw_uid,
-            "group": account and account.pw_gid,
-            "extra_groups": account and [],
+            "user": owner and owner.pw_uid,
+            "group": owner and owner.pw_gid,
+            "extra_groups": owner and [],
         }
-        if account:
-            os.chown(folder, account.pw_uid, account.pw_gid)
+        if owner:
+            os.chown(folder, owner.pw_uid, owner.pw_gid)
         self._run("pg_basebackup", "-d", make_conninfo(primary, dbname=""), "-D", self._data, "-R", "-c", "fast")
-        (self._data / f"{embedded.SOCKET}.lock").unlink()  # the primary's, whose socket is in its data folder too
+        (self._data / f"{data_folder.SOCKET}.lock").unlink()  # the primary's, whose socket is in its data folder too
         options = f"-c listen_addresses= -c unix_socket_directories={self._data}"
         self._run("pg_ctl", "start", "-w", "-D", self._data, "-o", options, "-l", self._data / "log")
         self.url = make_conninfo(primary, host=str(self._data))

@@ -8,9 +8,22 @@ Only the package's binaries are used, not its Python: its `get_server` takes a z
 server between processes by a list of their ids on disk, and makes every folder up to `/` readable for everybody.
 """
 
-from service.operations.embedded.binaries import EmbeddedError, bin_dir
+from service.operations.embedded.binaries import VERSION, EmbeddedError, bin_dir, environment, find
 from service.operations.embedded.cluster import Embedded, running, using
-from service.operations.embedded.data_folder import absolute, exists
+from service.operations.embedded.data_folder import absolute, exists, version_of
 from service.operations.embedded.temporary import temporary
 
-__all__ = ["Embedded", "EmbeddedError", "absolute", "bin_dir", "exists", "running", "temporary", "using"]
+__all__ = [
+    "VERSION",
+    "Embedded",
+    "EmbeddedError",
+    "absolute",
+    "bin_dir",
+    "environment",
+    "exists",
+    "find",
+    "running",
+    "temporary",
+    "using",
+    "version_of",
+]

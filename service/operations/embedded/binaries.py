@@ -28,6 +28,14 @@ def bin_dir(version: int = VERSION) -> Path:
     )
 
 
+def find(name: str) -> Path | None:
+    """One of the bundled programs, None where the package is not installed."""
+    try:
+        return bin_dir() / name
+    except EmbeddedError:
+        return None
+
+
 def environment() -> dict[str, str]:
     """What PostgreSQL's own programs get to see."""
     return {name: os.environ[name] for name in KEPT if name in os.environ} | {"LC_ALL": "C"}

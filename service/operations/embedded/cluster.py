@@ -145,7 +145,8 @@ class Embedded:
             os.chown(fresh, *self._account)
         self._run(
             programs / "initdb",
-            *("-D", str(fresh), "-U", NAME, "--encoding=UTF8", "--locale-provider=builtin", "--locale=C.UTF-8"),
+            *("-D", str(fresh), "-U", NAME, "--encoding=UTF8", "--locale=C.UTF-8"),
+            *(["--locale-provider=builtin"] if self._version >= 17 else []),
             # Only the account itself and root get through to the socket, in a folder of mode 0700.
             *("--auth-local=trust", "--auth-host=reject"),
             *self._initdb,
@@ -163,7 +164,7 @@ class Embedded:
         if found != str(self._version):
             raise EmbeddedError(
                 f"{self._pgdata} was made by PostgreSQL {found} and this is {self._version}: move the data with "
-                "`tasks-service dump` and `restore`, or set TASKS_DATA_DIR to another folder"
+                "`tasks-service dump` and `restore` (deploy/README.md), or set TASKS_DATA_DIR to another folder"
             )
 
     def _launch(self, programs: Path, pause: Callable[[], None]) -> None:
@@ -175,13 +176,14 @@ class Embedded:
         settings = {"listen_addresses": "", "unix_socket_directories": quoted} | self._options
         with os.fdopen(os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as output:
             arguments = [f"--{name}={value}" for name, value in settings.items()]
-            postmaster = self._postmaster = subprocess.Popen(
+            postmaster = subprocess.Popen[bytes](
                 [programs / "postgres", "-D", self._pgdata, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 **self._child(),
             )
+            self._postmaster = postmaster
         deadline = time.monotonic() + START_TIMEOUT_S
         while data_folder.status(self._pgdata) != (postmaster.pid, "ready"):
             if postmaster.poll() is not None:

@@ -37,6 +37,11 @@ def exists(data_dir: Path) -> bool:
     return (data_dir / PGDATA).exists()
 
 
+def version_of(data_dir: Path) -> int:
+    """The major version of the PostgreSQL that made the cluster."""
+    return int((data_dir / PGDATA / "PG_VERSION").read_text())
+
+
 def absolute(data_dir: Path) -> Path:
     try:
         return data_dir.absolute()
