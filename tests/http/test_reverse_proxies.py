@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from itertools import count
@@ -110,7 +110,7 @@ def test_large_list_reaches_a_slow_reader(proxied: str, database_url: str) -> No
 
 
 @contextmanager
-def load(url: str, clients: int) -> Iterator[Counter[str]]:
+def load(url: str, clients: int) -> Generator[Counter[str]]:
     """Clients that create a task and read it, all the while. Gives how each request ended."""
     over = threading.Event()
     ends: Counter[str] = Counter()

@@ -6,7 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -135,7 +135,7 @@ _COMMANDS = {"nginx": _nginx, "haproxy": _haproxy, "apache2": _apache2, "caddy":
 
 
 @contextmanager
-def reverse_proxy(name: str, folder: Path, upstreams: list[int]) -> Iterator[str]:
+def reverse_proxy(name: str, folder: Path, upstreams: list[int]) -> Generator[str]:
     """The URL of the proxy before the services on these ports."""
     port = free_port()
     program, *arguments = _COMMANDS[name](folder, port, upstreams)
