@@ -11,10 +11,16 @@ import pytest
 
 from tests.support.processes import RunningService
 
-# A stale If-Match and a used Idempotency-Key refuse what is well formed.
+# A stale If-Match and a used Idempotency-Key refuse what is well formed. The coverage phase sends the number 0 as a
+# header and expects it to be taken whatever the header's pattern says: the other phases hold what is well formed. TRACE
+# is a 501, not a 405: no path has it (RFC 9110, 9.1).
 CONFIG = """\
 [checks.positive_data_acceptance]
 expected-statuses = ["2xx", "304", "404", "412", "422"]
+[phases.coverage]
+unexpected-methods = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+[phases.coverage.checks.positive_data_acceptance]
+enabled = false
 """
 
 
