@@ -1,4 +1,4 @@
-"""Where the SQL files are: at the top of a checkout, or beside the package in an installed wheel."""
+"""Where the SQL files are: at the top of a checkout, or in an installed wheel's package."""
 
 from functools import cache
 from pathlib import Path

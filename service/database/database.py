@@ -255,7 +255,7 @@ class Database:
             stats.seconds[name] += lane.head_since - call.begun
             if call is not culprit:
                 call.spoiled += 1
-                # Nobody knows who failed at the commit; and no call is sent again with others for ever.
+                # At the commit no single call is to blame; and no call is retried in groups without end.
                 call.alone = call.alone or culprit is None or call.spoiled >= MAX_SPOILED
                 self._retry(call)
                 continue

@@ -13,13 +13,13 @@ from service.database.statement import Statement
 
 log = logging.getLogger("service.database")
 
-# Connection, resources, operator intervention, authorization, no such database: this says nothing about the statement,
-# so it is asked again. Other codes come from planning with NULLs (Citus answers 22004, 0A000 and XX000), and fit.
-_ASK_AGAIN = ("08", "28", "3D", "53", "57", None)
+# Connection, resources, operator intervention, authorization, no such database: not the statement's fault, so it is
+# checked again later. Other codes come from planning with NULLs (Citus: 22004, 0A000 and XX000) and are no mismatch.
+_CHECK_AGAIN = ("08", "28", "3D", "53", "57", None)
 
 
 class SchemaCheck:
-    """`execute` asks PostgreSQL. `mismatch` says which statement does not fit, and why; None: all fit."""
+    """`execute` sends to PostgreSQL. `mismatch` says which statement does not fit, and why; None: all fit."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class SchemaCheck:
                     if error.sqlstate is not None and error.sqlstate.startswith("42"):
                         self._differs(statement.name.removeprefix("explain_"), error)
                         return
-                    if error.sqlstate is None or error.sqlstate[:2] in _ASK_AGAIN:
+                    if error.sqlstate is None or error.sqlstate[:2] in _CHECK_AGAIN:
                         return
             self.mismatch, self.pending = None, False
         finally:

@@ -1,4 +1,4 @@
-"""What a web page must not do with a service that believes the path's user (AUTH_MODE=none).
+"""Rejects requests of web pages to a service that takes the user from the path (AUTH_MODE=none).
 
 Without a token to prove the caller, any page that a user opens could write: browsers send simple requests across
 origins without asking, a body without Content-Type among them. And a page whose host name is made to resolve to

@@ -1,4 +1,4 @@
-"""From any exception to the answer a client gets: the one place where failures become statuses.
+"""From any exception to the response that a client gets: the only place where failures become statuses.
 
 The SQLSTATE behind a database failure was already looked up in service.database.failures.SQLSTATES; here each kind of
 failure has its status, and each constraint its sentence.
@@ -31,8 +31,9 @@ CONSTRAINTS = {
 
 
 def api_error_of(error: Exception) -> ApiError:
-    """The problem that answers this exception. A defect answers 500; the service's own is logged here, with its
-    traceback."""
+    """The error that a client gets for this exception. A defect of the service is a 500, and is logged here with its
+    traceback.
+    """
     if isinstance(error, ApiError):
         return error
     if isinstance(error, Unavailable):

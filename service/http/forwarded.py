@@ -29,14 +29,14 @@ def believing(app: ASGIApp, proxies: Sequence[str]) -> ASGIApp:
             return False
         return any(address in network for network in networks)
 
-    async def believed(scope: Any, receive: Any, send: Any) -> None:
+    async def forwarded(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
             client = scope.get("client")
             if everybody or (client is not None and trusted(client[0])):
                 headers = scope["headers"]
                 sent = (header(headers, b"x-forwarded-for") or b"").decode("latin-1")
                 hops = [hop.strip() for hop in sent.split(",")]
-                # From the right: what is left of the first hop that is not trusted, anybody may have written.
+                # From the right: hops to the left of the first untrusted one can be forged by the client.
                 while len(hops) > 1 and trusted(hops[-1]):
                     hops.pop()
                 if hops[-1]:
@@ -49,4 +49,4 @@ def believing(app: ASGIApp, proxies: Sequence[str]) -> ASGIApp:
                     record_of(scope).prefix = prefix
         await app(scope, receive, send)
 
-    return believed
+    return forwarded

@@ -1,7 +1,7 @@
 """Load shedding: a request has a place while it is worked on, and is rejected where there is none.
 
 It gives its place back while it waits for its client (the rest of a body, a reader that is slow) or for keys, so that
-slow clients cannot take every place. The probes always answer. Must not import tasks.
+slow clients cannot take every place. The probes are never rejected. Must not import tasks.
 """
 
 import asyncio

@@ -30,7 +30,7 @@ from service.http.server_context import context_of, log
 from service.http.write_rate import WriteRate
 
 HEAD_S = 10.0  # from the first byte of a head to its last
-DRAIN_S = 2.0  # for the rest of a body that nobody reads, so that its sender still gets the response
+DRAIN_S = 2.0  # for the rest of an unread body, so that its sender still gets the response
 LINGER_S = 0.5  # for a request that is on its way when the server stops
 HALF_CLOSED_S = 1.0  # for a response to a client that has closed its side, as clients that are gone have, too
 SMALL_REST = 64 * 1024  # bytes of a body that are read and dropped for the sake of the connection
@@ -123,7 +123,7 @@ class HttpProtocol(asyncio.Protocol):
             exchange.wake()
             if exchange.record.status is None:
                 exchange.record.status = CLIENT_GONE
-            self._cancel(exchange)  # nobody waits for the response: what it holds is freed
+            self._cancel(exchange)  # there is no reader for the response: what it holds is freed
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:

@@ -1,7 +1,7 @@
-"""The answers: light ASGI callables, made once the struct is at hand.
+"""Responses: light ASGI callables, made once the struct is there.
 
 Litestar's own way from a returned struct to bytes costs 52 µs a request (response object, header and cookie merging,
-encoder look-up); these cost one encode and one list. Knows HTTP's response side. Must not know statements.
+encoder look-up); these cost one encode and one list. Must not import statements or tasks.
 """
 
 import asyncio
@@ -86,8 +86,8 @@ class EmptyResponse(Response):
 
 
 class StreamedResponse(Response):
-    """An answer whose body is sent as it comes. If `chunks` fails, the connection is cut: a client never takes a part
-    for the whole.
+    """A response whose body is sent in pieces. If `chunks` fails, the connection is cut, so that a client never takes a
+    part for the whole.
     """
 
     __slots__ = ("_chunks",)

@@ -1,7 +1,7 @@
 """The listening socket: an address and port, a unix socket, or one that systemd hands over.
 
-The port opens (listen) only when the first process can serve: whoever connects before is refused and tries elsewhere,
-where a queue would leave the connection unanswered if the start then fails.
+The port opens (listen) only when the first process can serve. A client that connects earlier is refused and can try
+elsewhere; in a queue it would get no response if the start then fails.
 """
 
 import errno
@@ -28,7 +28,7 @@ class Listener:
 
     @property
     def url(self) -> str:
-        """Where clients find it. A unix socket has no URL of its own: curl takes `--unix-socket` beside any."""
+        """The URL for clients. A unix socket has none: curl takes `--unix-socket` with any URL."""
         name = self.socket.getsockname()
         if isinstance(name, str | bytes):
             return f"{UNIX}{os.fsdecode(name)}"

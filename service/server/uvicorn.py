@@ -156,7 +156,7 @@ def _body_begins_empty(app: Any) -> Any:
     """For uvicorn's own protocol class: gives each request's body an empty first piece, as service.http.protocol does.
 
     `service.http.body` bounds the wait for every piece after the first, so a body that never begins would hold its
-    place for ever.
+    place without end.
     """
 
     async def asgi(scope: Any, receive: Any, send: Any) -> None:

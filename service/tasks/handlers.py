@@ -1,6 +1,6 @@
-"""The handlers: from a task request to one call of a query function, and from its structs to an answer.
+"""The handlers: from a task request to one call of a query function, and from its structs to a response.
 
-Knows HTTP's meaning and the structs. Must not know SQL, connections or how the caller was authenticated.
+Must not import SQL, connections or authenticators.
 """
 
 import asyncio
@@ -109,7 +109,7 @@ async def update_task(task_request: NamedDependency[TaskRequest]) -> Response:
     return _changed_response(changed)
 
 
-@delete("/{task_id:str}", status_code=200)  # Litestar takes 204 for "returns None"; the answer has its own status
+@delete("/{task_id:str}", status_code=200)  # Litestar takes 204 for "returns None"; the response has its own status
 async def delete_task(task_request: NamedDependency[TaskRequest]) -> Response:
     """Deletes a task."""
     deleted = await task_request.queries.delete(
@@ -181,7 +181,7 @@ def _changed_response(changed: Changed | None) -> Response:
 
 
 def _page_response(page: bytes, tasks: list[Task], known: Collection[bytes] | None, *headers: Header) -> Response:
-    """A list in one response: `tasks`, encoded as `page`. Its tag is a hash of what is in it; a client that knows it
+    """A list in one response: `tasks`, encoded as `page`. Its tag is a hash of its content; a client that has the tag
     gets no body.
 
     The tag is weak: it changes with each change through the service, but not where SQL edits a row and keeps its

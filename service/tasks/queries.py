@@ -1,7 +1,6 @@
 """What the service asks of the database: one typed function for each file under sql/tasks, loaded once at import.
 
-Knows the statements and the structs of their rows. Must not know HTTP or connections. Each function raises
-service.database.Failure.
+Must not import HTTP's requests or responses, or connections. Each function raises service.database.Failure.
 """
 
 from collections.abc import Callable, Sequence
@@ -181,7 +180,7 @@ _id = attrgetter("id")
 
 
 def _row(row: Row | None) -> Row:
-    """The row of a statement that always answers one."""
+    """The row of a statement that always returns one."""
     assert row is not None
     return row
 
@@ -234,7 +233,7 @@ class Queries:
         completed: bool | None,
         required: Preconditions,
     ) -> Changed | None:
-        """Changes what is given: a title or a completed that is None is not. None: there is no such task."""
+        """Changes the fields that are given: a title or completed that is None is not given. None: no such task."""
         return await self._write(
             UPDATE, user_id, task_id, title, description, sets_description, completed, required=required
         )

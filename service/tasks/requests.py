@@ -1,6 +1,6 @@
-"""A task request as handlers see it: who calls, which task, the headers that matter, the body within its limits.
+"""A task request as handlers see it: its user, its task, the headers that matter, the body within its limits.
 
-Knows HTTP's request side. Must not know statements or answers.
+Must not import statements or responses.
 """
 
 import re

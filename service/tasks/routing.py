@@ -30,8 +30,9 @@ _NO_STORE: Header = (b"cache-control", b"private, no-store")
 
 
 def task_requests(authenticator: Authenticator, queries: Queries, guard: Guard | None = None) -> MakeTaskRequest:
-    """What every task request goes through before its handler: who calls is found out, and the path is checked. `guard`
-    rejects what web pages must not do."""
+    """Makes the TaskRequest of every task request: authenticates the caller and checks the path. `guard` rejects
+    requests that web pages must not send.
+    """
     authenticate = authenticator.authenticate
 
     async def make(scope: Scope, receive: Receive, user_segment: str, task_segment: str | None) -> TaskRequest:

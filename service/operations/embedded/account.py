@@ -28,7 +28,7 @@ class Account(NamedTuple):
 
 
 def account_for(pgdata: Path) -> Account | None:
-    """Who runs PostgreSQL on this cluster; None: whoever runs the service."""
+    """The account that runs PostgreSQL on this cluster; None: the service's own."""
     if os.geteuid() != 0:
         return None
     if pgdata.exists():

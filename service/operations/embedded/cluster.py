@@ -122,7 +122,7 @@ class Embedded:
             self.stop()
 
     def _check_reachable(self, programs: Path) -> None:
-        """PostgreSQL's account has to reach its data and its programs; nobody's folders are opened for it."""
+        """PostgreSQL's account must reach its data and its programs. No other folder's mode is changed for that."""
         if self._account is None:
             return
         if closed := account.closed_to(self._account, self.folder):
@@ -137,7 +137,7 @@ class Embedded:
             )
 
     def _initialise(self, programs: Path) -> None:
-        """Makes the cluster beside its place and moves it there when it is whole: a kill half-way leaves no half."""
+        """Makes the cluster in a folder next to its place and moves it when complete: a kill leaves no half of it."""
         fresh = self.folder / data_folder.MAKING
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)

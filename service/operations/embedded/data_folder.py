@@ -1,8 +1,8 @@
-"""A data folder: who uses it, and what a dead service left in it.
+"""A data folder: which process uses it, and what a dead service left in it.
 
 It holds `service.lock`, `pgdata`, `postgres.log` and the log of the start before. The service that serves from it holds
-an flock on `service.lock` for as long as it lives, however it ends. So whoever has the lock knows that any postmaster
-found on `pgdata` is an orphan.
+an flock on `service.lock` for as long as it lives, however it ends. So for the holder of the lock, any postmaster found
+on `pgdata` is an orphan.
 """
 
 import fcntl

@@ -27,7 +27,7 @@ class Throwaway(Embedded):
 
 @contextmanager
 def temporary(options: Mapping[str, str] | None = None) -> Generator[Throwaway]:
-    """A cluster in a folder of its own, gone afterwards."""
+    """A cluster in a temporary folder, removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="tasks-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o711)  # PostgreSQL runs as another account where the tests run as root
         cluster = Throwaway(Path(folder) / "data", options).start()

@@ -1,4 +1,4 @@
-"""What a migration command says when it cannot do what was asked."""
+"""The error of a migration command: one sentence for the operator."""
 
 
 class MigrationError(Exception):

@@ -1,7 +1,7 @@
-"""What has to be true before the first statement of a migration command runs: nothing of anybody else's is taken for
-the service's own, dropped, or run as the owner, and no long lock is taken without being asked for.
+"""Checks before the first statement of a migration command: objects of others are not adopted, dropped, or run as the
+owner, and no long lock is taken without confirmation.
 
-Reads the files and the catalog, and changes nothing. Every refusal is a MigrationError.
+Reads the files and the catalog, and changes nothing. Each failed check raises a MigrationError.
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -21,13 +21,13 @@ from service.operations.migrate.statements import tokens
 
 NAME = re.compile(r"\d{4}\.[a-z0-9]+(-[a-z0-9]+)*\.sql")
 
-# Whoever waits for a table's lock has everybody else wait behind it, for at most this long.
+# While a statement waits for a table's lock, all later ones wait behind it; for at most this long.
 LONGEST_WAIT_MS = 1000
 UNITS_MS = {"": 1, "ms": 1, "s": 1000, "min": 60_000}
 
 # squawk's rules that do not fit, each with the reason.
 SQUAWK = [
-    # What may take long is what blocks nobody: an index CONCURRENTLY, a VALIDATE. Locks are bounded by lock_timeout.
+    # Only statements that block no others may take long: an index CONCURRENTLY, a VALIDATE. lock_timeout bounds locks.
     "--exclude=require-statement-timeout",
     # It asks for IF [NOT] EXISTS outside transactions, which takes other people's tables for the migration's.
     "--exclude=prefer-robust-stmts",

@@ -27,7 +27,7 @@ POLL_S = 0.25
 
 
 class Holder(msgspec.Struct, frozen=True):
-    """Who has the lock. `alive` is None where that cannot be known: plain yoyo leaves nothing but its row."""
+    """The holder of the lock. `alive` is None if that cannot be known: plain yoyo leaves only its row."""
 
     who: str
     since: datetime | None
@@ -35,7 +35,7 @@ class Holder(msgspec.Struct, frozen=True):
 
 
 def look(session: Session) -> Holder | None:
-    """Who has the lock, or left it behind; changes nothing."""
+    """The holder of the lock, dead or alive. Changes nothing."""
     row = session.fetch_one("lock_row") if _has_row(session) else None
     other = session.fetch_one("lock_session", key=KEY)
     since = row[1].replace(tzinfo=UTC) if row else None
