@@ -142,6 +142,7 @@ BAD: dict[str, Json] = {
     "Request body must be application/json": {"headers": {"Content-Type": "text/plain"}},
     "A batch must hold between 1 and 1000 tasks": {"body": b"[]"},
     "Each task of a batch must be a JSON object": {"item": 5},
+    "Each task of a batch must be 64 KiB or less": {"item": {"title": "x", "id": "x" * 70_000}},
     'Unknown field: "titel"': {"item": {"titel": "x"}},
     "Title is required": {"item": {"description": "x"}},
     "Title must be a string": {"item": {"title": 5}},

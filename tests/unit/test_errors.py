@@ -10,6 +10,7 @@ import pytest
 import service
 from service.http import errors
 from service.http.errors import ApiError
+from service.tasks import openapi
 
 SERVICE = Path(service.__file__).parent
 ARGUMENTS = {"allow": b"GET", "header": "If-Match", "name": "limit", "index": 3, "error": errors.title_empty()}
@@ -51,3 +52,22 @@ def test_no_other_module_writes_a_sentence(path: Path) -> None:
             assert path.name == "error_handler.py"
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             assert node.value not in sentences
+
+
+# Sentences that no operation can be said to respond with.
+NOT_IN_THE_DOCUMENT = {
+    "unauthenticated": "has the sentence of a custom authenticator",
+    "unknown_expectation": "of the connection, whatever the operation",
+    "method_not_implemented": "of the connection, whatever the operation",
+    "transfer_coding_not_implemented": "of the connection, whatever the operation",
+    "version_not_supported": "of the connection, whatever the operation",
+    "origin_not_allowed": "of a preflight",
+    "body_cut_off": "its client is gone",
+    "title_not_trimmed": "only if the service and the schema disagree",
+}
+
+
+def test_every_sentence_is_in_the_openapi_document() -> None:
+    document = openapi.document(token_needed=True).decode()
+    missing = {name for name, error in CATALOGUE.items() if error.message.partition('"')[0] not in document}
+    assert missing == NOT_IN_THE_DOCUMENT.keys()

@@ -37,6 +37,7 @@ _TOGGLE: Errors = (errors.completed_required(), *_COMPLETED)
 _BATCH: Errors = (
     errors.not_an_array(),
     errors.invalid_batch_length(),
+    errors.batch_item_too_large(3),
     *(errors.batch_item(3, error) for error in (errors.not_an_object(), errors.unknown_field("titel"), *_CREATE)),
 )
 _SERVICE: Errors = (
