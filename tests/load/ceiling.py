@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 
 from service.operations.embedded import bin_dir
-from tests.load.database import ROOT
+from tests.load.environment import ROOT
 from tests.load.targets import cpu_s
 from tests.load.workload import Workload
 

@@ -1,14 +1,12 @@
--- wrk's script: one operation on random users and tasks. Arguments: operation, users, tasks, seed, user, ids file; the
--- environment's LOAD_TOKEN.
--- Task i belongs to user (i - 1) % users + 1 (tests/load/database.py); with an ids file, the tasks are those in it, of
--- the one user given. Requests are made by hand: wrk.format costs several times as much.
+-- wrk's script: one operation on random users and tasks. Arguments: operation, users, tasks, seed.
+-- Task i belongs to user (i - 1) % users + 1 (tests/load/database.py). Requests are made by hand: wrk.format costs several
+-- times as much.
 
 local random = math.random
 local operations = {}
-local head, lone, ids, users, tasks
+local head, users, tasks
 
 local function pick()
-   if ids then return lone, ids[random(#ids)] end
    local i = random(tasks)
    return "user-" .. ((i - 1) % users + 1), i
 end
@@ -18,7 +16,7 @@ local function request_line(method, path)
 end
 
 local function owner()
-   return lone or "user-" .. random(users)
+   return "user-" .. random(users)
 end
 
 function operations.get()
@@ -67,15 +65,9 @@ function setup(thread)
 end
 
 function init(arguments)
-   local token, file = os.getenv("LOAD_TOKEN"), arguments[6]
    users, tasks = tonumber(arguments[2]), tonumber(arguments[3])
    math.randomseed(tonumber(arguments[4]) * 1000 + number)
    head = "Host: " .. wrk.host .. "\r\n"
-   if token and token ~= "" then head = head .. "Authorization: Bearer " .. token .. "\r\n" end
-   if file then
-      lone, ids = arguments[5], {}
-      for line in io.lines(file) do ids[#ids + 1] = line end
-   end
    request = operations[arguments[1]]
 end
 

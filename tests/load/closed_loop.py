@@ -1,24 +1,27 @@
 """The closed loop: wrk keeps `connections` requests in flight and sends the next when one has its response. Finds the
-peak. Its clients wait for the service, so it says little about latency: see open_loop.py.
+peak. Its clients wait for the service, so it says little about latency: see generator.
 """
 
 import json
-import os
 import subprocess
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.request import urlopen
 
 import msgspec
+from prometheus_client.parser import text_string_to_metric_families
 
-from tests.load.targets import Target, cpu_s, memory_mb
+from tests.load.targets import SERVICE, Target, cpu_s, memory_mb
 from tests.load.workload import Workload
 
 SCRIPT = Path(__file__).with_name("closed_loop.lua")
+GROUP_SIZE = "tasks_database_group_size"
 CREATE_MANY = "batch"  # 1000 creates a request: an operation of the closed loop only
 
 
 class Sample(msgspec.Struct):
-    """One measurement. Latencies in ms; CPU in µs a request, None where the processes are not ours."""
+    """One measurement. Latencies in ms; CPU in µs a request, None where it is not measured."""
 
     target: str
     operation: str
@@ -34,6 +37,7 @@ class Sample(msgspec.Struct):
     postgres_us: float | None = None
     largest_mb: float | None = None
     together_mb: float | None = None
+    group_size: float | None = None  # writes that shared a commit, on average
 
     @property
     def failed(self) -> int:
@@ -52,6 +56,7 @@ def measure(
 ) -> Sample:
     """One run of wrk. `postgres` is the pid of the postmaster."""
     pids = (target.pid, postgres)
+    groups = commits(target)
     before = [pid and cpu_s(pid) for pid in pids]
     found = _wrk(target.url, operation, workload, connections, seconds, seed)
     after = [pid and cpu_s(pid) for pid in pids]
@@ -59,6 +64,7 @@ def measure(
         None if end is None or start is None else (end - start) / max(found["requests"], 1) * 1e6
         for start, end in zip(before, after, strict=True)
     )
+    group_size = groups.average(commits(target)) if groups else None
     largest_mb, together_mb = memory_mb(target.pid) if target.pid else (None, None)
     return Sample(
         target=target.name,
@@ -69,17 +75,46 @@ def measure(
         postgres_us=postgres_us,
         largest_mb=largest_mb,
         together_mb=together_mb,
+        group_size=group_size,
         **found,
     )
 
 
+class Commits(NamedTuple):
+    """What the service's /metrics says since its start: commits, and the writes in them."""
+
+    commits: float
+    writes: float
+
+    def average(self, later: "Commits | None") -> float | None:
+        """Writes a commit from then to `later`; None where there were none."""
+        if later is None or later.commits <= self.commits:
+            return None
+        return (later.writes - self.writes) / (later.commits - self.commits)
+
+
+def commits(target: Target) -> Commits | None:
+    """None for a target without that metric."""
+    if target.name != SERVICE:
+        return None
+    with suppress(OSError), urlopen(f"{target.url}/metrics", timeout=5) as response:
+        samples = {
+            sample.name: sample.value
+            for family in text_string_to_metric_families(response.read().decode())
+            for sample in family.samples
+            if sample.name.startswith(GROUP_SIZE)
+        }
+        if samples:
+            return Commits(samples[f"{GROUP_SIZE}_count"], samples[f"{GROUP_SIZE}_sum"])
+    return None
+
+
 def _wrk(url: str, operation: str, workload: Workload, connections: int, seconds: float, seed: int) -> dict[str, Any]:
-    arguments = [operation, str(workload.users), str(workload.tasks), str(seed), workload.user]
+    arguments = [operation, str(workload.users), str(workload.tasks), str(seed)]
     command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "10s", "-s", str(SCRIPT)]
-    command += [url, "--", *arguments, *([workload.ids] if workload.ids else [])]
+    command += [url, "--", *arguments]
     try:
-        # The token not as an argument: a process list would show it.
-        done = subprocess.run(command, env=os.environ | {"LOAD_TOKEN": workload.token}, capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, text=True)
     except FileNotFoundError:
         raise RuntimeError("wrk is not installed: on Debian, apt install wrk") from None
     if done.returncode:

@@ -5,23 +5,23 @@ order, each user's tasks are spread over the table, as they are where users add 
 heap pages, the worst case. Loaded `together`, each user's stand side by side, as after CLUSTER: the best.
 """
 
-import os
+import logging
 import subprocess
 import sys
 import tempfile
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import psutil
 import psycopg
-from rich.progress import Progress
 
 from service.operations.embedded import Embedded
+from tests.load.environment import surroundings
 
-ROOT = Path(__file__).parents[2]
-CHUNK = 50_000  # rows a statement loads: small enough for a progress bar that moves
+LOG = logging.getLogger(__name__)
+CHUNK = 50_000  # rows a statement loads
+REPORTED = 500_000
 
 # What is not named here is as PostgreSQL 18 comes: fsync, synchronous_commit and full_page_writes on, autovacuum on.
 SETTINGS = {
@@ -46,17 +46,10 @@ SPREAD = "place"
 TOGETHER = "(place - 1) %% (%(tasks)s / %(users)s) * %(users)s + (place - 1) / (%(tasks)s / %(users)s) + 1"
 
 
-def surroundings(**environment: str) -> dict[str, Any]:
-    """How a process of the harness is started: whatever settings the user's environment or .env has, they might lead
-    it to a database that is not the harness's, so it sees none of them.
-    """
-    kept = {name: text for name, text in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
-    return {"env": kept | {"PYTHONPATH": str(ROOT)} | environment, "cwd": "/"}
-
-
 @contextmanager
 def cluster(**settings: str) -> Generator[Embedded]:
     """A temporary PostgreSQL on disk; `settings` on top of SETTINGS."""
+    LOG.info("starting PostgreSQL")
     with tempfile.TemporaryDirectory(prefix="tasks-load-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o711)  # PostgreSQL runs as another account where the harness is root
         with Embedded(Path(folder), SETTINGS | settings) as embedded:
@@ -65,17 +58,18 @@ def cluster(**settings: str) -> Generator[Embedded]:
 
 def migrate(url: str) -> None:
     """The schema, made by the service's own command."""
+    LOG.info("applying the migrations")
     command = [sys.executable, "-m", "service", "migrate", "apply"]
     done = subprocess.run(command, **surroundings(DATABASE_URL=url, AUTH_MODE="none"), capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"the migrations failed: {done.stderr or done.stdout}")
 
 
-def load(url: str, users: int, tasks: int, progress: Progress, *, together: bool = False) -> None:
+def load(url: str, users: int, tasks: int, *, together: bool = False) -> None:
     """Replaces what is in the tables by `tasks` tasks of `users` users; `together` asks for as many of each user."""
     assert not (together and tasks % users)
     statement = TASKS.format(number=TOGETHER if together else SPREAD)
-    step = progress.add_task(f"{tasks:,} tasks of {users:,} users", total=tasks)
+    LOG.info("loading %s tasks of %s users", f"{tasks:,}", f"{users:,}")
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("TRUNCATE users RESTART IDENTITY CASCADE")
         connection.execute("SET session_replication_role = replica")  # no foreign-key check: the owners are all there
@@ -84,8 +78,10 @@ def load(url: str, users: int, tasks: int, progress: Progress, *, together: bool
         for first in range(1, tasks + 1, CHUNK):
             last = min(first + CHUNK - 1, tasks)
             connection.execute(statement, {"users": users, "tasks": tasks, "first": first, "last": last})
-            progress.update(step, completed=last)
+            if last % REPORTED == 0:
+                LOG.info("%s of %s tasks loaded", f"{last:,}", f"{tasks:,}")
         connection.execute("SELECT setval(pg_get_serial_sequence('tasks', 'id'), %s)", (tasks,))
+        LOG.info("VACUUM, ANALYZE and CHECKPOINT")
         connection.execute("VACUUM (ANALYZE) users, tasks")
         connection.execute("CHECKPOINT")
 

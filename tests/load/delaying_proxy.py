@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 from urllib.parse import parse_qs, quote, urlsplit
 
-from tests.load.database import surroundings
+from tests.load.environment import surroundings
 
 SOCKET = ".s.PGSQL.5432"
 CHUNK = 262_144

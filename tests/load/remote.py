@@ -10,11 +10,12 @@ from urllib.parse import urlsplit
 
 import msgspec
 import psycopg
-from hdrh.histogram import HdrHistogram
-from rich.progress import Progress
 
-from tests.load import closed_loop, database, delaying_proxy, open_loop, targets
-from tests.load.targets import Plan, Target
+from service.operations.embedded import Embedded
+from tests.load import closed_loop, delaying_proxy, targets
+from tests.load.generator import job as generator
+from tests.load.generator.job import Job, percentile
+from tests.load.targets import GO, SERVICE, Plan, Target
 from tests.load.workload import Workload
 
 ROUND_TRIP_S = 0.001
@@ -25,6 +26,8 @@ COMMIT = {
 CLIENTS = 64
 STUCK = 10
 SLOW_S = 0.3
+MIX = {"get": 80.0, "create": 20.0}  # of what other users ask for
+DISTURBED = (SERVICE, GO)
 
 # The service's role in this database is not its owner, so that a policy can make the slow user's statements slow; the
 # others pay a comparison for it.
@@ -38,15 +41,24 @@ ROLE = f"""
 """
 
 
-class Wait(msgspec.Struct):
-    """What other users' gets take at a fixed rate, in ms, during a disturbance, and their creates a second."""
+class Latency(msgspec.Struct):
+    """In ms, from when each request was due."""
 
-    target: str
-    disturbance: str  # none, stuck or slow
     p50: float
     p99: float
     p999: float
-    creates: float
+
+
+class Wait(msgspec.Struct):
+    """Other users' gets and creates at a fixed rate during a disturbance (none, stuck or slow), and how many creates a
+    second there are in a closed loop.
+    """
+
+    target: str
+    disturbance: str
+    gets: Latency
+    creates: Latency
+    creates_per_s: float
 
 
 class Remote(msgspec.Struct):
@@ -56,20 +68,17 @@ class Remote(msgspec.Struct):
 
 def measure(
     plans: Iterable[Plan],
+    cluster: Embedded,
     workload: Workload,
-    progress: Progress,
     *,
-    gets: float,
+    rate: float,
     seconds: float,
     repeats: int,
     said: Callable[[closed_loop.Sample | Wait], None],
 ) -> Remote:
-    """`gets` is the fixed rate, in requests a second."""
+    """`cluster` has COMMIT's settings and the data. Disturbances are measured on the targets of DISTURBED."""
     found = Remote([], [])
     with ExitStack() as stack:
-        cluster = stack.enter_context(database.cluster(**COMMIT))
-        database.migrate(cluster.url)
-        database.load(cluster.url, workload.users, workload.tasks, progress)
         with psycopg.connect(cluster.url, autocommit=True) as connection:
             connection.execute(ROLE.encode())
             ids = dict(
@@ -86,23 +95,28 @@ def measure(
                     said(sample)
                     found.peaks.append(sample)
         for turn in range(repeats):
-            for target in up:
+            for target in (one for one in up if one.name in DISTURBED):
                 for disturbance in ("none", "stuck", "slow"):
                     with _disturbed(disturbance, target, cluster.url, ids):
-                        wait = _wait(target, disturbance, workload, gets, seconds, turn)
+                        wait = _wait(target, disturbance, workload, rate, seconds, turn)
                     said(wait)
                     found.waits.append(wait)
     return found
 
 
-def _wait(target: Target, disturbance: str, workload: Workload, gets: float, seconds: float, seed: int) -> Wait:
-    answered = open_loop.run(open_loop.Job(target.url, "get", workload, gets, seconds, CLIENTS, seed))
+def _wait(target: Target, disturbance: str, workload: Workload, rate: float, seconds: float, seed: int) -> Wait:
+    rated = generator.run(Job(target.url, MIX, workload, seconds, rate, CLIENTS, seed))
     created = closed_loop.measure(target, "create", workload, None, connections=CLIENTS, seconds=seconds, seed=seed)
-    if answered.errors or created.failed:
-        raise RuntimeError(f"{target.name} answered errors to others while one was {disturbance}")
-    latencies = HdrHistogram.decode(answered.histogram)
-    p50, p99, p999 = (latencies.get_value_at_percentile(share) / 1e3 for share in (50, 99, 99.9))
-    return Wait(target.name, disturbance, p50, p99, p999, created.rps)
+    if rated.failed or created.failed:
+        raise RuntimeError(
+            f"{target.name} answered errors to others ({disturbance}): {rated.outcomes}, {created.errors}"
+        )
+
+    def latency(operation: str) -> Latency:
+        histogram = rated.histogram(operation)
+        return Latency(*(percentile(histogram, share) or 0.0 for share in (50, 99, 99.9)))
+
+    return Wait(target.name, disturbance, latency("get"), latency("create"), created.rps)
 
 
 @contextmanager

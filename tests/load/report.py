@@ -1,36 +1,29 @@
 """The report: tables in Markdown, plots in SVG."""
 
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import NullFormatter, NullLocator
 
-from tests.load import results
-from tests.load.results import STAGES, Run, Table, names
-from tests.load.targets import FASTAPI, GO, LITESTAR, SERVICE
+from tests.load import results, tables
+from tests.load.results import Run, names
+from tests.load.style import PALETTE, PLAIN, THOUSANDS, styled
+from tests.load.table import Table
+from tests.load.tables import STAGES
+from tests.load.targets import BUN, FASTAPI, GO, LITESTAR, RUST, SERVICE
 
-# Okabe and Ito's palette, told apart by colour-blind readers too.
-COLOURS = {SERVICE: "#0072b2", GO: "#e69f00", LITESTAR: "#009e73", FASTAPI: "#cc79a7"}
-OTHERS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#999999")
-STYLE: dict[Any, Any] = {
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#dddddd",
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "axes.titlelocation": "left",
-    "axes.titleweight": "bold",
-    "svg.hashsalt": "tests.load",
+COLOURS = {
+    SERVICE: "#0072b2",
+    GO: "#e69f00",
+    RUST: "#d55e00",
+    BUN: "#56b4e9",
+    LITESTAR: "#009e73",
+    FASTAPI: "#cc79a7",
 }
-THOUSANDS = FuncFormatter(lambda value, _: f"{value:,.0f}")
-PLAIN = FuncFormatter(lambda value, _: f"{value:,g}")
 
 
 def write(run: Run, folder: Path, comparison: Table | None = None) -> Path:
@@ -42,12 +35,12 @@ def write(run: Run, folder: Path, comparison: Table | None = None) -> Path:
         ("scale", "Requests a second against rows, connections and workers", _scale, run.scale),
     ]
     text = [f"# Load test, {run.made}\n"]
-    with mpl.rc_context(STYLE):
+    with styled():
         for name, title, plot, figures in plots:
             if figures:
                 plot(run).savefig(folder / f"{name}.svg", metadata={"Date": None}, bbox_inches="tight")
                 text.append(f"![{title}]({name}.svg)\n")
-    text += [table.markdown() for table in ([comparison] if comparison else []) + results.tables(run)]
+    text += [table.markdown() for table in ([comparison] if comparison else []) + tables.tables(run)]
     for title, found in (("Machine", run.machine), ("PostgreSQL", run.postgres), ("Options", run.options)):
         if found:
             text.append(f"### {title}\n\n" + "".join(f"- {name}: {value}\n" for name, value in found.items()))
@@ -63,7 +56,7 @@ def _peak(run: Run) -> Figure:
     width = 0.8 / len(targets)
     for index, target in enumerate(targets):
         rates = [[sample.rps for sample in results.of(run, target, operation)] for operation in operations]
-        middles = [results.statistics.median(each) for each in rates]
+        middles = [statistics.median(each) for each in rates]
         spread = [[m - min(each) for m, each in zip(middles, rates, strict=True)]]
         spread.append([max(each) - m for m, each in zip(middles, rates, strict=True)])
         places = [place + (index - (len(targets) - 1) / 2) * width for place in range(len(operations))]
@@ -119,7 +112,7 @@ def _stages(run: Run) -> Figure:
     shown = [name for name in STAGES if name != "service"]
     operations = [one.operation for one in run.stages]
     left = [0.0] * len(run.stages)
-    for name, colour in zip(shown, OTHERS, strict=True):
+    for name, colour in zip(shown, PALETTE, strict=False):
         # A part that came out below nothing is noise between two measurements; the table shows it.
         widths = [max(0.0, getattr(one, name)) for one in run.stages]
         bars = axes.barh(operations, widths, left=left, color=colour, label=STAGES[name], height=0.62)
@@ -153,7 +146,7 @@ def _scale(run: Run) -> Figure:
 
 
 def _lines(axes: Axes, points: list[results.Point]) -> None:
-    for operation, colour in zip(names(points, "operation"), OTHERS, strict=False):
+    for operation, colour in zip(names(points, "operation"), PALETTE, strict=False):
         found = sorted((one for one in points if one.operation == operation), key=lambda one: one.value)
         values, rates = [one.value for one in found], [one.rps for one in found]
         spread = [[one.rps - one.least for one in found], [one.most - one.rps for one in found]]
@@ -170,7 +163,7 @@ def _workers(axes: Axes, points: list[results.Point]) -> None:
     operations = names(points, "operation")
     counts = list(dict.fromkeys(one.value for one in points))
     width = 0.8 / max(1, len(counts))
-    for index, (count, colour) in enumerate(zip(counts, OTHERS, strict=False)):
+    for index, (count, colour) in enumerate(zip(counts, PALETTE, strict=False)):
         rates = [
             next(p.rps for p in points if (p.value, p.operation) == (count, operation)) for operation in operations
         ]

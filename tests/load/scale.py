@@ -6,7 +6,6 @@ from contextlib import ExitStack
 
 import msgspec
 import psycopg
-from rich.progress import Progress
 
 from service.operations.embedded import Embedded
 from tests.load import closed_loop, database, targets
@@ -43,7 +42,6 @@ def point(axis: str, value: int, samples: Sequence[closed_loop.Sample]) -> Point
 def rows(
     cluster: Embedded,
     sizes: Iterable[int],
-    progress: Progress,
     *,
     connections: int,
     database_connections: int,
@@ -58,7 +56,7 @@ def rows(
         for size in sizes:
             url = _new_database(cluster.url, f"rows_{size}")
             database.migrate(url)
-            database.load(url, size // TASKS_A_USER, size, progress, together=together)
+            database.load(url, size // TASKS_A_USER, size, together=together)
             plan = targets.service(database_connections)._replace(name=f"{size:,} rows")
             [up[size]] = stack.enter_context(targets.running([plan], url))
         found: dict[tuple[str, int], list[closed_loop.Sample]] = {}

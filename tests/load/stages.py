@@ -8,7 +8,7 @@ from collections.abc import Callable
 import msgspec
 
 from tests.load import baselines, closed_loop, targets
-from tests.load.database import surroundings
+from tests.load.environment import surroundings
 from tests.load.targets import Plan
 from tests.load.workload import Workload
 

@@ -1,19 +1,70 @@
-"""For the harness's tests: an HTTP server in a thread whose statuses and delays the test chooses."""
+"""For the harness's tests: HTTP servers in a thread, whose responses the test chooses."""
 
+import asyncio
+import ssl
+import subprocess
 import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 Response = Callable[[str, str], int]  # from method and path to the status
 
 
+def certificate(folder: Path) -> ssl.SSLContext:
+    """A self-signed one of 127.0.0.1."""
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    command += ["-keyout", f"{folder}/key", "-out", f"{folder}/crt", "-days", "2", "-subj", "/CN=127.0.0.1"]
+    subprocess.run([*command, "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "crt", folder / "key")
+    return context
+
+
 @contextmanager
-def server(answer: Response, token: str = "") -> Generator[str]:
-    """Its URL. Each request is answered with the status that `answer` gives, in its own time, and `{}`; 401 where it
-    does not show the token.
-    """
+def raw_server(response: bytes, *, close: bool, certificate: ssl.SSLContext | None = None) -> Generator[str]:
+    """Its URL. Each request, which has no body, is answered with these bytes; then the connection is closed, or not."""
+    loop = asyncio.new_event_loop()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            while True:
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(response)
+                await writer.drain()
+                if close:
+                    break
+        writer.close()
+
+    async def start() -> asyncio.Server:
+        return await asyncio.start_server(serve, "127.0.0.1", 0, ssl=certificate, backlog=1024)
+
+    running = loop.run_until_complete(start())
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        scheme = "http" if certificate is None else "https"
+        yield f"{scheme}://127.0.0.1:{running.sockets[0].getsockname()[1]}"
+    finally:
+
+        async def end() -> None:
+            running.close()
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+
+        asyncio.run_coroutine_threadsafe(end(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+@contextmanager
+def server(answer: Response) -> Generator[str]:
+    """Its URL. Each request is answered with the status that `answer` gives, in its own time, and `{}`."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -21,8 +72,7 @@ def server(answer: Response, token: str = "") -> Generator[str]:
 
         def handle_any(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            proven = not token or self.headers["Authorization"] == f"Bearer {token}"
-            status = answer(self.command, self.path) if proven else 401
+            status = answer(self.command, self.path)
             self.wfile.write(b"HTTP/1.1 %d -\r\nContent-Length: 2\r\n\r\n{}" % status)
 
         do_GET = do_POST = do_PATCH = handle_any

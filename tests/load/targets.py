@@ -1,6 +1,7 @@
 """What is measured: the service and its peers, each in separate processes on a port of loopback."""
 
 import http.client
+import logging
 import os
 import shutil
 import socket
@@ -15,12 +16,13 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from tests.load.database import surroundings
+from tests.load.environment import surroundings
 
 SERVICE, LITESTAR, FASTAPI = "service", "Litestar + psycopg_pool", "FastAPI + SQLModel"
 GO, RUST, BUN = "Go + pgx", "Rust: hyper + tokio-postgres", "Bun + its SQL client"
 MODULES = {LITESTAR: "litestar_plain", FASTAPI: "fastapi_sqlmodel"}
 
+LOG = logging.getLogger(__name__)
 START_S = 30
 STOP_S = 15
 PEERS = Path(__file__).parent / "peers"
@@ -129,6 +131,7 @@ def bun(connections: int, workers: int) -> Plan | None:
 
 def compiled(name: str, connections: int, workers: int) -> Plan | None:
     """A peer of NEEDED; None where something that it needs is missing."""
+    LOG.info("preparing %s: compiling it takes up to a minute at the first time", name)
     if name == GO:
         return go(connections)
     return rust(connections) if name == RUST else bun(connections, workers)
@@ -152,6 +155,7 @@ def running(plans: Iterable[Plan], database_url: str) -> Generator[list[Target]]
 
 @contextmanager
 def _running(plan: Plan, database_url: str) -> Generator[Target]:
+    LOG.info("starting %s", plan.name)
     port = free_port()
     environment = {"DATABASE_URL": database_url, "PORT": str(port), **plan.environment}
     with tempfile.TemporaryFile() as output:

@@ -1,28 +1,30 @@
-"""The results: written, read, shown, compared; and a service that runs already, which is left as it was."""
+"""The results: written, read, shown, compared; the commands that show them."""
 
-import base64
-import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 
-import httpx
 import pytest
 from click.testing import CliRunner
-from rich.progress import Progress
 
-from tests.load import accounts, report, results
-from tests.load.__main__ import cli
+from tests.load import measurements, report, results
+from tests.load.bench import Bench, Options
+from tests.load.cli import cli
 from tests.load.closed_loop import Sample
+from tests.load.comparison import compared
+from tests.load.flood import Flood
+from tests.load.remote import Latency, Remote, Wait
 from tests.load.results import Run
 from tests.load.scale import Point
 from tests.load.stages import Stages
-from tests.load.targets import GO, SERVICE
-from tests.support.processes import RunningService
+from tests.load.targets import GO, RUST, SERVICE
 
 pytestmark = pytest.mark.load
 
 
 def sample(target: str, rps: float, cost: float = 50) -> Sample:
-    return Sample(target, "get", 32, int(rps), rps, 1, 2, 3, 4, {"status": 0}, cost, 30, 60, 100)
+    return Sample(target, "get", 32, int(rps), rps, 1, 2, 3, 4, {"status": 0}, cost, 30, 60, 100, 7.5)
 
 
 def run(*rates: float) -> Run:
@@ -50,11 +52,11 @@ def test_the_report_has_medians_shares_and_plots(tmp_path: Path) -> None:
 
 
 def test_two_runs_side_by_side_tell_change_from_noise() -> None:
-    shown = results.compared(run(100, 110, 120), run(115, 125, 135)).rows
+    shown = compared(run(100, 110, 120), run(115, 125, 135)).rows
     assert shown[0][:4] == ["get", "service", "110 → 125", "≈ +14 %"]
-    shown = results.compared(run(100, 110, 120), run(200, 220, 240)).rows
+    shown = compared(run(100, 110, 120), run(200, 220, 240)).rows
     assert shown[0][:4] == ["get", "service", "110 → 220", "+100 %"]
-    shown = results.compared(run(200, 220, 240), run(100, 110, 120)).rows
+    shown = compared(run(200, 220, 240), run(100, 110, 120)).rows
     assert shown[0][:4] == ["get", "service", "220 → 110", "-50 %"]
 
 
@@ -67,30 +69,68 @@ def test_the_report_command_puts_another_run_beside(tmp_path: Path) -> None:
     assert "105 → 305" in done.output
 
 
-def test_a_service_elsewhere_is_not_loaded_by_mistake(tmp_path: Path) -> None:
-    done = CliRunner().invoke(cli, ["--url", "https://tasks.example.com", "--results", str(tmp_path)])
+def test_writes_a_commit_are_in_the_report(tmp_path: Path) -> None:
+    text = report.write(run(100, 110), tmp_path).read_text()
+    assert "| all MB | writes a commit |" in text
+    assert "| 100 | 7.5 |" in text
+
+
+def test_the_flood_and_the_remote_database_are_in_the_report(tmp_path: Path) -> None:
+    found = run(100)
+    found.flood = [Flood(1000, 2.0, 3.0, {"503": 4}, 9000, 50)]
+    wait = [
+        Wait(SERVICE, name, Latency(1, 2 * n, 3), Latency(4, 5 * n, 6), 700) for n, name in ((1, "none"), (2, "slow"))
+    ]
+    found.remote = Remote([sample(SERVICE, 100), sample(RUST, 200), sample(GO, 50)], wait)
+    text = report.write(found, tmp_path).read_text()
+    assert "| 1000 | 9,000 | 50 | 2.0 | 3.0 | 1.50 | 4 |" in text
+    assert "| get | service | 100 | 100 to 100 | 0.50 | 2.00 | 1.0 | 3.0 | 50 | 7.5 |" in text
+    assert "| service | slow | 1.0 | 4.0 | 2.00 | 4.0 | 10.0 | 2.00 | 700 |" in text
+    assert results.read(results.write(found, tmp_path)) == found
+
+
+@pytest.mark.parametrize("option", ["--seconds", "--tasks", "--url"])
+def test_options_before_a_command_are_not_dropped(option: str) -> None:
+    done = CliRunner().invoke(cli, [option, "5", "compare"])
     assert done.exit_code == 2
-    assert "not on this machine" in done.output
+    assert f"{option}: options come after a command" in done.output
 
 
-def test_a_token_names_its_user() -> None:
-    claims = base64.urlsafe_b64encode(json.dumps({"sub": "ann@example.com"}).encode()).decode().rstrip("=")
-    assert accounts.user_of(f"e30.{claims}.c2ln") == "ann@example.com"
+def test_without_a_command_everything_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ran: list[tuple[float, int]] = []
+    monkeypatch.setattr(
+        measurements, "everything", lambda bench: ran.append((bench.options.seconds, bench.options.tasks))
+    )
+    monkeypatch.setattr(Bench, "finish", lambda _: None)
+    assert CliRunner().invoke(cli, []).exit_code == 0
+    assert CliRunner().invoke(cli, ["all", "--seconds", "5"]).exit_code == 0
+    assert ran == [(2.0, 100_000), (5.0, 100_000)]
 
 
-def test_a_service_that_runs_already_is_left_as_it_was(
-    service: RunningService, client: httpx.Client, user: str
-) -> None:
-    path = f"/api/{user}/tasks"
-    mine = client.post(path, json={"title": "Mine"}).json()
-    with (
-        Progress(disable=True) as progress,
-        accounts.using(service.url, "", user, 1200, progress) as (target, workload),
-    ):
-        ids = Path(workload.ids).read_text().split()
-        assert len(set(ids)) == 1200
-        assert str(mine["id"]) not in ids
-        assert client.get(f"{path}/{ids[0]}").status_code == 200
-        assert target.pid is None
-        client.post(path, json={"title": f"{accounts.TITLE} 5"})  # as the load itself makes them
-    assert client.get(path).json() == [mine]
+@pytest.mark.parametrize("module", ["hdrh", "matplotlib", "psutil"])
+def test_a_missing_extra_is_one_sentence(module: str) -> None:
+    """Also for --help."""
+    absent = f"import runpy, sys; sys.modules[{module!r}] = None; sys.argv = ['x', '--help']"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{absent}; runpy.run_module('tests.load', run_name='__main__')"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        f"python -m tests.load needs {module}, which the extra `load` installs: pip install -e '.[load]'"
+    ]
+
+
+def test_a_command_says_what_it_is_doing() -> None:
+    with Bench(Options(2, 10, 1, 1, 1, 2, 1, Path(), None)) as bench, CliRunner().isolation() as (_, stderr, _):
+        bench.database()
+        said = stderr.getvalue().decode()
+    for line in ("starting PostgreSQL", "applying the migrations", "loading 10 tasks of 2 users"):
+        assert line in said
+
+
+def test_every_command_is_in_the_readme() -> None:
+    text = (Path(__file__).parent / "README.md").read_text()
+    missing = [name for name in cli.commands if not re.search(rf"^\| `{name}[ `]", text, re.MULTILINE)]
+    assert missing == []

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from rich.progress import Progress
 
 from service.operations.embedded import Embedded
 from tests.load import baselines, ceiling, database, delaying_proxy, targets
@@ -29,7 +28,7 @@ ASKED = [
 ]
 
 
-@pytest.mark.parametrize("module", ["tests.load.__main__", "tests.load.auth_cost"])
+@pytest.mark.parametrize("module", ["tests.load.cli", "tests.load.auth_cost"])
 def test_its_extra_is_all_that_the_harness_needs(module: str) -> None:
     """README's line installs `.[load]`, without what the tests need."""
     absent = "import sys; sys.modules |= dict.fromkeys(['pytest', 'hypothesis', 'pglast', 'urllib3'])"
@@ -42,8 +41,7 @@ def loaded(cluster: Embedded, template: str) -> str:
     with psycopg.connect(cluster.url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE load TEMPLATE {template}".encode())
     url = cluster.url.replace("/tasks?", "/load?")
-    with Progress(disable=True) as progress:
-        database.load(url, USERS, TASKS, progress)
+    database.load(url, USERS, TASKS)
     return url
 
 
@@ -59,8 +57,7 @@ def test_the_data_is_where_a_number_says(together: bool, cluster: Embedded, temp
     with psycopg.connect(cluster.url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
     url = cluster.url.replace("/tasks?", f"/{name}?")
-    with Progress(disable=True) as progress:
-        database.load(url, USERS, TASKS, progress, together=together)
+    database.load(url, USERS, TASKS, together=together)
     with psycopg.connect(url) as connection:
         owners = dict(connection.execute("SELECT id, user_id FROM tasks").fetchall())
         assert owners == {number: f"user-{(number - 1) % USERS + 1}" for number in range(1, TASKS + 1)}
