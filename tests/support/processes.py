@@ -20,8 +20,14 @@ from tests.support.waiting import wait_until
 ROOT = Path(__file__).parents[2]
 START_S = 30
 AWAY = "postgresql://nobody:secret@127.0.0.1:1/nowhere"  # nothing listens there
-# With TASKS_TEST_FAST_PATH=off, Litestar alone serves.
-MODULE = "tests.support.without_fast_path" if os.environ.get("TASKS_TEST_FAST_PATH") == "off" else "service"
+# TASKS_TEST_FAST_PATH=off: Litestar alone serves. TASKS_TEST_GROUPS=large: writes share commits as far as they can.
+MODULE = (
+    "tests.support.without_fast_path"
+    if os.environ.get("TASKS_TEST_FAST_PATH") == "off"
+    else "tests.support.large_groups"
+    if os.environ.get("TASKS_TEST_GROUPS") == "large"
+    else "service"
+)
 
 # httptools: the services of the tests use uvicorn's protocol class (the setting of the same name)
 HTTP_PROTOCOL = os.environ.get("TASKS_TEST_HTTP_PROTOCOL", "")
