@@ -367,7 +367,12 @@ class Lane:
                 self._end_group()
                 continue
             if status in _OK:
-                if status == _ROWS and result.command_tuples not in (result.ntuples, None):
+                # PostgreSQL says at the end how many rows it sent ("SELECT 1"). One row is the most frequent case.
+                if (
+                    status == _ROWS
+                    and not (result.ntuples == 1 and (result.command_status or b"").endswith(b" 1"))
+                    and result.command_tuples not in (result.ntuples, None)
+                ):
                     raise psycopg.OperationalError("a result has more or fewer rows than PostgreSQL sent")
                 self._results.append(result)
             elif status == _FATAL:
