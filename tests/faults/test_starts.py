@@ -86,6 +86,26 @@ async def test_missing_table_is_503_and_named_in_the_log(url: str, admin: psycop
     assert await ask(service, "/api/u/tasks") == (200, [])
 
 
+async def test_revoked_privilege_is_503_until_it_is_granted(url: str, admin: psycopg.Connection, serve: Serve) -> None:
+    admin.execute("CREATE ROLE bound LOGIN IN ROLE tasks_service")
+    service = serve(make_conninfo(url, user="bound"))
+    assert await ask(service, "/api/u/tasks") == (200, [])
+    admin.execute("REVOKE SELECT ON tasks FROM tasks_service")
+    try:
+        assert await ask(service, "/api/u/tasks") == UNAVAILABLE
+        assert service.logged(status=503, route="/api/{user_id}/tasks")["sqlstate"] == "42501"
+        assert (await ask(service, "/readyz"))[0] == 503
+        said = await asyncio.to_thread(service.logged, logger="service.database", level="error")
+        assert said["message"].endswith("permission denied for table tasks")
+    finally:
+        admin.execute(
+            "GRANT SELECT (user_id, id, title, description, completed, version, created_at, updated_at)"
+            " ON tasks TO tasks_service"
+        )
+    wait_ready(service.url)
+    assert await ask(service, "/api/u/tasks") == (200, [])
+
+
 async def test_table_that_goes_and_comes_back_is_503_meanwhile(
     url: str, admin: psycopg.Connection, serve: Serve
 ) -> None:
