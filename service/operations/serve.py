@@ -18,7 +18,7 @@ from service.app import create_app
 from service.monitoring import logs
 from service.operations import embedded, migrate
 from service.operations.in_use import settings_or_exit
-from service.paths import root
+from service.operations.sql import query
 from service.server import uvicorn, workers
 from service.server.listener import Listener, listener_of
 from service.settings import UNIX, Secret, Settings, SettingsError, names, near_misses
@@ -175,7 +175,7 @@ def _keep_running(cluster: embedded.Embedded, over: threading.Event) -> None:
 def _make_service_role(owner_url: str) -> None:
     """The role that the service logs in as on its own PostgreSQL, made where it is not there yet."""
     with psycopg.connect(owner_url, autocommit=True) as connection:
-        connection.execute((root() / "sql" / "operations" / "embedded_role.sql").read_bytes())
+        connection.execute(query("embedded_role", ""))
 
 
 def _place(settings: Settings, cluster: embedded.Embedded | None) -> str:

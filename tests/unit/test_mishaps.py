@@ -1,6 +1,6 @@
 """Mishaps of operators, as data: what stands in `.env` and in the environment, and the sentence that answers it.
 
-None reaches a database. What needs a process is in tests/operations/test_mishaps.py.
+None reaches a database. What needs a process is in tests/faults/test_outputs.py.
 """
 
 from collections.abc import Mapping
