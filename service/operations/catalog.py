@@ -102,11 +102,20 @@ def missing(held: set[str], needed: set[str]) -> list[str]:
 
 def grant(privilege: str, role: str = ROLE) -> str:
     """The statement that gives the role what `privileges` calls so."""
+    return f"GRANT {_privilege(privilege)} TO {role}"
+
+
+def revoke(privilege: str, role: str) -> str:
+    """The statement that takes it from the role."""
+    return f"REVOKE {_privilege(privilege)} FROM {role}"
+
+
+def _privilege(privilege: str) -> str:
     what, of, name = privilege.split(" ")
     table, _, column = name.partition(".")
     if of == "of":
-        return f"GRANT {what} ({column}) ON {table} TO {role}"
-    return f"GRANT {what} ON {'SEQUENCE ' if what == 'USAGE' else ''}{table} TO {role}"
+        return f"{what} ({column}) ON {table}"
+    return f"{what} ON {'SEQUENCE ' if table.endswith('_seq') else ''}{table}"
 
 
 def _extra(line: str) -> Difference:

@@ -216,8 +216,11 @@ def _role(session: Session, settings: Settings, besides: set[str]) -> Generator[
     too_much = [*powers, *sorted(held - needed)]
     for privilege in lacking:
         yield Finding("error", f"role: {name} lacks {privilege}", catalog.grant(privilege))
+    groups = catalog.privileges(session, catalog.ROLE) if too_much else set[str]()
     for privilege in too_much:
-        yield Finding("warning", f"role: {name} has {privilege}, which no statement needs")
+        through = catalog.ROLE if privilege in groups else name
+        mend = catalog.revoke(privilege, through) if privilege in held - needed else None
+        yield Finding("warning", f"role: {name} has {privilege}, which no statement needs", mend)
     if not lacking and not too_much:
         yield Finding("ok", f"role: {name} has what the statements need and nothing else")
     return lacking

@@ -62,10 +62,17 @@ def test_each_command_prints_what_the_page_shows(cluster: embedded.Embedded, tmp
     host = conninfo_to_dict(cluster.url)["host"]
     replaced = [
         ("tasks-service ", f"{sys.executable} -m service "),
-        ("psql postgresql://postgres:secret@127.0.0.1:5544/postgres", f"psql '{cluster.url}'"),
-        (
-            "psql postgresql://tasks_owner:own@127.0.0.1:5544/tasks",
-            f"psql 'postgresql://tasks_owner@/walk?host={host}'",
+        *(
+            (f"psql postgresql://{login}@127.0.0.1:5544/{shown}", f"psql 'postgresql://{role}@/{real}?host={host}'")
+            for login, role in (("postgres:secret", "tasks"), ("tasks_owner:own", "tasks_owner"))
+            for shown, real in (("postgres", "postgres"), ("tasks", "walk"), ("shop", "shop"))
+        ),
+        *(
+            (
+                f"MIGRATION_DATABASE_URL=postgresql://tasks_owner:own@127.0.0.1:5544/{name}",
+                f"MIGRATION_DATABASE_URL='postgresql://tasks_owner:own@/{name}?host={host}'",
+            )
+            for name in ("shop", "old")
         ),
         ("CREATE DATABASE tasks ", "CREATE DATABASE walk "),
     ]

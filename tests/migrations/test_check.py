@@ -103,6 +103,8 @@ def test_what_a_role_lacks_or_has_too_much_is_named(
         "REVOKE CREATE ON SCHEMA public FROM checked",
         "GRANT DELETE ON tasks TO tasks_service",
         "GRANT UPDATE (title) ON tasks TO tasks_service",
+        "REVOKE SELECT (email) ON users FROM checked",
+        "REVOKE TRUNCATE ON users FROM checked",
     ]
 
 

@@ -180,7 +180,7 @@ def test_a_long_lock_on_a_table_with_rows_needs_consent(own: Path, make_empty: C
         "INSERT INTO users (id) VALUES ('u'); INSERT INTO tasks (user_id, title, description) VALUES ('u', 't', 'd')",
     )
     before = schema(url)
-    with pytest.raises(MigrationError, match=r"^0003\.long .*\(tasks has about 1 rows\); better: .*give --yes"):
+    with pytest.raises(MigrationError, match=r"^0003\.long .*\(tasks has rows\); better: .*give --yes"):
         migrate.apply(url)
     assert schema(url) == before
     asked: list[str] = []

@@ -79,6 +79,14 @@ def test_a_dry_run_prints_what_psql_can_run_and_touches_nothing(
     assert relations(other) == []
 
 
+def test_a_dry_run_shows_what_is_rolled_back_outside_a_transaction(run: Run, empty: str) -> None:
+    migrate.apply(empty)
+    assert run("rollback", "--dry-run").stdout.splitlines()[:2] == [
+        "-- rollback 0008.drop-email-key, outside a transaction",
+        "SET lock_timeout = '10min';",
+    ]
+
+
 def test_a_dry_run_as_json_holds_each_statement(run: Run) -> None:
     plan = msgspec.json.decode(run("apply", "--dry-run", "--json").stdout)
     assert [(step["id"], step["transactional"]) for step in plan] == [
@@ -235,7 +243,7 @@ def test_a_lock_that_others_hold_is_tried_again(own: Path, empty: str) -> None:
         assert len(said) == 1
         assert re.fullmatch(
             r"0003\.alters waits for a lock that others hold, session \d+ \(tasks; idle in transaction, in a "
-            r"transaction for 0 s\): SELECT FROM tasks; trying again",
+            r"transaction for \d s\): SELECT FROM tasks; trying again",
             said[0],
         )
 

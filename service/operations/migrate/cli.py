@@ -82,8 +82,10 @@ def apply(to: str | None, dry_run: bool, yes: bool, allow_shared_schema: bool, w
         return
 
     def consent(danger: str) -> bool:
+        if not yes and not sys.stdin.isatty():
+            return False
         _say(f"warning: {danger}")
-        return yes or (sys.stdin.isatty() and click.confirm("Apply it all the same?", err=True))
+        return yes or click.confirm("Apply it all the same?", err=True)
 
     with _writing() as url:
         done = migrations.apply(
@@ -293,14 +295,19 @@ def _coloured(state: State) -> str:
 
 def _print_plan(plan: list[Migration], direction: str, as_json: bool) -> None:
     """The statements as they are run: what is printed can be given to psql."""
-    steps = [(m, m.statements if direction == "apply" else m.rollback or ()) for m in plan]
+    steps = [
+        (m.id, m.transactional, m.statements)
+        if direction == "apply"
+        else (m.id, m.rollback_transactional, m.rollback or ())
+        for m in plan
+    ]
     if as_json:
-        _print_json([{"id": m.id, "transactional": m.transactional, "statements": sql} for m, sql in steps])
+        _print_json([{"id": name, "transactional": whole, "statements": texts} for name, whole, texts in steps])
         return
-    for migration, statements in steps:
-        click.echo(f"-- {direction} {migration.id}" + ("" if migration.transactional else ", outside a transaction"))
+    for name, transactional, statements in steps:
+        click.echo(f"-- {direction} {name}" + ("" if transactional else ", outside a transaction"))
         body = [text.strip().rstrip(";") + ";" for text in statements]
-        for text in ["BEGIN;", *body, "COMMIT;"] if migration.transactional else body:
+        for text in ["BEGIN;", *body, "COMMIT;"] if transactional else body:
             click.echo(text)
         click.echo()
 

@@ -28,10 +28,8 @@ class Danger(NamedTuple):
     rows: int
 
     def __str__(self) -> str:
-        return (
-            f"{self.migration.id} {self.risk.what} ({self.risk.table} has about {self.rows} rows); "
-            f"better: {self.risk.better}"
-        )
+        rows = f"about {self.rows} rows" if self.rows else "rows"
+        return f"{self.migration.id} {self.risk.what} ({self.risk.table} has {rows}); better: {self.risk.better}"
 
 
 def before_apply(
@@ -86,7 +84,7 @@ def dangers(session: Session, plan: Sequence[Migration]) -> list[Danger]:
         for name, estimate in session.fetch_all("filled_tables", schema=schema, names=[risk.table]):
             table = sql.SQL("SELECT FROM {} LIMIT 1").format(sql.Identifier(schema, name))
             if session.connection.execute(table).rowcount:
-                found.append(Danger(migration, risk, max(estimate, 1)))
+                found.append(Danger(migration, risk, estimate))
     return found
 
 

@@ -20,6 +20,7 @@ from service.operations.migrate.watch import Watch, holders
 
 WAIT_S = 60.0
 RETRY_S = 1.0  # in which those who queued behind the lock are served
+SAY_EVERY_S = 10.0  # that it still waits
 # PostgreSQL's notice where IF NOT EXISTS passes over a table, a column or a schema, and over any other object.
 EXISTS = {"42P07", "42701", "42P06"}
 OTHER_EXISTS = "42710"
@@ -219,6 +220,7 @@ class _Run:
     ) -> None:
         self._session, self._url, self._direction = session, url, direction
         self._deadline, self._say, self._progress = deadline, say, progress
+        self._silent_until = 0.0
 
     def __call__(self, migration: Migration, *, again: bool) -> None:
         """`again`: it was begun before, outside a transaction, and not finished."""
@@ -252,7 +254,9 @@ class _Run:
                 + (f"{who}. End it with pg_terminate_backend, or" if who else "see pg_locks, or")
                 + " try when there is less going on"
             ) from error
-        self._say(f"{migration.id} waits for a lock that others hold{f', {who}' if who else ''}; trying again")
+        if time.monotonic() >= self._silent_until:
+            self._silent_until = time.monotonic() + SAY_EVERY_S
+            self._say(f"{migration.id} waits for a lock that others hold{f', {who}' if who else ''}; trying again")
         time.sleep(RETRY_S)
 
     def _failure(self, migration: Migration, error: psycopg.Error) -> MigrationError:
