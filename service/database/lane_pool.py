@@ -108,7 +108,7 @@ class LanePool:
             self._turn = None
         if self.queue or self.blocked:
             self._send_queued(self._loop.time())
-        for lane in self.lanes:
+        for lane in (*self.lanes, *self.retiring):
             if lane.output is not _EMPTY:
                 lane.flush()
 

@@ -151,3 +151,14 @@ def _asked_anew(service: RunningService) -> float:
     return next(
         (float(line.removeprefix(name)) for line in reply.body.decode().splitlines() if line.startswith(name)), 0.0
     )
+
+
+def test_writes_that_were_committed_together(counted: RunningService) -> None:
+    groups, writes = "tasks_database_group_size_count", "tasks_database_group_size_sum"
+    groups_before, writes_before = figure(counted, groups), figure(counted, writes)
+    with ThreadPoolExecutor(16) as threads:
+        posts = [threads.submit(counted.http.post, "/api/u/tasks", json={"title": f"{n}"}) for n in range(60)]
+    assert {post.result().status_code for post in posts} == {201}
+    assert figure(counted, writes) - writes_before == 60
+    assert 1 <= figure(counted, groups) - groups_before <= 60
+    assert figures(counted, "tasks_database_group_size_bucket")["+Inf",] == figure(counted, groups)
