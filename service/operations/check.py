@@ -339,7 +339,7 @@ def _migrations_url(url: str, schema: str | None) -> Iterator[Finding]:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def check(as_json: bool) -> None:
-    """Says what of the settings, the database, its schema and its role does not fit; changes nothing."""
+    """Reports problems of the settings, the database, its schema and its role; changes nothing."""
     found: list[Finding] = []
     for finding in _everything():
         found.append(finding)

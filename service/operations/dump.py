@@ -59,7 +59,7 @@ def dump(file: Path | None) -> None:
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 def restore(file: Path) -> None:
-    """Reads a dump into the database in use, which has to be empty.
+    """Reads a dump into the database in use, which must be empty.
 
     The embedded one is made if there is none. All or nothing: it is one transaction.
     """

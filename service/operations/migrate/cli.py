@@ -28,7 +28,7 @@ MEANINGS = {
 }
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-dry_run = click.option("--dry-run", is_flag=True, help="Print the SQL in order and touch nothing.")
+dry_run = click.option("--dry-run", is_flag=True, help="Print the SQL in order and change nothing.")
 wait = click.option(
     "--wait",
     "wait_s",
@@ -39,7 +39,7 @@ wait = click.option(
 )
 
 allow_shared_schema = click.option(
-    guard.ALLOW, "allow_shared_schema", is_flag=True, help="Go on where others may create objects in the schema."
+    guard.ALLOW, "allow_shared_schema", is_flag=True, help="Continue although others may create objects in the schema."
 )
 
 
@@ -54,7 +54,7 @@ def migrate() -> None:
     "--check", "only_applied", is_flag=True, help="Exit 1 unless every migration is applied, as its file says."
 )
 def status(as_json: bool, only_applied: bool) -> None:
-    """Says of each migration whether it is applied, and when. Changes nothing."""
+    """Shows for each migration whether it is applied, and when. Changes nothing."""
     with _reading() as url:
         states = migrations.status(url)
     if as_json:
@@ -75,7 +75,7 @@ def status(as_json: bool, only_applied: bool) -> None:
 @wait
 @as_json
 def apply(to: str | None, dry_run: bool, yes: bool, allow_shared_schema: bool, wait_s: float, as_json: bool) -> None:
-    """Applies what is pending. Any number may run at once: one applies, the others wait for it."""
+    """Applies pending migrations. Several may run at once: one applies, the others wait for it."""
     if dry_run:
         with _reading() as url:
             _print_plan(migrations.plan_apply(url, to), "apply", as_json)
@@ -104,7 +104,7 @@ def apply(to: str | None, dry_run: bool, yes: bool, allow_shared_schema: bool, w
 
 
 @migrate.command()
-@click.option("--to", metavar="ID", help="The migration that is to be the newest applied; 0: none.")
+@click.option("--to", metavar="ID", help="The migration that becomes the last applied one; 0: none.")
 @click.option("--count", type=click.IntRange(min=1), help="How many to roll back.  [default: 1]")
 @dry_run
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -114,7 +114,7 @@ def apply(to: str | None, dry_run: bool, yes: bool, allow_shared_schema: bool, w
 def rollback(
     to: str | None, count: int | None, dry_run: bool, yes: bool, allow_shared_schema: bool, wait_s: float, as_json: bool
 ) -> None:
-    """Rolls back the migrations that were applied last, with the data that is in what they made."""
+    """Rolls back the last applied migrations, with the data in what they made."""
     if to is not None and count is not None:
         raise click.UsageError("--to and --count cannot be used together")
     if dry_run:
@@ -145,7 +145,7 @@ def rollback(
 @migrate.command()
 @click.argument("name")
 def new(name: str) -> None:
-    """Writes the two files of the next number, with the header that they need."""
+    """Writes the two files of the next migration, with their headers."""
     settings_or_exit()
     with _failing():
         known = migrations.read()
@@ -160,7 +160,7 @@ def new(name: str) -> None:
 @click.argument("paths", metavar="[FILE]...", nargs=-1, type=click.Path(path_type=Path))
 @as_json
 def lint(paths: tuple[Path, ...], as_json: bool) -> None:
-    """Says what in the files would lock, rewrite or break a live database; writes schema.txt anew where it is stale."""
+    """Reports what would lock, rewrite or break a live database; updates schema.txt if it is stale."""
     settings_or_exit()
     with _failing():
         found = linter.findings(only=paths)
@@ -184,7 +184,7 @@ def lint(paths: tuple[Path, ...], as_json: bool) -> None:
 @dry_run
 @wait
 def distribute(dry_run: bool, wait_s: float) -> None:
-    """Distributes the tables over a Citus cluster. Can be repeated: what is done is not done again."""
+    """Distributes the tables over a Citus cluster. Can be repeated: completed steps are skipped."""
     with _writing() as url, connect(url) as session:
         if dry_run:
             for step in distribution.steps(session):
@@ -199,9 +199,9 @@ def distribute(dry_run: bool, wait_s: float) -> None:
 
 
 @migrate.command("break-lock")
-@click.option("--yes", is_flag=True, help="Free it also where nobody can know whether its holder lives.")
+@click.option("--yes", is_flag=True, help="Free it even if it cannot be known whether its holder is alive.")
 def break_lock(yes: bool) -> None:
-    """Says who held the lock and since when, then frees it; never that of a migration that still runs."""
+    """Shows who held the migration lock and since when, and frees it; never that of a running migration."""
     with _writing() as url:
         holder = migrations.break_lock(url, force=yes)
     click.echo("nobody holds the lock" if holder is None else f"freed the lock of {describe(holder)}")
