@@ -7,50 +7,17 @@ import asyncio
 from collections.abc import Iterable
 from enum import IntEnum, auto
 from http import HTTPStatus
-from typing import Protocol
 
 from service.http.asgi import WHOLE_BYTES, Headers, Message, RequestRecord, Scope
+from service.http.connection import Connection
 from service.http.head import RequestHead
 from service.http.response_head import response_head
-from service.http.server_context import ServerContext
 
 MAX_HELD_BYTES = 64 * 1024  # of a body, for the application; above it, reading pauses
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _BODILESS = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 _DISCONNECT: Message = {"type": "http.disconnect"}
-
-
-class Connection(Protocol):
-    """What an exchange needs of its connection."""
-
-    context: ServerContext
-    writable: asyncio.Future[None] | None  # set while the client does not take what it is sent
-
-    @property
-    def lost(self) -> bool: ...
-
-    winds_down: bool  # `ends` may be true
-
-    @property
-    def ends(self) -> bool:
-        """Whether no other request comes behind this one."""
-        ...
-
-    @property
-    def cut(self) -> bool:
-        """Whether the rest of the request will never come."""
-        ...
-
-    @property
-    def rest_is_small(self) -> bool:
-        """Whether it costs less to read what is left of the body than to connect again."""
-        ...
-
-    def write(self, data: bytes | memoryview) -> None: ...
-    def pause_reading(self) -> None: ...
-    def resume_reading(self) -> None: ...
-    def response_ended(self) -> None: ...
 
 
 class ResponseState(IntEnum):

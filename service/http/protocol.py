@@ -10,16 +10,15 @@ Must not import tasks.
 
 import asyncio
 import contextvars
-from enum import IntEnum, auto
 from typing import Any, cast
 
 import uvicorn
-from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from service.http import errors
 from service.http.asgi import CLIENT_GONE, ASGIApp, RequestRecord, Scope
 from service.http.body_framing import ChunkedBody, SizedBody
+from service.http.connection import APPLICATION_RUNS, BETWEEN_REQUESTS, Connection, State
 from service.http.errors import ApiError
 from service.http.exchange import Exchange, ResponseState
 from service.http.head import CHUNKED, RequestHead, check_beginning, read_head
@@ -27,49 +26,12 @@ from service.http.own_responses import respond_overloaded, respond_to_asterisk
 from service.http.response_head import response_head
 from service.http.responses import error_response_of
 from service.http.server_context import context_of, log
-from service.http.write_rate import WriteRate
 
-HEAD_S = 10.0  # from the first byte of a head to its last
-DRAIN_S = 2.0  # for the rest of an unread body, so that its sender still gets the response
-LINGER_S = 0.5  # for a request that is on its way when the server stops
-HALF_CLOSED_S = 1.0  # for a response to a client that has closed its side, as clients that are gone have, too
 SMALL_REST = 64 * 1024  # bytes of a body that are read and dropped for the sake of the connection
 
 
-class State(IntEnum):
-    """Of a connection. README.md has the diagram."""
-
-    IDLE = auto()  # the next request may come
-    HEAD = auto()  # a part of a head is here
-    BODY = auto()  # the application runs; a part of the body is here
-    RESPONSE = auto()  # the application runs; the request is here as a whole
-    SKIP = auto()  # the response is written; the rest of the body is read and dropped
-    BLOCKED = auto()  # the response is written, but the client does not take it
-    LINGER = auto()  # the last response is written and our side closed; what comes is dropped, lest it cause a reset
-    CLOSING = auto()  # what is written is being sent; nothing is read
-    CLOSED = auto()
-
-
-_END = {State.CLOSING, State.CLOSED}
-TRANSITIONS: dict[State, set[State]] = {
-    State.IDLE: {State.HEAD, State.BODY, State.RESPONSE, State.LINGER, *_END},
-    State.HEAD: {State.BODY, State.RESPONSE, State.LINGER, *_END},
-    State.BODY: {State.RESPONSE, State.SKIP, State.LINGER, *_END},
-    State.RESPONSE: {State.IDLE, State.BLOCKED, State.LINGER, *_END},
-    State.SKIP: {State.IDLE, State.BLOCKED, State.LINGER, *_END},
-    State.BLOCKED: {State.IDLE, *_END},
-    State.LINGER: _END,
-    State.CLOSING: {State.CLOSED},
-    State.CLOSED: set(),
-}
-# What it may take to leave a state. The other states end with the application (BODY, RESPONSE) or are held to a rate.
-_TIME_LIMITS = {State.HEAD: HEAD_S, State.SKIP: DRAIN_S, State.LINGER: DRAIN_S}
-_BETWEEN_REQUESTS = (State.IDLE, State.HEAD)
-_APPLICATION_RUNS = (State.BODY, State.RESPONSE)
-
-
-class HttpProtocol(asyncio.Protocol):
-    """One connection. The constructor's parameters are what uvicorn gives its protocols."""
+class HttpProtocol(Connection):
+    """A connection that speaks HTTP. The constructor's parameters are what uvicorn gives its protocols."""
 
     def __init__(
         self,
@@ -78,158 +40,48 @@ class HttpProtocol(asyncio.Protocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        self.context = context_of(config, server_state, app_state, _loop or asyncio.get_running_loop())
-        self.transport: asyncio.Transport
-        self.state = State.IDLE
-        self.writable: asyncio.Future[None] | None = None
-        self.cut = False
-        self.winds_down = False
+        context = context_of(config, server_state, app_state, _loop or asyncio.get_running_loop())
+        super().__init__(context, cast(set[Any], server_state.connections))
         self._server_state = server_state
-        self._connections: set[Any] = server_state.connections
-        self._server: tuple[str, int | None] | None = None
-        self._client: tuple[str, int] | None = None
-        self._scheme = "http"
         self._exchange: Exchange | None = None  # from its head to the end of its response
         self._body: SizedBody | ChunkedBody | None = None  # the one that is coming
         self._buffer = b""  # received and not read yet
         self._position = 0  # in it
         self._checked = 0  # bytes in which the end of a head was looked for
-        self._reading = True
-        self._eof = False  # the client has closed its side
-        self._stopping = False
-        self._deadline = 0.0  # monotonic time at which `expire` ends the state; 0: none
-        self._written = 0  # bytes given to the transport
-        self._rate = WriteRate()
 
-    # The connection ---------------------------------------------------------------------------------------------
+    @property
+    def has_unread(self) -> bool:
+        return self._position < len(self._buffer)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-        self._server = get_local_addr(self.transport)
-        self._client = get_remote_addr(self.transport)
-        self._scheme = "https" if is_ssl(self.transport) else "http"
-        self._connections.add(self)
-        self.context.add(self)
-        self._deadline = self.context.now + self.context.keep_alive_s
+    @property
+    def has_started(self) -> bool:
+        return self._exchange is not None and self._exchange.state is not ResponseState.NOT_STARTED
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._connections.discard(self)
-        self.context.discard(self)
-        self._to(State.CLOSED)
-        self.resume_writing()
+    @property
+    def rest_is_small(self) -> bool:
+        return isinstance(self._body, SizedBody) and self._body.remaining <= SMALL_REST
+
+    def head_timed_out(self) -> None:
+        self._reject(errors.request_timeout())
+
+    def go_on(self) -> None:
+        self._await_request()
+        self._read()
+
+    def abandon(self) -> None:
         self._buffer = b""
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.wake()
             if exchange.record.status is None:
                 exchange.record.status = CLIENT_GONE
-            self._cancel(exchange)  # there is no reader for the response: what it holds is freed
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        return self.context.loop
-
-    @property
-    def lost(self) -> bool:
-        return self.state is State.CLOSED
-
-    @property
-    def _unread(self) -> bool:
-        return self._position < len(self._buffer)
-
-    @property
-    def ends(self) -> bool:
-        return self.cut or ((self._eof or self._stopping) and not self._unread)
-
-    @property
-    def rest_is_small(self) -> bool:
-        return isinstance(self._body, SizedBody) and self._body.remaining <= SMALL_REST
-
-    def _to(self, state: State) -> None:
-        if state not in TRANSITIONS[self.state]:
-            raise RuntimeError(f"a connection goes from {self.state.name} to {state.name}")
-        self.state = state
-        limit = self.context.keep_alive_s if state is State.IDLE else _TIME_LIMITS.get(state, 0.0)
-        self._deadline = self.context.now + limit if limit else 0.0
-
-    def _close(self) -> None:
-        if self.state not in _END:
-            self._to(State.CLOSING)
-            self.transport.close()
-
-    def _linger(self) -> None:
-        """Ends the connection so that the client gets what was written (RFC 9112, 9.6): closing while it still sends
-        makes the kernel reset the connection, and the response is lost.
-        """
-        if self._eof:
-            self._close()
-            return
-        self._to(State.LINGER)
-        self._buffer = b""
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        self.resume_reading()
-
-    def eof_received(self) -> bool:
-        """A client may close its side once its request is sent, and still want the response; more likely it is gone."""
-        self._eof = self.winds_down = True
-        if self.state in (State.RESPONSE, State.BLOCKED) and self._scheme == "http":
-            self._deadline = self.context.now + HALF_CLOSED_S
-            return True
-        return False
-
-    def pause_writing(self) -> None:
-        self.writable = asyncio.get_running_loop().create_future()
-
-    def resume_writing(self) -> None:
-        if self.writable is not None:
-            if not self.writable.done():
-                self.writable.set_result(None)
-            self.writable = None
-            if self.state is State.BLOCKED:
-                self._await_request()
-                self._read()
-
-    def write(self, data: bytes | memoryview) -> None:
-        self._written += len(data)
-        self.transport.write(data)
-
-    def pause_reading(self) -> None:
-        if self._reading and self.state not in _END:
-            self._reading = False
-            self.transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        if not self._reading and self.state not in _END:
-            self._reading = True
-            self.transport.resume_reading()
-
-    def shutdown(self) -> None:
-        """The server stops: the connection ends after its next response, or soon if no request comes."""
-        self._stopping = self.winds_down = True
-        if self.state in _BETWEEN_REQUESTS:
-            # Not at once: a request may be on its way, and would be lost.
-            self.context.loop.call_later(LINGER_S, self._close_between_requests)
-
-    def _close_between_requests(self) -> None:
-        if self.state in _BETWEEN_REQUESTS:
-            self._close()
-
-    def expire(self, now: float) -> None:
-        """Ends what has taken too long. Called by the context's clock."""
-        if self._rate.too_slow(now, self.transport, self._written):
-            self.transport.abort()
-        elif 0 < self._deadline < now:
-            if self.state is State.HEAD:
-                self._reject(errors.request_timeout())
-            elif self._exchange is None or self._exchange.state is ResponseState.NOT_STARTED:
-                self._close()
+            self._cancel(exchange)  # what it holds is freed
 
     # The request ------------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
         state = self.state
-        if state is State.LINGER or state in _END:
+        if state >= State.LINGER:  # nothing is read any more
             return
         if self._position < len(self._buffer):
             data = self._buffer[self._position :] + data
@@ -240,7 +92,7 @@ class HttpProtocol(asyncio.Protocol):
     def _read(self) -> None:
         """Reads the buffer, as far as the state allows."""
         while self._position < len(self._buffer):
-            if self.state in _BETWEEN_REQUESTS:
+            if self.state in BETWEEN_REQUESTS:
                 if not self._read_head():
                     return
             elif self._body is not None:
@@ -391,7 +243,7 @@ class HttpProtocol(asyncio.Protocol):
         """The response to the current request is written: on to the next."""
         exchange, self._exchange = self._exchange, None
         self._server_state.total_requests += 1
-        if exchange is None or self.state not in _APPLICATION_RUNS:
+        if exchange is None or self.state not in APPLICATION_RUNS:
             return
         if self._body is not None:
             if not exchange.keep_alive:
@@ -401,7 +253,7 @@ class HttpProtocol(asyncio.Protocol):
             self.resume_reading()
             self._read()
         elif not exchange.keep_alive:
-            if self._unread:
+            if self.has_unread:
                 self._linger()
             else:
                 self._close()
@@ -415,7 +267,7 @@ class HttpProtocol(asyncio.Protocol):
         if self.writable is not None:
             self._to(State.BLOCKED)
             self.pause_reading()
-        elif self._eof and not self._unread:
+        elif self._eof and not self.has_unread:
             self._close()
         else:
             self._to(State.IDLE)
@@ -447,7 +299,7 @@ class HttpProtocol(asyncio.Protocol):
         headers = response.headers + record.headers
         head, _ = response_head(error.status, headers, self.context.lines, keep_alive=False)
         self.write(head if record.method == "HEAD" else head + response.body)
-        if complete and not self._unread:
+        if complete and not self.has_unread:
             self._close()
         else:
             self._linger()

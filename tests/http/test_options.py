@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import uvicorn
 
-from service.http.protocol import HEAD_S, HttpProtocol
+from service.http.connection import HEAD_S
+from service.http.protocol import HttpProtocol
 from tests.support.waiting import until
 from tests.support.wire import Wire
 

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import uvicorn
 from uvicorn.server import ServerState
 
-from service.http.protocol import HttpProtocol, State
+from service.http.connection import State
+from service.http.protocol import HttpProtocol
 
 
 class Request(NamedTuple):

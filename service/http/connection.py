@@ -1,0 +1,216 @@
+"""A TCP connection: its states, its time limits, and back-pressure both ways.
+
+What is read on it and what is sent is for the subclass to say: service.http.protocol. Must not import that.
+"""
+
+import asyncio
+from enum import IntEnum, auto
+from typing import Any, cast
+
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
+
+from service.http.server_context import ServerContext
+from service.http.write_rate import WriteRate
+
+HEAD_S = 10.0  # from the first byte of a head to its last
+DRAIN_S = 2.0  # for the rest of an unread body, so that its sender still gets the response
+LINGER_S = 0.5  # for a request that is on its way when the server stops
+HALF_CLOSED_S = 1.0  # for a response to a client that has closed its side, as clients that are gone have, too
+
+
+class State(IntEnum):
+    """Of a connection. README.md has the diagram."""
+
+    IDLE = auto()  # the next request may come
+    HEAD = auto()  # a part of a head is here
+    BODY = auto()  # the application runs; a part of the body is here
+    RESPONSE = auto()  # the application runs; the request is here as a whole
+    SKIP = auto()  # the response is written; the rest of the body is read and dropped
+    BLOCKED = auto()  # the response is written, but the client does not take it
+    LINGER = auto()  # the last response is written and our side closed; what comes is dropped, lest it cause a reset
+    CLOSING = auto()  # what is written is being sent; nothing is read
+    CLOSED = auto()
+
+
+_END = {State.CLOSING, State.CLOSED}
+TRANSITIONS: dict[State, set[State]] = {
+    State.IDLE: {State.HEAD, State.BODY, State.RESPONSE, State.LINGER, *_END},
+    State.HEAD: {State.BODY, State.RESPONSE, State.LINGER, *_END},
+    State.BODY: {State.RESPONSE, State.SKIP, State.LINGER, *_END},
+    State.RESPONSE: {State.IDLE, State.BLOCKED, State.LINGER, *_END},
+    State.SKIP: {State.IDLE, State.BLOCKED, State.LINGER, *_END},
+    State.BLOCKED: {State.IDLE, *_END},
+    State.LINGER: _END,
+    State.CLOSING: {State.CLOSED},
+    State.CLOSED: set(),
+}
+# What it may take to leave a state. The other states end with the application (BODY, RESPONSE) or are held to a rate.
+_TIME_LIMITS = {State.HEAD: HEAD_S, State.SKIP: DRAIN_S, State.LINGER: DRAIN_S}
+BETWEEN_REQUESTS = (State.IDLE, State.HEAD)
+APPLICATION_RUNS = (State.BODY, State.RESPONSE)
+
+
+class Connection(asyncio.Protocol):
+    """`writable` is set while the client does not take what it is sent, `cut` when the rest of the current request will
+    never come, `winds_down` when `ends` may be true.
+    """
+
+    def __init__(self, context: ServerContext, connections: set[Any]) -> None:
+        self.context = context
+        self.transport: asyncio.Transport
+        self.state = State.IDLE
+        self.writable: asyncio.Future[None] | None = None
+        self.cut = False
+        self.winds_down = False
+        self._connections = connections  # all of the server's
+        self._server: tuple[str, int | None] | None = None
+        self._client: tuple[str, int] | None = None
+        self._scheme = "http"
+        self._reading = True
+        self._eof = False  # the client has closed its side
+        self._stopping = False
+        self._deadline = 0.0  # monotonic time at which `expire` ends the state; 0: none
+        self._written = 0  # bytes given to the transport
+        self._rate = WriteRate()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self._server = get_local_addr(self.transport)
+        self._client = get_remote_addr(self.transport)
+        self._scheme = "https" if is_ssl(self.transport) else "http"
+        self._connections.add(self)
+        self.context.add(self)
+        self._deadline = self.context.now + self.context.keep_alive_s
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connections.discard(self)
+        self.context.discard(self)
+        self._to(State.CLOSED)
+        self.resume_writing()
+        self.abandon()
+
+    # What the subclass says ----------------------------------------------------------------------------------
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether bytes are here that belong to later requests."""
+        raise NotImplementedError
+
+    @property
+    def has_started(self) -> bool:
+        """Whether a part of the current response is written."""
+        raise NotImplementedError
+
+    @property
+    def rest_is_small(self) -> bool:
+        """Whether it costs less to read what is left of the body than to connect again."""
+        raise NotImplementedError
+
+    def response_ended(self) -> None:
+        """The response to the current request is written."""
+        raise NotImplementedError
+
+    def go_on(self) -> None:
+        """The client has taken its responses: on to the next request."""
+        raise NotImplementedError
+
+    def head_timed_out(self) -> None:
+        """A part of a head has waited too long for the rest."""
+        raise NotImplementedError
+
+    def abandon(self) -> None:
+        """The connection is lost: nobody waits for the current response."""
+        raise NotImplementedError
+
+    # States --------------------------------------------------------------------------------------------------
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        return self.context.loop
+
+    @property
+    def lost(self) -> bool:
+        return self.state is State.CLOSED
+
+    @property
+    def ends(self) -> bool:
+        """Whether no other request comes behind the current one."""
+        return self.cut or ((self._eof or self._stopping) and not self.has_unread)
+
+    def _to(self, state: State) -> None:
+        if state not in TRANSITIONS[self.state]:
+            raise RuntimeError(f"a connection goes from {self.state.name} to {state.name}")
+        self.state = state
+        limit = self.context.keep_alive_s if state is State.IDLE else _TIME_LIMITS.get(state, 0.0)
+        self._deadline = self.context.now + limit if limit else 0.0
+
+    def _close(self) -> None:
+        if self.state not in _END:
+            self._to(State.CLOSING)
+            self.transport.close()
+
+    def _linger(self) -> None:
+        """Ends the connection so that the client gets what was written (RFC 9112, 9.6): closing while it still sends
+        makes the kernel reset the connection, and the response is lost.
+        """
+        if self._eof:
+            self._close()
+            return
+        self._to(State.LINGER)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.resume_reading()
+
+    def eof_received(self) -> bool:
+        """A client may close its side once its request is sent, and still want the response; more likely it is gone."""
+        self._eof = self.winds_down = True
+        if self.state in (State.RESPONSE, State.BLOCKED) and self._scheme == "http":
+            self._deadline = self.context.now + HALF_CLOSED_S
+            return True
+        return False
+
+    def pause_writing(self) -> None:
+        self.writable = asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        if self.writable is not None:
+            if not self.writable.done():
+                self.writable.set_result(None)
+            self.writable = None
+            if self.state is State.BLOCKED:
+                self.go_on()
+
+    def write(self, data: bytes | memoryview) -> None:
+        self._written += len(data)
+        self.transport.write(data)
+
+    def pause_reading(self) -> None:
+        if self._reading and self.state not in _END:
+            self._reading = False
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if not self._reading and self.state not in _END:
+            self._reading = True
+            self.transport.resume_reading()
+
+    def shutdown(self) -> None:
+        """The server stops: the connection ends after its next response, or soon if no request comes."""
+        self._stopping = self.winds_down = True
+        if self.state in BETWEEN_REQUESTS:
+            # Not at once: a request may be on its way, and would be lost.
+            self.context.loop.call_later(LINGER_S, self._close_between_requests)
+
+    def _close_between_requests(self) -> None:
+        if self.state in BETWEEN_REQUESTS:
+            self._close()
+
+    def expire(self, now: float) -> None:
+        """Ends what has taken too long. Called by the context's clock."""
+        if self._rate.too_slow(now, self.transport, self._written):
+            self.transport.abort()
+        elif 0 < self._deadline < now:
+            if self.state is State.HEAD:
+                self.head_timed_out()
+            elif self.state not in APPLICATION_RUNS or not self.has_started:
+                self._close()
