@@ -1,4 +1,4 @@
-"""Every signal, however it is sent: what is in flight is finished, a later one ends it at once, and nothing is left."""
+"""Every signal, however it is sent: what is in flight is finished, a later one ends it at once, nothing is left."""
 
 import os
 import signal

@@ -6,6 +6,7 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from service.operations.embedded.binaries import VERSION
 from service.operations.embedded.cluster import Embedded
 
 # Nothing has to reach the disk.
@@ -15,8 +16,8 @@ UNSAFE_BUT_FAST = {"fsync": "off", "full_page_writes": "off"}
 class Throwaway(Embedded):
     """A cluster of the service's own, fast because nothing is forced to disk."""
 
-    def __init__(self, data_dir: Path, options: Mapping[str, str] | None = None) -> None:
-        super().__init__(data_dir, UNSAFE_BUT_FAST | dict(options or {}), initdb=["--no-sync"])
+    def __init__(self, data_dir: Path, options: Mapping[str, str] | None = None, *, version: int = VERSION) -> None:
+        super().__init__(data_dir, UNSAFE_BUT_FAST | dict(options or {}), initdb=["--no-sync"], version=version)
 
     def crash(self) -> None:
         """Ends it without a checkpoint."""
