@@ -1,5 +1,7 @@
 """Puts the parts together. The only module that knows everybody."""
 
+import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,7 +20,8 @@ from service.http.error_handler import handle_exception
 from service.http.forwarded import believing
 from service.http.load_shedding import shedding
 from service.monitoring import health, metrics
-from service.monitoring.request_log import RequestLog
+from service.monitoring.request_log import RequestLog, as_is, hashed
+from service.monitoring.tracing import MissingExtra, Tracing, is_wanted
 from service.settings import Settings, SettingsError
 from service.tasks import docs, openapi, routing
 from service.tasks.fast_path import FastPath
@@ -72,7 +75,12 @@ def create_app(
         max_per_user=settings.user_share,
         max_buffered=settings.buffer_bytes,
     )
-    numbers = metrics.Metrics(database, capacity, metrics_folder)
+    auth_failures: Counter[str] = Counter()
+    numbers = metrics.Metrics(database, capacity, auth_failures, authenticator, metrics_folder)
+    try:
+        tracing = Tracing() if is_wanted() else None
+    except MissingExtra as missing:
+        raise SettingsError([str(missing)]) from None
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncGenerator[None]:
@@ -88,10 +96,14 @@ def create_app(
                 await authenticator.aclose()
             await database.close()
             numbers.stop()
+            if tracing is not None:
+                await asyncio.to_thread(tracing.close)
 
     cors = CorsPolicy(settings) if settings.cors_allow_origins else None
     unproven = isinstance(authenticator, NoAuthenticator)
-    make = task_requests(authenticator, Queries(database), browser_guard(settings, cors) if unproven else None)
+    make = task_requests(
+        authenticator, Queries(database), auth_failures, browser_guard(settings, cors) if unproven else None
+    )
     litestar = Litestar(
         route_handlers=[
             routing.router(make),
@@ -112,4 +124,12 @@ def create_app(
         app = cors.around(app)
     if settings.trusted_proxies:
         app = believing(app, settings.trusted_proxies)
-    return Service(RequestLog(app, numbers), state, database)
+    log = RequestLog(
+        app,
+        numbers,
+        slow_s=settings.slow_request_ms / 1000,
+        access_log=settings.access_log,
+        show_user=hashed if settings.log_users == "hash" else as_is,
+        tracer=tracing,
+    )
+    return Service(log, state, database)

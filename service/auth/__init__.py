@@ -1,9 +1,24 @@
 """Who is calling: an authenticator turns a request's headers into a principal. Handlers do not see how."""
 
-from service.auth.authenticator import Authenticator, ManagedAuthenticator, NoAuthenticator, Principal
+from service.auth.authenticator import (
+    Authenticator,
+    HasKeyStats,
+    KeyStats,
+    ManagedAuthenticator,
+    NoAuthenticator,
+    Principal,
+)
 from service.settings import Settings
 
-__all__ = ["Authenticator", "ManagedAuthenticator", "NoAuthenticator", "Principal", "from_settings"]
+__all__ = [
+    "Authenticator",
+    "HasKeyStats",
+    "KeyStats",
+    "ManagedAuthenticator",
+    "NoAuthenticator",
+    "Principal",
+    "from_settings",
+]
 
 
 def from_settings(settings: Settings) -> Authenticator:

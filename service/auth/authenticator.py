@@ -38,6 +38,21 @@ class ManagedAuthenticator(Authenticator, Protocol):
     async def aclose(self) -> None: ...
 
 
+class KeyStats(msgspec.Struct, frozen=True):
+    """About keys that are fetched from a provider. `age_s`: since they were last fetched; None: never."""
+
+    refreshes: int
+    failed_refreshes: int
+    age_s: float | None
+
+
+@runtime_checkable
+class HasKeyStats(Protocol):
+    """An authenticator whose keys come from a provider, for the metrics."""
+
+    def key_stats(self) -> KeyStats | None: ...
+
+
 class NoAuthenticator:
     """Takes the user from the path without proof: for use behind a gateway that checks, and for development."""
 

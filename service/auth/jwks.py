@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import httpx
 import msgspec
 
+from service.auth.authenticator import KeyStats
 from service.auth.keys import ALGORITHMS, Key, UnusableKey, from_jwk
 from service.http.errors import unavailable
 
@@ -21,6 +22,7 @@ RETRY_S = 30.0  # the same, after a fetch that failed
 COOL_DOWN_S = 10.0  # between two fetches for unknown key IDs, so that invented ones cannot flood the provider
 TIMEOUT_S = 5.0  # for a whole fetch; a request with an unknown key ID waits at most this long
 MAX_BYTES = 256 * 1024  # the largest known documents, with certificate chains, have some tens of KiB
+MAX_WAITING = 100  # requests that wait for a fetch at once
 MAX_KEYS = 64  # a token without a key ID is tried against each key
 
 
@@ -62,7 +64,10 @@ class Jwks:
         self._client = httpx.AsyncClient(follow_redirects=False, timeout=timeout_s)
         self._keys: tuple[Key, ...] = ()
         self._reached = False  # the last fetch succeeded: a key that it did not contain does not exist
-        self._next_look = 0.0  # on the monotonic clock
+        self._next_look = 0.0  # on the monotonic clock, as _fetched_at
+        self._fetched_at: float | None = None
+        self._refreshes = self._failed_refreshes = 0
+        self._waiting = 0
         self._fetching: asyncio.Task[None] | None = None
         self._refreshing: asyncio.Task[None] | None = None
 
@@ -76,6 +81,11 @@ class Jwks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._client.aclose()
+
+    def stats(self) -> KeyStats | None:
+        """See KeySource."""
+        age = None if self._fetched_at is None else time.monotonic() - self._fetched_at
+        return KeyStats(self._refreshes, self._failed_refreshes, age)
 
     async def candidates(self, algorithm: str, kid: str | None) -> Sequence[Key]:
         """See KeySource. A token without a key ID may be signed with any key of its algorithm."""
@@ -100,12 +110,22 @@ class Jwks:
             await asyncio.sleep(self._refresh_s if self._reached else self._retry_s)
 
     async def _look_again(self) -> None:
-        """Fetches again, unless that was done within the cool-down."""
-        if self._fetching is None:
-            if time.monotonic() < self._next_look:
-                return
+        """Waits for a new fetch or the one in progress, unless one was done, or failed, within the cool-down.
+
+        Made-up key IDs must not make requests wait again and again for a provider that hangs.
+        """
+        cooling = time.monotonic() < self._next_look
+        if cooling and (self._fetching is None or self._failed_refreshes):
+            return
+        if self._waiting >= MAX_WAITING:
+            raise unavailable()
+        if not cooling:
             self._next_look = time.monotonic() + self._cool_down_s
-        await self._fetched()
+        self._waiting += 1
+        try:
+            await self._fetched()
+        finally:
+            self._waiting -= 1
 
     async def _fetched(self) -> None:
         """Waits for the fetch in progress, or for a new one. Raises nothing."""
@@ -119,9 +139,13 @@ class Jwks:
 
     async def _fetch(self) -> None:
         try:
+            self._refreshes += 1
             self._take_over(_usable_keys(await self._download()))
+            self._fetched_at = time.monotonic()
         except Exception as failure:  # any: refreshing must continue, or withdrawn keys would stay valid
             self._reached = False
+            self._failed_refreshes += 1
+            self._next_look = time.monotonic() + self._cool_down_s
             meanwhile = f"cached keys stay valid: {len(self._keys)}" if self._keys else "no token can be verified yet"
             logger.warning("cannot fetch keys from %s: %r; %s", self._url.host, failure, meanwhile)
         finally:

@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
+from service.auth.authenticator import KeyStats
+
 RSA_MIN_BITS = 2048  # RFC 7518, section 3.3
 ALGORITHMS = {("OKP", "Ed25519"): "EdDSA", ("EC", "P-256"): "ES256", ("RSA", ""): "RS256"}  # by (kty, crv)
 
@@ -50,6 +52,10 @@ class KeySource(Protocol):
         """
         ...
 
+    def stats(self) -> KeyStats | None:
+        """None: these keys are never fetched."""
+        ...
+
     async def start(self) -> None: ...
 
     async def aclose(self) -> None: ...
@@ -71,6 +77,9 @@ class SharedSecret:
 
     async def candidates(self, algorithm: str, kid: str | None) -> Sequence[Key]:
         return self._keys
+
+    def stats(self) -> KeyStats | None:
+        return None
 
     async def start(self) -> None:
         pass

@@ -16,7 +16,7 @@ import jwt
 import msgspec
 from jwt.utils import base64url_decode
 
-from service.auth.authenticator import Headers, Principal
+from service.auth.authenticator import Headers, KeyStats, Principal
 from service.auth.keys import Key, KeySource
 from service.http import errors
 from service.http.limits import USER_ID_LENGTH
@@ -90,6 +90,10 @@ class TokenAuthenticator:
 
     async def aclose(self) -> None:
         await self._keys.aclose()
+
+    def key_stats(self) -> KeyStats | None:
+        """See HasKeyStats."""
+        return self._keys.stats()
 
     async def authenticate(self, headers: Headers, path_user_id: str) -> Principal:
         """See Authenticator."""

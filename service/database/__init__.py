@@ -5,11 +5,12 @@ psycopg on the request's path. The states of a call and of a lane are drawn in t
 from service.database.database import Database
 from service.database.failures import SQLSTATES, ConstraintViolation, Failure, InternalError, TimedOut, Unavailable
 from service.database.statement import Statement, StatementError, read
-from service.database.stats import GROUP_SIZES, Stats
+from service.database.stats import GROUP_SIZES, TIME_BOUNDS, Stats, current_caller
 
 __all__ = [
     "GROUP_SIZES",
     "SQLSTATES",
+    "TIME_BOUNDS",
     "ConstraintViolation",
     "Database",
     "Failure",
@@ -19,5 +20,6 @@ __all__ = [
     "Stats",
     "TimedOut",
     "Unavailable",
+    "current_caller",
     "read",
 ]

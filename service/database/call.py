@@ -10,6 +10,7 @@ from typing import Any
 
 from service.database.failures import Cancel, Failure
 from service.database.statement import Prepared, Statement, Value
+from service.database.stats import Caller
 
 
 class CallState(IntEnum):
@@ -49,6 +50,7 @@ class Call:
         "alone",
         "arguments",
         "begun",
+        "caller",
         "cancel",
         "deadline",
         "fetch",
@@ -95,6 +97,7 @@ class Call:
                 self.lock_order = tuple([values[position] for position in statement.lock_order])
             else:
                 self.alone = True
+        self.caller: Caller | None = None
         self.cancel = Cancel.NO
         self.hedged = False  # a second copy was sent on another lane, or this is the copy
         self.tries = 0

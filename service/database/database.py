@@ -33,7 +33,7 @@ from service.database.lane_pool import LanePool
 from service.database.row_queue import RowQueue
 from service.database.schema_check import SchemaCheck
 from service.database.statement import Statement
-from service.database.stats import Stats
+from service.database.stats import Stats, current_caller
 from service.database.watchdog import CANCEL_GRACE_S, SWEEP_S, Watchdog
 
 Row = TypeVar("Row")
@@ -171,6 +171,7 @@ class Database:
         loop = self._loop
         now, future = loop.time(), loop.create_future()
         call = Call(statement, arguments, statement.encode(arguments), fetch, future, now, now + self._deadline_s)
+        call.caller = current_caller.get()
         if self.connections.closing:
             call.fail(Unavailable(_SHUTTING_DOWN))
         else:
@@ -200,9 +201,7 @@ class Database:
         for call, result in zip(group.expected, results):  # noqa: B905 -- the lane has compared the lengths
             if not isinstance(call, Call):
                 continue
-            name = call.statement.name
-            stats.statements[name] += 1
-            stats.seconds[name] += lane.head_since - call.begun
+            stats.count_call(call.statement.name, call.begun, group.sent, lane.head_since, call.caller)
             call.move(_DONE)
             if not call.future.done():
                 foreign = self._hand_over(call, result) or foreign
@@ -250,9 +249,7 @@ class Database:
         if error.sqlstate == "25006":
             lane.retires_at = 0.0  # a standby, or no longer the primary: the next connection may find the new one
         for call in group.calls:
-            stats, name = self.stats, call.statement.name
-            stats.statements[name] += 1
-            stats.seconds[name] += lane.head_since - call.begun
+            self.stats.count_call(call.statement.name, call.begun, group.sent, lane.head_since, call.caller)
             if call is not culprit:
                 call.spoiled += 1
                 # At the commit no single call is to blame; and no call is retried in groups without end.

@@ -64,10 +64,11 @@ class Group:
     """What one Sync ends. `expected` has an entry for each result that PostgreSQL owes: the call whose rows it holds,
     the statement that it prepares, or None for BEGIN, COMMIT and ROLLBACK."""
 
-    __slots__ = ("calls", "expected")
+    __slots__ = ("calls", "expected", "sent")
 
-    def __init__(self, calls: Sequence[Call]) -> None:
+    def __init__(self, calls: Sequence[Call], sent: float) -> None:
         self.calls = calls
+        self.sent = sent  # when, by the event loop's clock
         self.expected: list[Call | Statement[Any] | None] = []
 
 
@@ -218,9 +219,10 @@ class Lane:
         from here.
         """
         pgconn = self._pgconn
+        now = self._loop.time()
         if not self.groups:
-            self.head_since = self._loop.time()
-        group = Group(calls)
+            self.head_since = now
+        group = Group(calls, now)
         expected = group.expected
         self.groups.append(group)
         self.in_flight += len(calls)
@@ -429,7 +431,7 @@ class Lane:
     def _roll_back(self) -> None:
         if any(not group.calls for group in self.groups):
             return  # one is on its way
-        group = Group(())
+        group = Group((), self._loop.time())
         group.expected.append(None)
         self.groups.append(group)
         try:

@@ -1,15 +1,45 @@
-"""What the database package counts, for metrics."""
+"""What the database package counts and times: for metrics, and for the request that a call belongs to."""
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
+from contextvars import ContextVar
+from typing import Protocol
 
 GROUP_SIZES = (1, 2, 4, 8, 16, 32)  # upper bounds of the histogram's buckets
+
+
+# Seconds: upper bounds of the buckets of both histograms of time.
+TIME_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+
+class Caller(Protocol):
+    """Whoever awaits a call."""
+
+    def timed(self, statement: str, wait_s: float, database_s: float) -> None:
+        """A call of this statement has ended, after so long in queues and so long at the database."""
+        ...
+
+
+# Set by the caller in its task; a call keeps what it was when the call was made.
+current_caller: ContextVar[Caller | None] = ContextVar("current_caller", default=None)
 
 
 class Stats:
     """Plain numbers that only grow."""
 
-    __slots__ = ("connects", "failures", "groups", "hedged", "lost", "retried", "seconds", "statements", "unreachable")
+    __slots__ = (
+        "connects",
+        "failures",
+        "groups",
+        "hedged",
+        "lost",
+        "retried",
+        "seconds",
+        "statements",
+        "times",
+        "unreachable",
+        "waits",
+    )
 
     def __init__(self) -> None:
         self.connects = 0
@@ -22,6 +52,21 @@ class Stats:
         self.seconds: defaultdict[str, float] = defaultdict(float)  # by statement name, time in queues included
         # Groups of writes by size: counts by bucket, not cumulative, the last for larger ones; then all their writes.
         self.groups = [0] * (len(GROUP_SIZES) + 2)
+
+        # Times in queues and at the database: counts by bucket, not cumulative, the last for longer ones; then the sum.
+        self.waits = [0.0] * (len(TIME_BOUNDS) + 2)
+        self.times = [0.0] * (len(TIME_BOUNDS) + 2)
+
+    def count_call(self, statement: str, begun: float, sent: float, now: float, caller: Caller | None) -> None:
+        self.statements[statement] += 1
+        self.seconds[statement] += now - begun
+        wait, took = sent - begun, now - sent
+        self.waits[bisect_left(TIME_BOUNDS, wait)] += 1
+        self.waits[-1] += wait
+        self.times[bisect_left(TIME_BOUNDS, took)] += 1
+        self.times[-1] += took
+        if caller is not None:
+            caller.timed(statement, wait, took)
 
     def count_group(self, size: int) -> None:
         self.groups[bisect_left(GROUP_SIZES, size)] += 1

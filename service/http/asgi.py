@@ -29,6 +29,7 @@ WHOLE_BYTES = 64 * 1024  # the largest body that is sent in one call; larger one
 # The key of ASGI's lifespan state under which the application leaves a Callable[[RequestRecord], None]: the server
 # reports with it each response that it gave without asking the application (malformed HTTP, a head that is too large).
 REPORT = "report"
+CAPACITY = "capacity"  # the key of the Capacity, whose connections the server counts
 
 GET_AND_HEAD = [HttpMethod.GET, HttpMethod.HEAD]
 
@@ -50,13 +51,18 @@ class RequestRecord:
         "_send",
         "_waits",
         "began",
+        "client",
+        "database_s",
         "failure",
         "headers",
+        "lane_wait_s",
         "method",
         "prefix",
         "reported",
+        "request_headers",
         "request_id",
         "route",
+        "statements",
         "status",
         "user_id",
     )
@@ -64,6 +70,7 @@ class RequestRecord:
     def __init__(self, method: str, headers: Headers, respond: Respond | None = None) -> None:
         """`headers` are the request's."""
         self.method = method
+        self.request_headers = headers
         # The X-Request-ID that came in, if it is one line of visible ASCII within its length; else a new one.
         self.request_id = b""
         for name, value in headers:
@@ -79,6 +86,12 @@ class RequestRecord:
         self.status: int | None = None  # of the response, as soon as it starts
         self.failure: Exception | None = None  # of the database, if that is why the request failed
         self.user_id: str | None = None  # who calls, as soon as that is known
+        self.client: str | None = None  # its address
+        # How long its statements waited for a lane, and were at the database, in seconds.
+        self.lane_wait_s = 0.0
+        self.database_s = 0.0
+        # The same for each statement, as (name, wait, time, when it ended): only where somebody wants them.
+        self.statements: list[tuple[str, float, float, float]] | None = None
         self.began = perf_counter()
         self.reported = False  # it was measured and logged
         self._respond = respond
@@ -136,6 +149,13 @@ class RequestRecord:
             capacity.buffered -= self._held
             if self.user_id is not None:
                 capacity.leave_user(self.user_id)
+
+    def timed(self, statement: str, wait_s: float, database_s: float) -> None:
+        """See service.database.Caller."""
+        self.lane_wait_s += wait_s
+        self.database_s += database_s
+        if self.statements is not None:
+            self.statements.append((statement, wait_s, database_s, perf_counter()))
 
     def sends(self, send: Send) -> Send:
         """`send`, with the status noted and `headers` added when a response starts."""

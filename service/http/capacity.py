@@ -14,7 +14,16 @@ REASONS = ("in_flight", "user", "memory")  # why a request found no room
 class Capacity:
     """Counts what is in use. `rejected` counts by reason what found no room."""
 
-    __slots__ = ("_users", "buffered", "in_flight", "max_buffered", "max_in_flight", "max_per_user", "rejected")
+    __slots__ = (
+        "_users",
+        "buffered",
+        "connections",
+        "in_flight",
+        "max_buffered",
+        "max_in_flight",
+        "max_per_user",
+        "rejected",
+    )
 
     def __init__(self, max_in_flight: int, *, max_per_user: int, max_buffered: int) -> None:
         """`max_buffered` is in bytes."""
@@ -23,6 +32,7 @@ class Capacity:
         self.max_buffered = max_buffered
         self.in_flight = 0
         self.buffered = 0
+        self.connections = 0  # open, counted by the server; each may be idle
         self.rejected: Counter[str] = Counter()
         self._users: dict[str, int] = {}
 

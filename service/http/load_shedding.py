@@ -8,7 +8,7 @@ import asyncio
 from typing import Any
 
 from service.http import errors
-from service.http.asgi import ASGIApp, record_of
+from service.http.asgi import CAPACITY, ASGIApp, record_of
 from service.http.capacity import Capacity
 from service.http.error_handler import error_response
 from service.http.errors import ApiError
@@ -21,6 +21,7 @@ def shedding(app: ASGIApp, capacity: Capacity) -> ASGIApp:
 
     async def shed(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
+            scope.get("state", {})[CAPACITY] = capacity
             await app(scope, receive, send)
             return
         record = record_of(scope)

@@ -16,7 +16,8 @@ import uvicorn
 from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 from uvicorn.server import ServerState
 
-from service.http.asgi import REPORT, ASGIApp, RequestRecord, Scope
+from service.http.asgi import CAPACITY, REPORT, ASGIApp, RequestRecord, Scope
+from service.http.capacity import Capacity
 
 log = logging.getLogger("uvicorn.error")
 
@@ -45,6 +46,8 @@ class ServerContext:
         self.asgi = {"version": config.asgi_version, "spec_version": "2.3"}
         self.tasks = state.tasks
         self.report: Callable[[RequestRecord], None] = app_state.get(REPORT, _unreported)
+        # The application's, or one that nobody reads.
+        self._capacity: Capacity = app_state.get(CAPACITY) or Capacity(0, max_per_user=0, max_buffered=0)
         self.keep_alive_s = config.timeout_keep_alive
         self.root_path = config.root_path
         self.max_concurrency = config.limit_concurrency
@@ -68,10 +71,12 @@ class ServerContext:
             self._renew()
             self._timer = self.loop.call_later(TICK_S, self._tick)
         self._connections.add(connection)
+        self._capacity.connections += 1
 
     def discard(self, connection: Timed) -> None:
         """It ticks no longer."""
         self._connections.discard(connection)
+        self._capacity.connections -= 1
 
     def log_access(self, scope: Scope, status: int) -> None:
         """uvicorn's access log."""

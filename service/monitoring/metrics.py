@@ -9,10 +9,13 @@ Knows the numbers that the other parts keep. Must not be needed by any of them.
 
 import asyncio
 import os
+import platform
+import resource
 import time
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from importlib.metadata import version
 from itertools import accumulate
 from pathlib import Path
 
@@ -23,13 +26,16 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
-from service.database import GROUP_SIZES, SQLSTATES, Database
+from service.auth import Authenticator, HasKeyStats
+from service.database import GROUP_SIZES, SQLSTATES, TIME_BOUNDS, Database
 from service.http.asgi import GET_AND_HEAD
 from service.http.capacity import REASONS, Capacity
 
 # Seconds. From what a cached get takes to the request deadline.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 SNAPSHOT_S = 1.0
+AUTH_REASONS = ("no_token", "invalid_token", "expired_token", "another_user", "no_keys")
+_BEGAN = time.time()
 FAILURE_CLASSES = ("lost", *{sqlstate[:2]: None for sqlstate in SQLSTATES})
 METHODS = frozenset({"", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})  # "": it was not even HTTP
 _CONTENT_TYPE = CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")  # Litestar adds it
@@ -49,15 +55,27 @@ class Snapshot(msgspec.Struct):
     statements: dict[str, tuple[float, float]]  # by name: how many, seconds
     failures: dict[str, float]  # by SQLSTATE class
     rejected: dict[str, float]  # by reason
+    auth_failures: dict[str, float]  # by reason
+    waits: Histogram  # of statements, in queues
+    times: Histogram  # of statements, at the database
     groups: Histogram  # of writes that shared a commit, by how many they were
 
 
 class Metrics:
     """Collects one worker's numbers and adds up those of all. `folder` is shared by the workers; None: there is one."""
 
-    def __init__(self, database: Database, capacity: Capacity, folder: Path | None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        capacity: Capacity,
+        auth_failures: Mapping[str, int],
+        authenticator: Authenticator,
+        folder: Path | None,
+    ) -> None:
         self._database = database
         self._capacity = capacity
+        self._auth_failures = auth_failures
+        self._authenticator = authenticator
         self._folder = folder
         self._requests: dict[RouteMethodStatus, Histogram] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -95,6 +113,7 @@ class Metrics:
 
     def _own(self) -> Snapshot:
         database, stats, capacity = self._database, self._database.stats, self._capacity
+        keys = self._authenticator.key_stats() if isinstance(self._authenticator, HasKeyStats) else None
         return Snapshot(
             pid=os.getpid(),
             requests=list(self._requests.items()),
@@ -105,7 +124,8 @@ class Metrics:
                 "retried": stats.retried,
                 "hedged": stats.hedged,
                 "cpu": time.process_time(),
-            },
+            }
+            | ({"refreshes": keys.refreshes, "failed_refreshes": keys.failed_refreshes} if keys else {}),
             gauges={
                 "in_flight": capacity.in_flight,
                 "connections": database.lanes,
@@ -113,12 +133,20 @@ class Metrics:
                 "in_flight_calls": database.in_flight,
                 "queued_calls": database.queued,
                 "workers": 1,
+                "http_connections": capacity.connections,
+                "buffered": capacity.buffered,
                 "resident": _resident_bytes(),
                 "descriptors": _descriptors(),
-            },
+                "max_descriptors": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+                "began": _BEGAN,
+            }
+            | ({} if keys is None or keys.age_s is None else {"keys_age": keys.age_s}),
             statements={name: (count, stats.seconds[name]) for name, count in stats.statements.items()},
             failures=dict(stats.failures),
             rejected=dict.fromkeys(REASONS, 0.0) | capacity.rejected,
+            auth_failures={**dict.fromkeys(AUTH_REASONS, 0.0), **self._auth_failures},
+            waits=list(stats.waits),
+            times=list(stats.times),
             groups=[float(count) for count in stats.groups],
         )
 
@@ -154,9 +182,15 @@ class _Families(Collector):
         gauges = _sum(snapshot.gauges for snapshot in self._snapshots)
         yield from self._requests()
         yield GaugeMetricFamily("tasks_http_requests_in_flight", "Requests being worked on.", gauges["in_flight"])
+        yield GaugeMetricFamily("tasks_http_connections", "Open HTTP connections.", gauges["http_connections"])
+        yield GaugeMetricFamily(
+            "tasks_http_buffered_bytes", "Bytes of bodies and of responses not read yet.", gauges["buffered"]
+        )
         yield self._rejected()
         yield from self._statements()
         yield self._groups()
+        yield from self._times()
+        yield from self._authentication(counters, gauges)
         for name, text, value in (
             ("connections", "Connections to the database that are open.", gauges["connections"]),
             ("connections_limit", "The most connections there may be.", gauges["limit"]),
@@ -180,10 +214,16 @@ class _Families(Collector):
             ("calls_hedged", "Reads sent a second time, from behind a slow statement.", counters["hedged"]),
         ):
             yield CounterMetricFamily(f"tasks_database_{name}", text, value)
+        build = GaugeMetricFamily("tasks_build_info", "1; the labels say what runs.", labels=["version", "python"])
+        build.add_metric([version("tasks-service"), platform.python_version()], 1)
+        yield build
         yield GaugeMetricFamily("tasks_workers", "Processes that serve.", gauges["workers"])
         yield CounterMetricFamily("process_cpu_seconds", "User and system CPU time, all workers.", counters["cpu"])
         yield GaugeMetricFamily("process_resident_memory_bytes", "Resident memory, all workers.", gauges["resident"])
         yield GaugeMetricFamily("process_open_fds", "Open file descriptors, all workers.", gauges["descriptors"])
+        yield GaugeMetricFamily("process_max_fds", "The most there may be, all workers.", gauges["max_descriptors"])
+        began = min(snapshot.gauges["began"] for snapshot in self._snapshots if snapshot.gauges)
+        yield GaugeMetricFamily("process_start_time_seconds", "When the oldest worker began, Unix time.", began)
 
     def _requests(self) -> Iterable[Metric]:
         totals: dict[RouteMethodStatus, Histogram] = {}
@@ -210,6 +250,40 @@ class _Families(Collector):
         for reason, count in sorted(_sum(snapshot.rejected for snapshot in self._snapshots).items()):
             family.add_metric([reason], count)
         return family
+
+    def _times(self) -> Iterable[Metric]:
+        for name, text, histograms in (
+            (
+                "lane_wait",
+                "Time of statements in queues, before they were sent.",
+                [one.waits for one in self._snapshots],
+            ),
+            ("time", "Time of statements from when they were sent.", [one.times for one in self._snapshots]),
+        ):
+            *counts, seconds = (sum(values) for values in zip(*histograms, strict=True))
+            family = HistogramMetricFamily(f"tasks_database_{name}_seconds", text, labels=[])
+            family.add_metric([], _cumulative(TIME_BOUNDS, counts), seconds)
+            yield family
+
+    def _authentication(self, counters: Mapping[str, float], gauges: Mapping[str, float]) -> Iterable[Metric]:
+        failures = CounterMetricFamily(
+            "tasks_auth_failures", "Requests whose caller was not let through.", labels=["reason"]
+        )
+        for reason, count in sorted(_sum(snapshot.auth_failures for snapshot in self._snapshots).items()):
+            failures.add_metric([reason], count)
+        yield failures
+        if "refreshes" in counters:
+            yield CounterMetricFamily(
+                "tasks_auth_key_refreshes", "Fetches of the provider's keys.", counters["refreshes"]
+            )
+            yield CounterMetricFamily(
+                "tasks_auth_key_refreshes_failed", "Those that failed.", counters["failed_refreshes"]
+            )
+        ages = [snapshot.gauges["keys_age"] for snapshot in self._snapshots if "keys_age" in snapshot.gauges]
+        if ages:
+            yield GaugeMetricFamily(
+                "tasks_auth_keys_age_seconds", "Since the keys were last fetched; the oldest of all workers.", max(ages)
+            )
 
     def _groups(self) -> Metric:
         *counts, writes = (sum(values) for values in zip(*(one.groups for one in self._snapshots), strict=True))

@@ -219,6 +219,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(ge=0, le=3600, description="Seconds after SIGTERM and DRAIN_S in which requests in flight may finish."),
     ] = 20
 
+    slow_request_ms: Annotated[
+        int, Meta(ge=0, le=600_000, description="Milliseconds above which a request is logged as slow.")
+    ] = 1000
+
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
         Meta(description="Lowest level that is logged: `debug`, `info`, `warning` or `error`."),
@@ -227,6 +231,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Literal["console", "json"] | None,
         Meta(description="Format of log lines: `console` or `json`. Default: console on a terminal, else json."),
     ] = None
+
+    log_users: Annotated[
+        Literal["hash", "id"],
+        Meta(
+            description="How a log line names the user: `id`, or `hash`, which `printf %s ID | b2sum -l 64` prints "
+            "for an ID."
+        ),
+    ] = "hash"
+    access_log: Annotated[bool, Meta(description="Log every request at level info, with the client's address.")] = False
 
     @property
     def embedded(self) -> bool:

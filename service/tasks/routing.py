@@ -3,6 +3,7 @@
 Must not import statements. service.tasks.fast_path is an optimisation in front of this.
 """
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -25,13 +26,22 @@ PREFIX = "/api/{user_id:str}/tasks"
 MakeTaskRequest = Callable[[Scope, Receive, str, str | None], Awaitable[TaskRequest]]
 
 
+# Reasons for the metric, by the error's sentence.
+AUTH_FAILURES = {
+    errors.authentication_required().message: "no_token",
+    errors.invalid_token().message: "invalid_token",
+    errors.token_expired().message: "expired_token",
+    errors.unavailable().message: "no_keys",
+}
 # Browsers and shared caches must not keep one user's tasks for another.
 _NO_STORE: Header = (b"cache-control", b"private, no-store")
 
 
-def task_requests(authenticator: Authenticator, queries: Queries, guard: Guard | None = None) -> MakeTaskRequest:
+def task_requests(
+    authenticator: Authenticator, queries: Queries, auth_failures: Counter[str], guard: Guard | None = None
+) -> MakeTaskRequest:
     """Makes the TaskRequest of every task request: authenticates the caller and checks the path. `guard` rejects
-    requests that web pages must not send.
+    requests that web pages must not send. `auth_failures` counts rejected callers by reason.
     """
     authenticate = authenticator.authenticate
 
@@ -42,9 +52,14 @@ def task_requests(authenticator: Authenticator, queries: Queries, guard: Guard |
         if guard is not None:
             guard(scope["method"], scope["headers"])
         record.wait()  # an unknown key is fetched
-        principal = await authenticate(scope["headers"], user_id)
+        try:
+            principal = await authenticate(scope["headers"], user_id)
+        except errors.ApiError as error:
+            auth_failures[AUTH_FAILURES.get(error.message, "other")] += 1
+            raise
         record.go_on()
         if principal.user_id != user_id:
+            auth_failures["another_user"] += 1
             raise errors.access_denied()
         check_user_id(user_id)
         record.enter_user(user_id)

@@ -11,7 +11,7 @@ import pytest
 
 from service.http.asgi import record_of
 from service.monitoring import logs
-from service.monitoring.request_log import RequestLog
+from service.monitoring.request_log import RequestLog, as_is, hashed
 
 
 @pytest.fixture(autouse=True)
@@ -118,12 +118,12 @@ class Unobserved:
         pass
 
 
-async def asked(app: App, path: str = "/api/user-1/tasks/7", *headers: tuple[bytes, bytes]) -> None:
+async def asked(app: App, path: str = "/api/user-1/tasks/7", *headers: tuple[bytes, bytes], slow_s: float = 1) -> None:
     async def nothing(*_: Any) -> None:
         pass
 
     scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "headers": headers}
-    await RequestLog(app, Unobserved())(scope, nothing, nothing)
+    await RequestLog(app, Unobserved(), slow_s=slow_s)(scope, nothing, nothing)
 
 
 NOTED = {"route": "/api/{user_id}/tasks/{task_id}", "request_id": b"r-1"}
@@ -144,6 +144,8 @@ async def test_a_failed_request_is_one_line_with_all_that_matters(capfd: pytest.
         "method": "GET",
         "route": "/api/{user_id}/tasks/{task_id}",
         "status": 503,
+        "lane_wait_ms": 0.0,
+        "database_ms": 0.0,
         "sqlstate": "57P01",
         "reason": "the first line",
     }
@@ -163,11 +165,15 @@ async def test_failures_are_always_logged_and_the_rest_at_debug(
     assert len(lines(capfd)) == (level == "warning")
 
 
-async def test_a_slow_request_is_logged(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("service.monitoring.request_log.SLOW_S", -1.0)
+async def test_a_slow_request_is_logged(capfd: pytest.CaptureFixture[str]) -> None:
     logs.configure("info", "json")
-    await asked(App(status=200, **NOTED))
+    trace = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    noted = NOTED | {"user_id": "user-1", "lane_wait_s": 0.5, "database_s": 0.25}
+    await asked(App(status=200, **noted), "/x", (b"traceparent", trace), slow_s=-1)
     (line,) = lines(capfd)
+    assert (line["lane_wait_ms"], line["database_ms"]) == (500.0, 250.0)
+    assert line["user"] == hashed("user-1") == "9aac5a8621eae188"
+    assert line["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
     assert (line["level"], line["message"], line["status"]) == ("warning", "a request was slow", 200)
 
 
@@ -182,3 +188,17 @@ async def test_a_request_id_that_came_in_is_logged_whatever_the_end(capfd: pytes
     logs.configure("debug", "json")
     await asked(App(status=200), "/x", (b"x-request-id", b"from-the-client"))
     assert [line["request_id"] for line in lines(capfd)] == ["from-the-client"]
+
+
+async def test_the_access_log_has_every_request_with_its_client(capfd: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info", "json")
+
+    async def nothing(*_: Any) -> None:
+        pass
+
+    app = RequestLog(App(status=200, user_id="a@b.c"), Unobserved(), slow_s=1, access_log=True, show_user=as_is)
+    await app(
+        {"type": "http", "method": "GET", "path": "/", "headers": [], "client": ("192.0.2.1", 5)}, nothing, nothing
+    )
+    (line,) = lines(capfd)
+    assert (line["level"], line["client"], line["user"], line["status"]) == ("info", "192.0.2.1", "a@b.c", 200)
