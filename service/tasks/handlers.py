@@ -4,7 +4,6 @@ Must not import SQL, connections or authenticators.
 """
 
 import asyncio
-from array import array
 from collections.abc import AsyncIterator, Collection, Sequence
 from hashlib import blake2b
 from urllib.parse import urlencode
@@ -42,12 +41,15 @@ async def list_tasks(task_request: NamedDependency[TaskRequest]) -> Response:
     tasks = await task_request.queries.list(task_request.user_id, completed, after, limit + 1)
     more = len(tasks) > limit
     del tasks[limit:]
+    tag = page_tag(tasks, more)
+    if known is None or tag in known:
+        return EmptyResponse(304, (_weak_etag(tag),))
     page, count = encode_page(tasks, PAGE_BYTES)
     if not more and count == len(tasks):
-        return _page_response(page, tasks, known)
+        return Response(200, page, (_weak_etag(tag),))
     query = urlencode([*parameters, ("after", str(tasks[count - 1].id))])
     link = f'<{task_request.url}?{query}>; rel="next"'.encode()
-    return _page_response(page, tasks[:count], known, (b"link", link))
+    return Response(200, page, (_weak_etag(tag), (b"link", link)))
 
 
 @post("/")
@@ -180,20 +182,21 @@ def _changed_response(changed: Changed | None) -> Response:
     return task_response(changed.task)
 
 
-def _page_response(page: bytes, tasks: list[Task], known: Collection[bytes] | None, *headers: Header) -> Response:
-    """A list in one response: `tasks`, encoded as `page`. Its tag is a hash of its content; a client that has the tag
-    gets no body.
+def page_tag(tasks: list[Task], more: bool) -> bytes:
+    """The opaque tag of a page: a hash of the ids and versions of its tasks and of whether there are more.
 
-    The tag is weak: it changes with each change through the service, but not where SQL edits a row and keeps its
-    version.
+    It is weak: it changes with each change through the service, but not where SQL edits a row and keeps its version.
+    A page that is cut for its size has the tag of the whole, which determines where it is cut.
     """
-    numbers = [number for task in tasks for number in (task.id, task.version)]
-    numbers.append(len(headers))  # whether there is a next page
-    digest = blake2b(array("q", numbers), digest_size=8).hexdigest().encode()
-    headers = ((b"etag", b'W/"%b"' % digest), *headers)
-    if known is None or digest in known:
-        return EmptyResponse(304, headers)
-    return Response(200, page, headers)
+    numbers = [task.id for task in tasks]
+    numbers += [task.version for task in tasks]
+    numbers.append(more)
+    # Python salts the hashes of texts, not of numbers: every process computes the same. 2 µs for 50 tasks; blake2b: 5.
+    return b"%016x" % (hash(tuple(numbers)) & 0xFFFF_FFFF_FFFF_FFFF)
+
+
+def _weak_etag(tag: bytes) -> Header:
+    return (b"etag", b'W/"%b"' % tag)
 
 
 async def _list_all(
@@ -201,9 +204,12 @@ async def _list_all(
 ) -> Response:
     """Every task: as one response where a page holds them, else streamed page by page."""
     page = await task_request.queries.list(task_request.user_id, completed, after, PAGE_ROWS)
+    tag = page_tag(page, more=False)
+    if len(page) < PAGE_ROWS and (known is None or tag in known):
+        return EmptyResponse(304, (_weak_etag(tag),))
     chunk, count = encode_page(page, CHUNK_BYTES)
     if len(page) < PAGE_ROWS and count == len(page):
-        return _page_response(chunk, page, known)
+        return Response(200, chunk, (_weak_etag(tag),))
     last = page[count - 1].id
     return StreamedResponse(200, _chunks(task_request.queries, task_request.user_id, completed, chunk, count, last))
 

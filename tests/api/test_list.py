@@ -156,7 +156,6 @@ def test_a_page_that_did_not_change_is_not_sent_again(
     for given in (tag, tag.removeprefix("W/"), f'"1", {tag}', "*"):
         again = client.get(url, headers={"If-None-Match": given})
         assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
-        assert again.headers.get("link") == first.headers.get("link")
     assert client.head(url, headers={"If-None-Match": tag}).status_code == 304
     seen = {tag}
     for change in changes(client, tasks, made):

@@ -102,7 +102,7 @@ def _list_tasks() -> Json:
         "not sent again.",
         {
             200: response("The tasks.", _TASKS, examples, "ListETag", "Link"),
-            304: response("The client has this list already.", None, {}, "ListETag", "Link"),
+            304: response("The client has this list already.", None, {}, "ListETag"),
         },
         (*_EVERY_TASK_OPERATION, *_QUERY, *_IF_NONE_MATCH),
         parameters=("user_id", "completed", "limit", "after", "If-None-Match", "X-Request-ID"),
