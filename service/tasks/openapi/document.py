@@ -36,7 +36,7 @@ user and which expires. It comes from the identity provider of this service; whe
 (`AUTH_JWT_SECRET`), `tasks-service token user-1` prints one for development. Paste it at **Authorize**.
 """
 _NO_BEARER = """\
-Each user has tasks. This service needs no token: it believes the user in the path.
+Each user has tasks. This service needs no token: the user in the path is taken as the caller.
 """
 
 
