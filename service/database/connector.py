@@ -94,14 +94,13 @@ class PostgresConnector:
         await self._pool.putconn(lane.connection)
 
     async def _look_at(self, connection: psycopg.AsyncConnection[Any]) -> None:
-        """What the role and the database carry must not change what is promised; what cannot be set is said."""
+        """Overrides settings of the role or the database that would change the service's promises, or warns of them."""
         row = await (await connection.execute(_ASK)).fetchone()
         assert row is not None
         self.begin_commit, durable = row[0], row[1] not in ("off", "local")
         if self._durable and not durable:
             log.warning(
-                "synchronous_commit is %s for this role: when PostgreSQL crashes, writes that clients believe saved are"
-                " lost",
+                "synchronous_commit is %s for this role: when PostgreSQL crashes, acknowledged writes are lost",
                 row[1],
             )
         self._durable = durable

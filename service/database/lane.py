@@ -299,7 +299,7 @@ class Lane:
                 self._settle()
 
     def read(self) -> None:
-        """Takes what has arrived, and hands out what is complete."""
+        """Reads the results that have arrived, and passes complete groups on."""
         try:
             try:
                 self._pgconn.consume_input()

@@ -10,7 +10,7 @@ from typing import Any
 
 from service.http.asgi import ASGIApp, header, record_of
 
-EVERYBODY = "*"  # whoever connects, the peers of a unix socket among them
+EVERYBODY = "*"  # every client, also those of a unix socket
 
 # Segments only: a prefix that begins with // would make a link lead to another host.
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")

@@ -76,7 +76,7 @@ def router(make: MakeTaskRequest) -> Router:
         parameters = request.path_params
         return await make(request.scope, request.receive, parameters["user_id"], parameters.get("task_id"))  # type: ignore[arg-type]
 
-    # _options first: Litestar makes a handler for OPTIONS of its own for a path that has none yet, and keeps that.
+    # _options first: Litestar adds its own handler for OPTIONS to a path that has none yet, and keeps that.
     return Router(
         PREFIX, route_handlers=[_options, *handlers.HANDLERS], dependencies={"task_request": Provide(provide)}
     )

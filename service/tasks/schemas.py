@@ -1,4 +1,4 @@
-"""The wire types: what comes in, what goes out, and the rules that a body must keep.
+"""The wire types: request and response bodies, and the rules for each field.
 
 A body is decoded strictly by msgspec in one go. Where that fails, msgspec's message becomes the contract's sentence.
 """

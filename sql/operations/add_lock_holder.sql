@@ -1,2 +1,2 @@
--- Adds the column that says who holds the lock; plain yoyo neither needs nor minds it.
+-- Adds the column for the holder of the lock. Plain yoyo ignores it.
 ALTER TABLE {schema}.yoyo_lock ADD COLUMN IF NOT EXISTS holder text

@@ -1,4 +1,4 @@
--- Which of the given things are there already, by their position in the arrays, and what is there. A table, an index, a
+-- Which of the given objects exist already, by their position in the arrays, and their kind. A table, an index, a
 -- sequence and a view share their names. `tables` holds what a column, constraint, trigger, policy or rule belongs to.
 WITH wanted AS (
     SELECT item.position, item.kind, item.name, relation.oid AS relation, space.oid AS space

@@ -1,4 +1,4 @@
--- What a tool has to know before it asks anything else: the schema that unqualified names create tables in, the
+-- What a command must know before any other query: the schema that unqualified names create tables in, the
 -- database's encoding, and the schema in which the search path finds the bookkeeping of migrations, if any does. Runs
 -- before the search path is set to pg_catalog, so every name is qualified and every operator one that cannot be shadowed:
 -- both sides of each = have the same type.

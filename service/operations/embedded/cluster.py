@@ -327,7 +327,7 @@ def _url(socket_dir: Path, role: str = NAME) -> str:
 
 
 def _reason(output: str) -> str:
-    """The line of PostgreSQL's output that says what was wrong."""
+    """The line of PostgreSQL's output that names the error."""
     lines = [line for line in output.strip().splitlines() if line.strip()]
     for level in ("PANIC:", "FATAL:", "error:", "ERROR:"):
         for line in lines:
