@@ -13,6 +13,7 @@ from tests.support.marks import own_protocol
 from tests.support.processes import ROOT, RunningService, wait_ready
 
 
+@pytest.mark.debian  # curl
 @own_protocol  # the order of a response's headers
 @pytest.mark.parametrize("name", ["README.md", "service/tasks/README.md"])
 def test_each_command_prints_what_the_page_shows(name: str, clone: Callable[[], str], tmp_path: Path) -> None:

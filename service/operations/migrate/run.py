@@ -65,8 +65,8 @@ def apply(
     say: Say = lambda _: None,
     progress: Progress = lambda _, __: None,
 ) -> list[str]:
-    """Applies pending migrations, up to and including `to`, and returns their ids. If another process applies, waits for
-    it for up to `wait_s` seconds and applies the rest. `consent` is asked about statements that lock for long.
+    """Applies pending migrations, up to and including `to`, and returns their ids. If another process applies, waits
+    for it for up to `wait_s` seconds and applies the rest. `consent` is asked about statements that lock for long.
     Raises MigrationError.
     """
     deadline = time.monotonic() + wait_s
