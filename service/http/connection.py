@@ -4,6 +4,8 @@ What is read on it and what is sent is for the subclass to say: service.http.pro
 """
 
 import asyncio
+import socket
+import struct
 from enum import IntEnum, auto
 from typing import Any, cast
 
@@ -161,6 +163,15 @@ class Connection(asyncio.Protocol):
             self.transport.write_eof()
         self.resume_reading()
 
+    def abort(self) -> None:
+        """Ends the connection with a reset. If it were just closed, the kernel would go on sending the megabytes
+        that it holds, and a client of HTTP/1.0 would take a part of a response for the whole.
+        """
+        peer = self.transport.get_extra_info("socket")
+        if peer is not None:
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
+
     def eof_received(self) -> bool:
         """A client may close its side once its request is sent, and still want the response; more likely it is gone."""
         self._eof = self.winds_down = True
@@ -208,7 +219,7 @@ class Connection(asyncio.Protocol):
     def expire(self, now: float) -> None:
         """Ends what has taken too long. Called by the context's clock."""
         if self._rate.too_slow(now, self.transport, self._written):
-            self.transport.abort()
+            self.abort()
         elif 0 < self._deadline < now:
             if self.state is State.HEAD:
                 self.head_timed_out()

@@ -235,7 +235,7 @@ class HttpProtocol(Connection):
     def _give_up(self, exchange: Exchange) -> None:
         """The application has ended without ending its response."""
         if exchange.state is ResponseState.STARTED:
-            self.transport.abort()  # the client must not take a part for the whole
+            self.abort()  # the client must not take a part for the whole
         else:
             self._reject(errors.internal_error())
 
