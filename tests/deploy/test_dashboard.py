@@ -12,8 +12,10 @@ import pytest
 from tests.support import http
 from tests.support.dashboard import DASHBOARD, panels
 from tests.support.databases import terminate
+from tests.support.identity_provider import Provider
 from tests.support.processes import RunningService, wait_ready
 from tests.support.prometheus import Prometheus
+from tests.support.tokens import ED, USER, token
 from tests.support.waiting import wait_until
 
 RATE = "10s"
@@ -22,24 +24,25 @@ RATE = "10s"
 @pytest.mark.debian
 def test_every_query_returns_data(clone: Callable[[], str], tmp_path: Path) -> None:
     url = clone()
-    settings = {"DATABASE_URL": url, "AUTH_MODE": "none"}
     with (
-        RunningService(tmp_path, **settings) as service,
+        Provider([ED.jwk]) as provider,
+        RunningService(tmp_path, DATABASE_URL=url, AUTH_MODE="jwt", AUTH_JWKS_URL=provider.url) as service,
         Prometheus([urlsplit(service.url).netloc]) as prometheus,
         psycopg.connect(url, autocommit=True) as admin,
     ):
         wait_ready(service.url)
         terminate(admin)  # once, so that there are failures to show
         wait_ready(service.url)
+        caller = {"authorization": f"Bearer {token(ED)}"}
         silent = {(panel.title, query) for panel in panels(RATE) for query, _ in panel.queries}
 
         def asked() -> bool:
             for method, path, body in (
-                ("POST", "/api/u/tasks", b'{"title": "x"}'),
-                ("GET", "/api/u/tasks", b""),
-                ("GET", "/api/u/tasks/1", b""),
+                ("POST", f"/api/{USER}/tasks", b'{"title": "x"}'),
+                ("GET", f"/api/{USER}/tasks", b""),
+                ("GET", f"/api/{USER}/tasks/1", b""),
             ):
-                http.exchange(service.url, http.request(method, path, body))
+                http.exchange(service.url, http.request(method, path, body, caller))
             # A ratio without a request in between is NaN.
             silent.difference_update(
                 {
