@@ -1,4 +1,4 @@
-"""Each migration is applied, and taken back, on a million tasks while requests go on: none fails, none waits long."""
+"""Each migration is applied, and rolled back, on a million tasks while requests go on: none fails, none waits long."""
 
 import asyncio
 import itertools

@@ -106,7 +106,7 @@ def test_apply_applies_once(run: Run, empty: str) -> None:
     assert schema(empty) == before
 
 
-def test_rollback_takes_back_one_or_some_or_all(run: Run, empty: str) -> None:
+def test_rollback_rolls_back_one_or_some_or_all(run: Run, empty: str) -> None:
     migrate.apply(empty)
     assert run("rollback", "--yes").exit_code == 0
     assert applied(empty) == IDS[:-1]
@@ -188,7 +188,7 @@ def test_a_file_that_changed_after_it_was_applied_is_told(own: Path, empty: str)
     assert [state.state for state in migrate.status(empty)] == ["changed", "applied"]
 
 
-def test_a_schema_ahead_of_the_code_is_told_and_not_taken_back(own: Path, empty: str) -> None:
+def test_a_schema_ahead_of_the_code_is_told_and_not_rolled_back(own: Path, empty: str) -> None:
     write(own, "0003.newer", "SELECT 1;")
     migrate.apply(empty)
     for path in own.glob("0003*"):

@@ -38,7 +38,7 @@ def test_what_runs_outside_a_transaction_is_refused(pooled: str, empty: str) -> 
     assert relations(empty) == []
     migrate.apply(empty)
     before = schema(empty)
-    with pytest.raises(MigrationError, match=r"pooler and 0003\.index-open-tasks runs outside a transaction"):
+    with pytest.raises(MigrationError, match=r"pooler and 0008\.drop-email-key runs outside a transaction"):
         migrate.rollback(pooled, to="0002")
     assert schema(empty) == before
 
@@ -59,8 +59,9 @@ def test_what_fits_into_a_transaction_goes_on(pooled: str, empty: str, undisturb
         thread.join(30)
     assert sorted(done) == [[], [], IDS[3:]]
     assert applied(empty) == IDS
-    assert migrate.rollback(pooled) == IDS[-1:]
-    assert migrate.apply(pooled) == IDS[-1:]
+    migrate.rollback(empty)  # its rollback builds an index outside a transaction
+    assert migrate.rollback(pooled) == [IDS[-2]]
+    assert migrate.apply(pooled) == IDS[-2:]
     assert schema(empty) == undisturbed
 
 

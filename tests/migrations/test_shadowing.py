@@ -1,7 +1,7 @@
 """Another login's functions and operators in the tables' schema never run as the operator.
 
 An exact match of argument types in any schema of the search path beats pg_catalog's own form. Each foreign form here
-raises an error, as whoever it ran as.
+raises an error.
 """
 # pglast types every attribute of a node as optional.
 # pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportOptionalIterable=false

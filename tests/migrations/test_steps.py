@@ -7,7 +7,7 @@ from tests.support.databases import schema
 
 IDS = migrate.ids()
 
-# Data that is there before a migration is taken back, by the migration that makes the place for it.
+# Data that is there before a migration is rolled back, by the migration that makes the place for it.
 ROWS = {
     "0001.create-users": "INSERT INTO users (id) SELECT 'user-' || n FROM generate_series(1, 10) AS n",
     "0002.create-tasks": "INSERT INTO tasks (user_id, title, completed) "
@@ -16,7 +16,7 @@ ROWS = {
     "SELECT 'user-' || n, 'create', 'key', '\\x00', ARRAY[n] FROM generate_series(1, 10) AS n",
 }
 
-# The migrations that can be taken back with every row still there.
+# The migrations that can be rolled back with every row still there.
 LOSSLESS = {
     "0003.index-open-tasks",
     "0005.create-service-role",
@@ -60,7 +60,7 @@ def test_each_step_down_and_up_again_leaves_the_same_schema(empty: str, undistur
         else:
             kept = {table: content for table, content in after.items() if content}
             assert kept == {table: data[table] for table in kept}
-            assert len(kept) == len(after) - 1  # the rows of the one table that was taken back are gone
+            assert len(kept) == len(after) - 1  # the rows of the one table that was rolled back are gone
         fill(empty, name)
         below = before
     assert below == undisturbed

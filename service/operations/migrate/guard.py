@@ -184,7 +184,7 @@ def _refuse_foreign(session: Session, plan: Sequence[Migration], known: Sequence
         more = f" (and {len(there) - 1} more)" if len(there) > 1 else ""
         raise MigrationError(
             f"{migration.id} would make {thing}, but schema {thing.schema or session.schema} has {what} of that name "
-            f"that no migration made{more}; nothing was applied. Give the service a schema of its own, as "
+            f"that no migration made{more}; nothing was applied. Give the service its own schema, as "
             "migrations/README.md says, or rename what is there"
         )
 

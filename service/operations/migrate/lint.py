@@ -190,7 +190,7 @@ def _alone(file: str, texts: Sequence[str]) -> Iterator[Finding]:
     if len(rest) > 1 or any(_fits_a_transaction(text) for text in rest):
         yield Finding(
             file, 0, "alone", "does more outside a transaction than one thing that needs it",
-            "what fails half-way is half applied", "give the rest a migration of its own, in a transaction",
+            "what fails half-way is half applied", "move the rest to another migration, in a transaction",
         )  # fmt: skip
 
 
