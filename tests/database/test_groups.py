@@ -211,7 +211,7 @@ async def test_a_group_cut_before_its_sync_changes_nothing(url: str, admin: psyc
     assert rows(admin) == [1000]
 
 
-@pytest.mark.parametrize("seconds", [2, pytest.param(600, marks=[pytest.mark.slow, pytest.mark.timeout(700)])])
+@pytest.mark.parametrize("seconds", [1, pytest.param(600, marks=[pytest.mark.slow, pytest.mark.timeout(700)])])
 async def test_groups_of_two_processes_do_not_deadlock(url: str, admin: psycopg.Connection, seconds: int) -> None:
     """Two services write the same hundred rows at random, in large groups."""
     row = admin.execute("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()").fetchone()

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import time
 from collections.abc import Callable
 
 import pytest
@@ -62,53 +61,48 @@ class User:
             self.foreign.append(what)
 
 
-async def act(database: Database, seconds: float) -> list[User]:
+async def act(database: Database, enough: Callable[[], bool]) -> list[User]:
     users = [User(Queries(database), f"user-{n}", n) for n in range(USERS)]
-    end = time.monotonic() + seconds
 
     async def go_on(user: User) -> None:
-        while time.monotonic() < end:
+        while not enough():
             await user.act()
 
     await asyncio.gather(*(go_on(user) for user in users))
     return users
 
 
-@pytest.mark.parametrize("seconds", [3, pytest.param(180, marks=[pytest.mark.slow, pytest.mark.timeout(300)])])
-@pytest.mark.parametrize("reads", ["one by one", "many in flight"])
-async def test_no_user_ever_gets_a_row_of_another(clone: Callable[[], str], seconds: int, reads: str) -> None:
-    wire = NoisyWire(seed=seconds, every=150)
-    async with (
-        Proxy(clone()) as proxy,
-        opened(proxy.url, connections=2 if reads == "many in flight" else 8, deadline_s=4, grace_s=0.5) as database,
-    ):
+@pytest.mark.parametrize("disturbances", [20, pytest.param(3000, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
+@pytest.mark.parametrize("connections", [2, 8])
+async def test_no_user_ever_gets_a_row_of_another(
+    clone: Callable[[], str], connections: int, disturbances: int
+) -> None:
+    wire = NoisyWire(seed=connections, every=100)
+    # A message that is lost can leave a reply that never ends: the statement limit ends it.
+    short = {"connect_timeout_s": 0.5, "statement_timeout_s": 0.3, "grace_s": 0.5}
+    async with Proxy(clone()) as proxy, opened(proxy.url, connections=connections, **short) as database:
         await database.fetch_one(ECHO, 1)
         proxy.edit = wire
-        users = await act(database, seconds)
+        users = await act(database, lambda: wire.made.total() >= disturbances)
         wire.on = False
         assert [user.foreign for user in users if user.foreign] == []
-        assert min(wire.made[kind] for kind in ("repeat", "lose", "swap")) >= seconds
-        assert database.stats.lost >= seconds
-        await until(lambda: database.fetch_one(ECHO, 7))
+        assert database.stats.lost >= disturbances / 10
+        assert await database.fetch_one(ECHO, 7) == 7
 
 
 async def test_a_reply_too_many_shows_nobody_anothers_task(clone: Callable[[], str]) -> None:
     """The one reply that a proxy repeats shifts all that follow on its connection by one."""
-    wire = RepeatedReply(every=40)
+    wire = RepeatedReply(every=15)
     async with Proxy(clone()) as proxy, opened(proxy.url, connections=2, grace_s=0.5) as database:
         await database.fetch_one(ECHO, 1)
         proxy.edit = wire
-        users = await act(database, 2)
+        users = await act(database, lambda: wire.made >= 20)
         wire.on = False
         assert [user.foreign for user in users if user.foreign] == []
-        assert wire.made >= 3
         assert database.stats.lost >= 3
         failures = [failure for user in users for failure in user.failures if isinstance(failure, InternalError)]
         assert failures
-        assert {str(failure).partition(": ")[2][:20] for failure in failures} <= {
-            "PostgreSQL's reply h",
-            "PostgreSQL's reply i",
-        }
+        assert all("PostgreSQL's reply" in str(failure) for failure in failures)
 
 
 async def test_what_arrives_while_nothing_is_in_flight_ends_the_lane(url: str) -> None:
