@@ -24,7 +24,7 @@ from service.settings import Settings
 
 log = logging.getLogger("service.server")
 
-FINISH_S = 5.0  # beyond the grace: to cancel what is left, and to end connections to the database
+FINISH_S = 5.0  # after the grace: for the rest to be cancelled and for connections to the database to end
 
 
 def application(settings: Settings, metrics_folder: Path | None = None) -> Any:
