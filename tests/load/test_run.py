@@ -13,11 +13,13 @@ import httpx
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.load import targets
 from tests.load.cli import cli
 from tests.load.generator import job as generator
 from tests.load.generator.job import NOT_SENT, Job
 from tests.load.running import accounts, options, outcome, thresholds
 from tests.load.stub_server import raw_server, server
+from tests.load.targets import GO, NEEDED
 from tests.load.workload import Workload
 from tests.support import tokens
 from tests.support.processes import ROOT, RunningService, wait_ready
@@ -161,6 +163,22 @@ def test_a_service_without_delete_is_not_filled(tmp_path: Path) -> None:
     assert done.exit_code == 1
     assert done.stderr.count("\n") == 3  # the two lines of what will be done, and the reason
     assert "is answered with 405" in done.stderr
+
+
+@pytest.mark.debian
+@pytest.mark.timeout(600)  # seconds: compiling the peer takes up to a minute
+def test_a_service_without_batches_and_delete_may_keep_its_tasks(
+    shared_database_url: str, client: httpx.Client, tmp_path: Path, user: str
+) -> None:
+    plan = targets.go(4)
+    assert plan is not None, NEEDED[GO]
+    with targets.running([plan], shared_database_url) as [peer]:
+        refused = run(peer.url, tmp_path, "--user", user)
+        done = run(peer.url, tmp_path, "--user", user, "--keep", "--operation", "get")
+    assert refused.exit_code == 1
+    assert "--keep says that tasks may stay" in refused.stderr
+    assert done.exit_code == 0, done.output
+    assert len(tasks_of(client, user)) == 1 + 100
 
 
 def test_what_is_no_task_service_is_one_sentence(tmp_path: Path) -> None:

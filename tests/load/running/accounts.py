@@ -23,6 +23,7 @@ PAUSE_S = 1.0
 DELETERS = 8
 TRIES = 5  # of a request that is answered with 429 or 503
 NO_SUCH_ENDPOINT = (404, 405, 501)
+NO_BATCH = (400, 415, 422, *NO_SUCH_ENDPOINT)  # `batch` may be read as a task's id
 
 
 class ServiceError(Exception):
@@ -126,7 +127,7 @@ class Tasks:
         ]
         ids: list[int] = []
         while batch and len(ids) < count:
-            made = self._request("POST", account, "/batch", new[len(ids) : len(ids) + BATCH], NO_SUCH_ENDPOINT)
+            made = self._request("POST", account, "/batch", new[len(ids) : len(ids) + BATCH], NO_BATCH)
             if not made.is_success:
                 break
             ids += [task["id"] for task in _decoded(made, list)]
@@ -202,7 +203,8 @@ class Tasks:
             turn += 1
             time.sleep(PAUSE_S)
         hint = "" if response.status_code not in (401, 403) else " (--token, LOAD_TOKEN or --tokens prove who you are)"
-        raise ServiceError(f"{method} {url} is answered with {response.status_code}: {response.text[:200]}{hint}")
+        text = " ".join(response.text.split())[:200]
+        raise ServiceError(f"{method} {url} is answered with {response.status_code}: {text}{hint}")
 
 
 def _decoded(response: httpx.Response, kind: type[Any]) -> Any:
