@@ -17,6 +17,7 @@ from tests.load.workload import Workload
 
 SCRIPT = Path(__file__).with_name("closed_loop.lua")
 GROUP_SIZE = "tasks_database_group_size"
+WRITES = ("create", "toggle", "mixed")
 CREATE_MANY = "batch"  # 1000 creates a request: an operation of the closed loop only
 
 
@@ -56,7 +57,7 @@ def measure(
 ) -> Sample:
     """One run of wrk. `postgres` is the pid of the postmaster."""
     pids = (target.pid, postgres)
-    groups = commits(target)
+    groups = commits(target) if operation in WRITES else None
     before = [pid and cpu_s(pid) for pid in pids]
     found = _wrk(target.url, operation, workload, connections, seconds, seed)
     after = [pid and cpu_s(pid) for pid in pids]
