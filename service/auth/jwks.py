@@ -115,11 +115,12 @@ class Jwks:
         Made-up key IDs must not make requests wait again and again for a provider that hangs.
         """
         cooling = time.monotonic() < self._next_look
-        if cooling and (self._fetching is None or self._failed_refreshes):
+        failed = self._failed_refreshes > 0 and not self._reached  # the last one
+        if cooling and (self._fetching is None or failed):
             return
         if self._waiting >= MAX_WAITING:
             raise unavailable()
-        if not cooling:
+        if self._fetching is None:
             self._next_look = time.monotonic() + self._cool_down_s
         self._waiting += 1
         try:

@@ -135,6 +135,17 @@ async def test_a_request_that_is_given_up_does_not_take_the_fetch_with_it(provid
         assert provider.times_asked == 1
 
 
+async def test_after_a_failed_fetch_unknown_keys_do_not_wait_for_the_next(provider: Provider) -> None:
+    """Until the cool-down is over, even where a fetch is in progress: made-up key IDs would wait again and again."""
+    provider.hang()
+    async with following(provider.url, timeout_s=1, retry_s=0.01, cool_down_s=NEVER_S) as authenticator:
+        assert await said(authenticator, new_token(ED)) == UNAVAILABLE
+        await asked(provider, 2)  # the retry hangs now
+        before = asyncio.get_running_loop().time()
+        assert await said(authenticator, new_token(ED)) == UNAVAILABLE
+        assert asyncio.get_running_loop().time() - before < 0.5
+
+
 async def test_a_start_does_not_wait_for_the_provider_nor_does_a_stop(
     provider: Provider, recwarn: pytest.WarningsRecorder
 ) -> None:
