@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -295,11 +294,10 @@ async def test_an_old_idle_lane_is_given_back_and_nothing_connects(
 
 
 @pytest.mark.faults
-async def test_slow_commits_are_shared(tmp_path: Path) -> None:
+async def test_slow_commits_are_shared() -> None:
     """Commits of 3 ms and more, by PostgreSQL's own commit_delay, which needs a disk that is waited for."""
-    tmp_path.chmod(0o711)
     slow_disk = {"fsync": "on", "synchronous_commit": "on", "commit_delay": "3000", "commit_siblings": "0"}
-    with embedded.Embedded(tmp_path / "data", slow_disk) as cluster:
+    with embedded.temporary(slow_disk) as cluster:
         with psycopg.connect(cluster.url, autocommit=True) as admin:
             admin.execute(TABLES)
         async with opened(cluster.url, connections=10) as database:

@@ -49,7 +49,7 @@ class NotedLane:
 
     def send(self, calls: Sequence[Call]) -> None:
         self.head_since = asyncio.get_running_loop().time()
-        self.groups.append(Group(calls))
+        self.groups.append(Group(calls, self.head_since))
         self.sent.append([call.arguments[0] for call in calls])
         self.output = Output.UNFLUSHED
         for call in calls:
