@@ -72,7 +72,7 @@ async def act(database: Database, enough: Callable[[], bool]) -> list[User]:
     return users
 
 
-@pytest.mark.parametrize("disturbances", [20, pytest.param(3000, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
+@pytest.mark.parametrize("disturbances", [20, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
 @pytest.mark.parametrize("connections", [2, 8])
 async def test_no_user_ever_gets_a_row_of_another(
     clone: Callable[[], str], connections: int, disturbances: int

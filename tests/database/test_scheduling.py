@@ -94,7 +94,7 @@ async def test_who_gets_no_connection_because_the_other_kind_has_all_gets_one_of
                 await database.fetch_one(busy, n, 5)
 
         if kind == "reads":
-            await database.fetch_one(WRITE, 0)
+            await ready(database)
             for lane in tuple(starved.lanes):
                 database.connections.give_back(starved, lane)
         async with asyncio.TaskGroup() as tasks:
