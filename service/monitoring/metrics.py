@@ -15,7 +15,6 @@ import time
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from importlib.metadata import version
 from itertools import accumulate
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
+from service import __version__
 from service.auth import Authenticator, HasKeyStats
 from service.database import GROUP_SIZES, SQLSTATES, TIME_BOUNDS, Database
 from service.http.asgi import GET_AND_HEAD
@@ -215,7 +215,7 @@ class _Families(Collector):
         ):
             yield CounterMetricFamily(f"tasks_database_{name}", text, value)
         build = GaugeMetricFamily("tasks_build_info", "1; the labels say what runs.", labels=["version", "python"])
-        build.add_metric([version("tasks-service"), platform.python_version()], 1)
+        build.add_metric([__version__, platform.python_version()], 1)
         yield build
         yield GaugeMetricFamily("tasks_workers", "Processes that serve.", gauges["workers"])
         yield CounterMetricFamily("process_cpu_seconds", "User and system CPU time, all workers.", counters["cpu"])
