@@ -8,10 +8,12 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httptools
 import pytest
 
 from tests.load import closed_loop
 from tests.load.generator import job as generator
+from tests.load.generator.connection import Connection, Place
 from tests.load.generator.job import NO_RESPONSE, NOT_SENT, Job
 from tests.load.stub_server import certificate, raw_server, server
 from tests.load.targets import Target
@@ -209,6 +211,17 @@ def test_every_framing_of_a_response_is_read(name: str) -> None:
         result = generator.run(Job(url, GET, Workload(USERS, TASKS), seconds=0.3, connections=2))
     assert set(result.outcomes) == {outcome}
     assert result.outcomes[outcome] >= 4
+
+
+def test_an_interim_response_is_not_the_response() -> None:
+    """Also where it arrives before the response does."""
+    connection = Connection(Place(socket.AF_INET, ("127.0.0.1", 1), "", None))
+    connection.parser, connection.complete = httptools.HttpResponseParser(connection), False
+    connection.parser.feed_data(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+    assert not connection.complete
+    connection.parser.feed_data(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")
+    assert connection.complete
+    assert connection.status == 201
 
 
 def test_more_connections_than_select_allows() -> None:
