@@ -10,8 +10,10 @@ import pytest
 from click.testing import CliRunner
 
 from service.operations import migrate
-from service.operations.migrate import MigrationError, watch
+from service.operations.check import check
+from service.operations.migrate import MigrationError, cli, watch
 from service.operations.migrate.cli import migrate as command
+from service.paths import root
 from tests.support.databases import applied, relations, schema
 from tests.support.migrations import write
 from tests.support.waiting import wait_until
@@ -237,6 +239,7 @@ def test_apply_and_new_say_what_does_not_fit(
     migrate.apply(empty, say=heard.append)
     assert any(line.startswith(f"warning: {said}") for line in heard), heard
     monkeypatch.setenv("DATABASE_URL", empty)
+    monkeypatch.setattr(cli, "_refresh_snapshot", lambda: True)  # a cluster for it takes seconds
     done = CliRunner().invoke(command, ["new", "next"])
     assert f"warning: {said}" in done.stderr
 
@@ -289,3 +292,29 @@ def test_rows_that_a_later_constraint_forbids_are_found_before_it_counts(empty: 
         migrate.apply(empty)
     execute(empty, "UPDATE users SET created_at = now()")
     assert migrate.apply(empty) == ["0007.validate-times", "0008.drop-email-key"]
+
+
+@pytest.mark.slow
+def test_the_snapshot_belongs_to_the_migrations(own: Path, empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`check` names a stale one as such, and `lint` writes it anew."""
+    for path in own.glob("*.sql"):
+        path.unlink()
+    for path in (root() / "migrations").glob("*"):
+        (own / path.name).write_text(path.read_text())
+    text = (own / "0003.index-open-tasks.sql").read_text()
+    text = text.replace("tasks_open_idx ON tasks (user_id, id) WHERE NOT completed", "tasks_title_idx ON tasks (title)")
+    text = text.replace("depends: 0002.create-tasks", "depends: 0008.drop-email-key").replace("-- replaces", "--")
+    (own / "0009.index-titles.sql").write_text(text)
+    back = (own / "0003.index-open-tasks.rollback.sql").read_text()
+    (own / "0009.index-titles.rollback.sql").write_text(back.replace("0003", "0009").replace("_open_", "_title_"))
+    migrate.apply(empty)
+    monkeypatch.setenv("DATABASE_URL", empty)
+    monkeypatch.setenv("AUTH_MODE", "none")
+    said = CliRunner().invoke(check, []).stdout
+    assert "warning  schema: schema.txt was made from other migrations than those here" in said
+    assert "mend: tasks-service migrate lint" in said
+    assert "error" not in said
+    done = CliRunner().invoke(command, ["lint"])
+    assert (done.exit_code, done.stdout) == (0, "nothing found\n"), done.output
+    assert done.stderr == f"wrote {own / 'schema.txt'}\n"
+    assert "ok       schema: as the migrations make it" in CliRunner().invoke(check, []).stdout

@@ -107,13 +107,14 @@ def test_what_the_statements_do_not_show_is_caught_while_the_migration_runs(own:
     assert applied(empty) == IDS[:2]
 
 
-def test_what_an_earlier_migration_made_is_not_foreign(own: Path, empty: str) -> None:
+def test_what_an_earlier_migration_made_is_not_foreign(own: Path, make_empty: Callable[[], str]) -> None:
+    url = make_empty()
     write(own, "0003.function", "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1';", "DROP FUNCTION f();")
-    migrate.apply(empty)
+    migrate.apply(url)
     write(own, "0004.again", "CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 2';")
     write(own, "0005.rename", "-- Deploy: post.\nALTER TABLE tasks RENAME COLUMN title TO name;")
     write(own, "0006.reuse", "ALTER TABLE tasks ADD COLUMN title text;", "ALTER TABLE tasks DROP COLUMN title;")
-    assert migrate.apply(empty) == ["0004.again", "0005.rename", "0006.reuse"]
+    assert migrate.apply(url) == ["0004.again", "0005.rename", "0006.reuse"]
 
 
 def test_an_extension_that_is_there_is_used(own: Path, empty: str) -> None:
