@@ -10,10 +10,11 @@ import sys
 from pathlib import Path
 
 import httpx
+import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.load import targets
+from tests.load import database, targets
 from tests.load.cli import cli
 from tests.load.generator import job as generator
 from tests.load.generator.job import NOT_SENT, Job
@@ -167,18 +168,19 @@ def test_a_service_without_delete_is_not_filled(tmp_path: Path) -> None:
 
 @pytest.mark.debian
 @pytest.mark.timeout(600)  # seconds: compiling the peer takes up to a minute
-def test_a_service_without_batches_and_delete_may_keep_its_tasks(
-    shared_database_url: str, client: httpx.Client, tmp_path: Path, user: str
-) -> None:
+def test_a_service_without_batches_and_delete_may_keep_its_tasks(database_url: str, tmp_path: Path) -> None:
+    database.load(database_url, 2, 10)
     plan = targets.go(4)
     assert plan is not None, NEEDED[GO]
-    with targets.running([plan], shared_database_url) as [peer]:
-        refused = run(peer.url, tmp_path, "--user", user)
-        done = run(peer.url, tmp_path, "--user", user, "--keep", "--operation", "get")
+    with targets.running([plan], database_url) as [peer]:
+        refused = run(peer.url, tmp_path)
+        done = run(peer.url, tmp_path, "--keep", "--operation", "get")
     assert refused.exit_code == 1
     assert "--keep says that tasks may stay" in refused.stderr
     assert done.exit_code == 0, done.output
-    assert len(tasks_of(client, user)) == 1 + 100
+    with psycopg.connect(database_url) as connection:
+        [count] = connection.execute("SELECT count(*) FROM tasks WHERE user_id = 'load-test-1'").fetchone() or [0]
+    assert count == 1 + 100
 
 
 def test_what_is_no_task_service_is_one_sentence(tmp_path: Path) -> None:
