@@ -123,6 +123,7 @@ http://:{port} {{
         lb_policy round_robin
         lb_try_duration 5s
         lb_try_interval 50ms
+        lb_retry_match method GET POST
         health_uri /readyz
         health_interval 100ms
     }}
