@@ -74,8 +74,8 @@ class Engine:
             now = clock()
             if self._stopped and self._sending:
                 self._end = min(self._end, now)
-            if job.rate and self._sending and now < self._end:
-                while made < total and (due := begun + made / job.rate) <= now:
+            if job.rate and self._sending:  # once more when the end has passed, for what was due before it
+                while made < total and (due := begun + made / job.rate) <= min(now, self._end):
                     made += 1
                     if self._free and due >= self._start:
                         self._tally.lag(now - due)
