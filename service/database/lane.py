@@ -268,7 +268,9 @@ class Lane:
         """The call's statement will be prepared anew, under another name and, if asked for, as another text. False
         where it already was since the call was sent.
         """
-        if not self._prepare or self._prepared.get(call.statement) is not call.prepared:
+        if not self._prepare:
+            return True  # it was sent as its own text, so no earlier error can have dropped it
+        if self._prepared.get(call.statement) is not call.prepared:
             return False
         del self._prepared[call.statement]
         if new_text and self._generations.get(call.statement, 0) == call.prepared.generation:

@@ -162,7 +162,7 @@ def test_a_list_is_cut_and_not_ended_where_the_database_fails(
         connection.execute("ALTER TABLE tasks RENAME TO gone")
         try:
             tap.release()
-            with pytest.raises(httpx.RemoteProtocolError, match="incomplete chunked read"):
+            with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):  # the connection is reset
                 for _ in chunks:
                     pass
         finally:
