@@ -17,7 +17,7 @@ from tests.support.processes import ROOT, RunningService, wait_ready
 from tests.support.tokens import SECRET, SHARED, claims, token
 
 HERE = Path(__file__).parent
-PAGE = ROOT / "clients" / "README.md"
+PAGE = ROOT / "service" / "tasks" / "CLIENTS.md"
 MODULES = HERE / "node_modules"
 ENVIRONMENT: Mapping[str, str] = {
     "PATH": f"{MODULES / '.bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}",

@@ -1,4 +1,4 @@
-"""clients/README.md: its programs create each task once and read every page, though the network loses messages."""
+"""service/tasks/CLIENTS.md: its programs create each task once and read every page, though the network loses messages."""
 
 import re
 import sys

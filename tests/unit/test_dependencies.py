@@ -1,4 +1,4 @@
-"""The dependencies: every one has a tested version in constraints.txt, and none can change what the service does."""
+"""The dependencies: every one has a tested version in .ci/constraints.txt, and none can change what the service does."""
 
 import re
 import tomllib
@@ -14,7 +14,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 RUNTIME = [Requirement(text) for text in PROJECT["dependencies"]]
 EXTRAS = [Requirement(text) for texts in PROJECT["optional-dependencies"].values() for text in texts]
 ALL = [requirement for requirement in RUNTIME + EXTRAS if requirement.name != PROJECT["name"]]
-LINES = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+LINES = [line for line in (ROOT / ".ci/constraints.txt").read_text().splitlines() if not line.startswith("#")]
 TESTED = {canonicalize_name(name): Version(version) for name, _, version in (line.partition("==") for line in LINES)}
 UNBOUNDED = {"cryptography"}  # pyproject.toml says why
 
