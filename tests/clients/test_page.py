@@ -1,4 +1,4 @@
-"""service/tasks/CLIENTS.md: its programs create each task once and read every page, though the network loses messages."""
+"""CLIENTS.md: its programs create each task once and read every page, though the network loses messages."""
 
 import re
 import sys

@@ -1,4 +1,4 @@
-"""The dependencies: every one has a tested version in .ci/constraints.txt, and none can change what the service does."""
+"""Every dependency has a tested version in .ci/constraints.txt, and none can change what the service does."""
 
 import re
 import tomllib
