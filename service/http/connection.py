@@ -34,22 +34,24 @@ class State(IntEnum):
     CLOSED = auto()
 
 
-_END = {State.CLOSING, State.CLOSED}
+# To look a member up in its class costs 0.07 µs each time: these are what a request meets.
+IDLE, HEAD, BODY, RESPONSE, SKIP, BLOCKED, LINGER, CLOSING, CLOSED = State
+_END = {CLOSING, CLOSED}
 TRANSITIONS: dict[State, set[State]] = {
-    State.IDLE: {State.HEAD, State.BODY, State.RESPONSE, State.LINGER, *_END},
-    State.HEAD: {State.BODY, State.RESPONSE, State.LINGER, *_END},
-    State.BODY: {State.RESPONSE, State.SKIP, State.LINGER, *_END},
-    State.RESPONSE: {State.IDLE, State.BLOCKED, State.LINGER, *_END},
-    State.SKIP: {State.IDLE, State.BLOCKED, State.LINGER, *_END},
-    State.BLOCKED: {State.IDLE, *_END},
-    State.LINGER: _END,
-    State.CLOSING: {State.CLOSED},
-    State.CLOSED: set(),
+    IDLE: {HEAD, BODY, RESPONSE, LINGER, *_END},
+    HEAD: {BODY, RESPONSE, LINGER, *_END},
+    BODY: {RESPONSE, SKIP, LINGER, *_END},
+    RESPONSE: {IDLE, BLOCKED, LINGER, *_END},
+    SKIP: {IDLE, BLOCKED, LINGER, *_END},
+    BLOCKED: {IDLE, *_END},
+    LINGER: _END,
+    CLOSING: {CLOSED},
+    CLOSED: set(),
 }
 # What it may take to leave a state. The other states end with the application (BODY, RESPONSE) or are held to a rate.
-_TIME_LIMITS = {State.HEAD: HEAD_S, State.SKIP: DRAIN_S, State.LINGER: DRAIN_S}
-BETWEEN_REQUESTS = (State.IDLE, State.HEAD)
-APPLICATION_RUNS = (State.BODY, State.RESPONSE)
+_TIME_LIMITS = {HEAD: HEAD_S, SKIP: DRAIN_S, LINGER: DRAIN_S}
+BETWEEN_REQUESTS = (IDLE, HEAD)
+APPLICATION_RUNS = (BODY, RESPONSE)
 
 
 class Connection(asyncio.Protocol):
@@ -60,7 +62,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, context: ServerContext, connections: set[Any]) -> None:
         self.context = context
         self.transport: asyncio.Transport
-        self.state = State.IDLE
+        self.state = IDLE
         self.writable: asyncio.Future[None] | None = None
         self.cut = False
         self.winds_down = False
@@ -87,7 +89,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.discard(self)
         self.context.discard(self)
-        self._to(State.CLOSED)
+        self._to(CLOSED)
         self.resume_writing()
         self.abandon()
 
@@ -132,7 +134,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def lost(self) -> bool:
-        return self.state is State.CLOSED
+        return self.state is CLOSED
 
     @property
     def ends(self) -> bool:
@@ -143,12 +145,12 @@ class Connection(asyncio.Protocol):
         if state not in TRANSITIONS[self.state]:
             raise RuntimeError(f"a connection goes from {self.state.name} to {state.name}")
         self.state = state
-        limit = self.context.keep_alive_s if state is State.IDLE else _TIME_LIMITS.get(state, 0.0)
+        limit = self.context.keep_alive_s if state is IDLE else _TIME_LIMITS.get(state, 0.0)
         self._deadline = self.context.now + limit if limit else 0.0
 
     def _close(self) -> None:
         if self.state not in _END:
-            self._to(State.CLOSING)
+            self._to(CLOSING)
             self.transport.close()
 
     def _linger(self) -> None:
@@ -158,7 +160,7 @@ class Connection(asyncio.Protocol):
         if self._eof:
             self._close()
             return
-        self._to(State.LINGER)
+        self._to(LINGER)
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.resume_reading()
@@ -175,7 +177,7 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """A client may close its side once its request is sent, and still want the response; more likely it is gone."""
         self._eof = self.winds_down = True
-        if self.state in (State.RESPONSE, State.BLOCKED) and self._scheme == "http":
+        if self.state in (RESPONSE, BLOCKED) and self._scheme == "http":
             self._deadline = self.context.now + HALF_CLOSED_S
             return True
         return False
@@ -188,7 +190,7 @@ class Connection(asyncio.Protocol):
             if not self.writable.done():
                 self.writable.set_result(None)
             self.writable = None
-            if self.state is State.BLOCKED:
+            if self.state is BLOCKED:
                 self.go_on()
 
     def write(self, data: bytes | memoryview) -> None:
@@ -221,7 +223,7 @@ class Connection(asyncio.Protocol):
         if self._rate.too_slow(now, self.transport, self._written):
             self.abort()
         elif 0 < self._deadline < now:
-            if self.state is State.HEAD:
+            if self.state is HEAD:
                 self.head_timed_out()
             elif self.state not in APPLICATION_RUNS or not self.has_started:
                 self._close()

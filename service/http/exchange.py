@@ -26,12 +26,15 @@ class ResponseState(IntEnum):
     ENDED = auto()
 
 
+NOT_STARTED, STARTED, ENDED = ResponseState  # see connection.IDLE
+
+
 class Exchange:
     """`task` runs the application. `keep_alive`: whether another request may follow."""
 
     # Most requests have no body, and most responses are whole.
     task: asyncio.Task[None] | None = None
-    state = ResponseState.NOT_STARTED
+    state = NOT_STARTED
     _held = 0  # bytes of the body that are here
     _asked = False  # the application wants the body
     _given = False  # the last piece of the body was given to the application
@@ -54,7 +57,7 @@ class Exchange:
 
     def feed(self, pieces: Iterable[bytes]) -> None:
         """Pieces of the body have come."""
-        if self.state is ResponseState.ENDED:
+        if self.state is ENDED:
             return
         for piece in pieces:
             self._pieces.append(piece)
@@ -86,8 +89,8 @@ class Exchange:
         if self._given:  # what is left to be told is that the client is gone
             await self._wait()
             return _DISCONNECT
-        if not self._pieces and not self.complete and self.state is not ResponseState.ENDED:
-            if self._expects_continue and self.state is ResponseState.NOT_STARTED:
+        if not self._pieces and not self.complete and self.state is not ENDED:
+            if self._expects_continue and self.state is NOT_STARTED:
                 self._expects_continue = False
                 connection.write(_CONTINUE)
             connection.resume_reading()
@@ -95,7 +98,7 @@ class Exchange:
                 self._asked = True
                 return {"type": "http.request", "body": b"", "more_body": True}
             await self._wait()
-        if connection.lost or self.state is ResponseState.ENDED or (connection.cut and not self._pieces):
+        if connection.lost or self.state is ENDED or (connection.cut and not self._pieces):
             return _DISCONNECT
         pieces = self._pieces
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -108,7 +111,7 @@ class Exchange:
         connection = self._connection
         while not (
             connection.lost
-            or self.state is ResponseState.ENDED
+            or self.state is ENDED
             or self._pieces
             or (self.complete and not self._given)
             or connection.cut
@@ -121,11 +124,11 @@ class Exchange:
 
     def respond(self, status: int, headers: Headers, body: bytes) -> None:
         """A whole response in one write. `headers` hold its Content-Length."""
-        if self.state is not ResponseState.NOT_STARTED:
+        if self.state is not NOT_STARTED:
             raise RuntimeError("a response has started already")
         head = self._head_of(status, headers)
         self._connection.write(head + body if body and self.request.method != "HEAD" else head)
-        self.state = ResponseState.ENDED
+        self.state = ENDED
         self._connection.response_ended()
 
     async def send(self, message: Message) -> None:
@@ -134,30 +137,30 @@ class Exchange:
         if connection.lost:
             return
         kind = message["type"]
-        if kind == "http.response.start" and self._head is None and self.state is ResponseState.NOT_STARTED:
+        if kind == "http.response.start" and self._head is None and self.state is NOT_STARTED:
             headers: Headers = [(name, value) for name, value in message.get("headers", ())]
             self._head = (message["status"], headers)
             return
-        if kind != "http.response.body" or self.state is ResponseState.ENDED or self._head is None:
+        if kind != "http.response.body" or self.state is ENDED or self._head is None:
             raise RuntimeError(f"{kind} is not what comes next in this response")
         body: bytes = message.get("body", b"")
         more: bool = message.get("more_body", False)
         status, headers = self._head
         bodiless = status in _BODILESS or self.request.method == "HEAD"
-        if self.state is ResponseState.NOT_STARTED:
+        if self.state is NOT_STARTED:
             self._frame(status, headers, None if more else len(body), bodiless)
             if not more and not self._chunked and len(body) <= WHOLE_BYTES:
                 self.respond(status, headers, body)
                 return
             head = self._head_of(status, headers)
-            self.state = ResponseState.STARTED
+            self.state = STARTED
             connection.write(head)
         if not bodiless:
             await self._write(body, more)
         if connection.lost:
             return
         if not more:
-            self.state = ResponseState.ENDED
+            self.state = ENDED
             connection.response_ended()
 
     def _frame(self, status: int, headers: Headers, length: int | None, bodiless: bool) -> None:

@@ -18,9 +18,20 @@ from uvicorn.server import ServerState
 from service.http import errors
 from service.http.asgi import CLIENT_GONE, ASGIApp, RequestRecord, Scope
 from service.http.body_framing import ChunkedBody, SizedBody
-from service.http.connection import APPLICATION_RUNS, BETWEEN_REQUESTS, Connection, State
+from service.http.connection import (
+    APPLICATION_RUNS,
+    BETWEEN_REQUESTS,
+    BLOCKED,
+    BODY,
+    HEAD,
+    IDLE,
+    LINGER,
+    RESPONSE,
+    SKIP,
+    Connection,
+)
 from service.http.errors import ApiError
-from service.http.exchange import Exchange, ResponseState
+from service.http.exchange import NOT_STARTED, STARTED, Exchange
 from service.http.head import CHUNKED, RequestHead, check_beginning, read_head
 from service.http.own_responses import respond_overloaded, respond_to_asterisk
 from service.http.response_head import response_head
@@ -55,7 +66,7 @@ class HttpProtocol(Connection):
 
     @property
     def has_started(self) -> bool:
-        return self._exchange is not None and self._exchange.state is not ResponseState.NOT_STARTED
+        return self._exchange is not None and self._exchange.state is not NOT_STARTED
 
     @property
     def rest_is_small(self) -> bool:
@@ -81,7 +92,7 @@ class HttpProtocol(Connection):
 
     def data_received(self, data: bytes) -> None:
         state = self.state
-        if state >= State.LINGER:  # nothing is read any more
+        if state >= LINGER:  # nothing is read any more
             return
         if self._position < len(self._buffer):
             data = self._buffer[self._position :] + data
@@ -99,7 +110,7 @@ class HttpProtocol(Connection):
                 if not self._read_body(self._body):
                     return
             else:
-                if self.state in (State.RESPONSE, State.BLOCKED):
+                if self.state in (RESPONSE, BLOCKED):
                     self.pause_reading()  # what comes behind a request waits as bytes
                 return
 
@@ -134,8 +145,8 @@ class HttpProtocol(Connection):
             self._reject(error)
             return
         self._checked = len(data)
-        if self.state is State.IDLE:
-            self._to(State.HEAD)
+        if self.state is IDLE:
+            self._to(HEAD)
 
     def _read_body(self, body: SizedBody | ChunkedBody) -> bool:
         """Takes what is here of the body. False: nothing more can be read now."""
@@ -155,7 +166,7 @@ class HttpProtocol(Connection):
             return False
         self._body = None
         if exchange is not None:
-            self._to(State.RESPONSE)
+            self._to(RESPONSE)
             exchange.end_request()
             return True
         self._await_request()
@@ -163,7 +174,7 @@ class HttpProtocol(Connection):
 
     def _read_on(self) -> None:
         """After others had their turn."""
-        if self._body is not None and self.state in (State.BODY, State.SKIP):
+        if self._body is not None and self.state in (BODY, SKIP):
             if self._exchange is None or not self._exchange.is_full:
                 self.resume_reading()
             self._read()
@@ -192,9 +203,9 @@ class HttpProtocol(Connection):
         exchange = self._exchange = Exchange(self, request, scope)
         if request.length:
             self._body = ChunkedBody() if request.length == CHUNKED else SizedBody(request.length)
-            self._to(State.BODY)
+            self._to(BODY)
         else:
-            self._to(State.RESPONSE)
+            self._to(RESPONSE)
         app = context.app
         if request.path == "*":
             app = respond_to_asterisk
@@ -234,7 +245,7 @@ class HttpProtocol(Connection):
 
     def _give_up(self, exchange: Exchange) -> None:
         """The application has ended without ending its response."""
-        if exchange.state is ResponseState.STARTED:
+        if exchange.state is STARTED:
             self.abort()  # the client must not take a part for the whole
         else:
             self._reject(errors.internal_error())
@@ -249,7 +260,7 @@ class HttpProtocol(Connection):
             if not exchange.keep_alive:
                 self._linger()
                 return
-            self._to(State.SKIP)
+            self._to(SKIP)
             self.resume_reading()
             self._read()
         elif not exchange.keep_alive:
@@ -265,12 +276,12 @@ class HttpProtocol(Connection):
     def _await_request(self) -> None:
         """The next request may come, unless the client does not take the responses that it has."""
         if self.writable is not None:
-            self._to(State.BLOCKED)
+            self._to(BLOCKED)
             self.pause_reading()
         elif self._eof and not self.has_unread:
             self._close()
         else:
-            self._to(State.IDLE)
+            self._to(IDLE)
             if not self._reading:
                 self.resume_reading()
 
@@ -282,15 +293,15 @@ class HttpProtocol(Connection):
         record = RequestRecord("", [])
         if exchange is not None:
             record = exchange.record
-            if exchange.state is not ResponseState.NOT_STARTED:
+            if exchange.state is not NOT_STARTED:
                 self._exchange = exchange
                 self.cut = self.winds_down = True  # a response to a request that is cut off is better than none
                 exchange.keep_alive = False
-                self._to(State.RESPONSE)
+                self._to(RESPONSE)
                 exchange.wake()
                 return
             self._cancel(exchange)
-        elif self.state is State.SKIP:
+        elif self.state is SKIP:
             self._linger()
             return
         record.status = error.status
