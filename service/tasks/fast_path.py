@@ -24,7 +24,8 @@ Handler = Callable[[TaskRequest], Awaitable[Response]]
 
 class FastPath:
     """ASGI: calls the handlers that take a `task_request` and nothing else, for Litestar's routes and methods. What is
-    not found here (another path or method, an empty segment) goes Litestar's way: `otherwise`.
+    not found here (another path or method, an empty segment) goes Litestar's way: `otherwise`. Raises ValueError for
+    two routes that it could not tell apart.
     """
 
     def __init__(self, litestar: Litestar, make: MakeTaskRequest, *, otherwise: ASGIApp) -> None:
@@ -39,8 +40,10 @@ class FastPath:
             for route_handler in route.route_handlers if isinstance(route, HTTPRoute) else ():
                 if route_handler.parsed_fn_signature.parameters.keys() == {"task_request"}:
                     for method in route_handler.http_methods:
-                        found = (route_handler.fn, template, "{task_id}" in template)
-                        self._routes[str(method), len(parts), last] = found
+                        key = (str(method), len(parts), last)
+                        if key in self._routes:
+                            raise ValueError(f"{method} {template} and {self._routes[key][1]} look the same")
+                        self._routes[key] = (route_handler.fn, template, "{task_id}" in template)
         self._fixed = {last for _, _, last in self._routes}
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:

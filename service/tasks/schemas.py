@@ -154,8 +154,15 @@ def _check_description(text: str) -> None:
 # msgspec's message names the first wrong field, so that the body need not be decoded again. Its wording is held by
 # tests/unit/test_structs.py.
 
+# A field that is not in its table is a defect of the service: a KeyError, so 500, and never another field's sentence.
+_REQUIRED = {"title": errors.title_required, "completed": errors.completed_required}
+_WRONG_TYPE = {
+    "title": errors.title_not_text,
+    "description": errors.description_not_text,
+    "completed": errors.completed_not_boolean,
+}
 _UNKNOWN = "Object contains unknown field `"
-_FIELD = re.compile(r"(?: - at `\$(?:\[[0-9]+\])?\.|missing required field `)([a-z_]+)`$")
+_FIELD = re.compile(r"(?: - at `\$(?:\[[0-9]+\])?\.|missing required field `)([a-z0-9_]+)`$")
 # The next character that separates or nests values: everything before it, strings too, is skipped.
 _STRUCTURE = re.compile(rb'(?:[^"\[\]{},]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")*+([\[\]{}]|,(?!\s*\]))', re.DOTALL)
 _STRUCTURE_MAX = 20_000  # of these in 1000 tasks with all their fields there are 10,000
@@ -188,13 +195,10 @@ def _object_error(message: str, kind: type[msgspec.Struct]) -> ApiError:
     match = _FIELD.search(message)
     if match is None:
         return errors.not_an_object()
-    is_absent = "missing" in message
-    if match[1] == "title":
-        is_absent = is_absent or "got `null`" in message
-        return errors.title_required() if is_absent and kind is TaskCreate else errors.title_not_text()
-    if match[1] == "description":
-        return errors.description_not_text()
-    return errors.completed_required() if is_absent else errors.completed_not_boolean()
+    name = match[1]
+    if "missing" in message or (name == "title" and kind is TaskCreate and "got `null`" in message):
+        return _REQUIRED[name]()
+    return _WRONG_TYPE[name]()
 
 
 def _is_json(body: bytes) -> bool:

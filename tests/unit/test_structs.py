@@ -1,6 +1,7 @@
 """Bodies: whatever comes in becomes a struct that the schema can hold, or a ApiError (400). Nothing else."""
 
 import json
+from collections.abc import Callable
 from time import process_time
 from typing import Any
 
@@ -8,13 +9,14 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec import UNSET
+from msgspec import UNSET, Raw, UnsetType
 
 from service.http import errors
 from service.http.errors import ApiError
 from service.http.limits import DESCRIPTION_LENGTH, TITLE_LENGTH
 from service.tasks.schemas import (
     TaskCreate,
+    TaskToggle,
     TaskUpdate,
     decode_batch,
     decode_create,
@@ -125,6 +127,27 @@ WRONG = [
     (b'{"titel":5}}', errors.invalid_json()),
     (b'{"title":5,"id":01}', errors.invalid_json()),
 ]
+
+
+@pytest.mark.parametrize(
+    ("decode", "valid", "name"),
+    [
+        (decode, valid, field.name)
+        for decode, struct, valid in (
+            (decode_create, TaskCreate, {"title": "x"}),
+            (decode_update, TaskUpdate, {"title": "x"}),
+            (decode_toggle, TaskToggle, {"completed": True}),
+        )
+        for field in msgspec.structs.fields(struct)
+        if field.type != Raw | UnsetType  # any JSON is accepted and ignored
+    ],
+)
+def test_a_field_of_a_wrong_type_is_blamed_by_its_own_name(
+    decode: Callable[[bytes], object], valid: dict[str, object], name: str
+) -> None:
+    with pytest.raises(ApiError) as raised:
+        decode(msgspec.json.encode({**valid, name: {}}))
+    assert raised.value.field == name
 
 
 def said(error: ApiError) -> tuple[str, str | None]:
