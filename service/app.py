@@ -5,14 +5,12 @@ from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 from litestar import Litestar
 
 from service import auth
 from service.auth import Authenticator, ManagedAuthenticator, NoAuthenticator
 from service.database import Database
-from service.http.asgi import ASGIApp, path_to_route
 from service.http.browser_guard import browser_guard
 from service.http.capacity import Capacity
 from service.http.cors import CorsPolicy
@@ -29,18 +27,11 @@ from service.tasks.queries import STATEMENTS, Queries
 from service.tasks.routing import exact_paths, task_requests
 
 
-class Service:
+class Service(RequestLog):
     """The ASGI application, with the parts that a server or a test may want to look at."""
 
-    def __init__(self, app: ASGIApp, health: health.Health, database: Database) -> None:
-        self._app = app
-        self.health = health
-        self.database = database
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
-            path_to_route(scope)
-        await self._app(scope, receive, send)
+    health: health.Health
+    database: Database
 
 
 def create_app(
@@ -124,7 +115,7 @@ def create_app(
         app = cors.around(app)
     if settings.trusted_proxies:
         app = believing(app, settings.trusted_proxies)
-    log = RequestLog(
+    service = Service(
         app,
         numbers,
         slow_s=settings.slow_request_ms / 1000,
@@ -132,4 +123,6 @@ def create_app(
         show_user=hashed if settings.log_users == "hash" else as_is,
         tracer=tracing,
     )
-    return Service(log, state, database)
+    service.health = state
+    service.database = database
+    return service

@@ -28,22 +28,21 @@ def browser_guard(settings: Settings, cors: CorsPolicy | None) -> Guard:
     any_host = b"*" in hosts or (not settings.on_loopback and not hosts)
 
     def check(method: str, headers: Headers) -> None:
-        host = origin = site = None
+        if not any_host:
+            for name, value in headers:
+                if name == b"host" and value and not _is_served(value, hosts):
+                    raise errors.access_denied()
+        if method in _READS:
+            return
+        origin = site = None
         hosts_sent: list[bytes] = []
         for name, value in headers:
-            if name == b"host":
-                host = value
-                hosts_sent.append(value)
-            elif name == b"x-forwarded-host":  # a page cannot send it without a preflight
+            if name in (b"host", b"x-forwarded-host"):  # a page cannot send the latter without a preflight
                 hosts_sent.append(value)
             elif name == b"origin":
                 origin = value
             elif name == b"sec-fetch-site":
                 site = value
-        if not any_host and host and not _is_served(host, hosts):
-            raise errors.access_denied()
-        if method in _READS:
-            return
         if origin is not None:
             if not (origin.partition(b"://")[2] in hosts_sent or (cors is not None and cors.is_allowed(origin))):
                 raise errors.access_denied()

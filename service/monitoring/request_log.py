@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import Any, Protocol
 
 from service.database import current_caller
-from service.http.asgi import CLIENT_GONE, REPORT, ASGIApp, RequestRecord, header, record_of
+from service.http.asgi import CLIENT_GONE, REPORT, ASGIApp, RequestRecord, header, path_to_route, record_of
 from service.monitoring.tracing import trace_of
 
 log = logging.getLogger("service.request")
@@ -66,6 +66,7 @@ class RequestLog:
             scope.get("state", {})[REPORT] = self.report
             await self._app(scope, receive, send)
             return
+        path_to_route(scope)
         record = record_of(scope)
         current_caller.set(record)
         if self._tracer is not None:

@@ -13,7 +13,7 @@ from typing import Any
 from litestar import Litestar
 from litestar.routes import HTTPRoute
 
-from service.http.asgi import ASGIApp, RequestRecord, record_of
+from service.http.asgi import ASGIApp, record_of
 from service.http.error_handler import error_response
 from service.http.responses import Response
 from service.tasks.requests import TaskRequest
@@ -54,17 +54,11 @@ class FastPath:
             if found is not None and parts[1] == "api" and parts[3] == "tasks" and "" not in parts[2:]:
                 record = record_of(scope)
                 handler, record.route, has_task = found
-                response = await self._respond(
-                    record, scope, receive, handler, parts[2], parts[4] if has_task else None
-                )
+                try:
+                    request = await self._make(scope, receive, parts[2], parts[4] if has_task else None)
+                    response = await handler(request)
+                except Exception as error:
+                    response = error_response(error, record)
                 await response(scope, receive, send)
                 return
         await self._otherwise(scope, receive, send)
-
-    async def _respond(
-        self, record: RequestRecord, scope: Any, receive: Any, handler: Handler, user: str, task: str | None
-    ) -> Response:
-        try:
-            return await handler(await self._make(scope, receive, user, task))
-        except Exception as error:
-            return error_response(error, record)

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, unquote_to_bytes
 
 from service.http import errors
-from service.http.asgi import Headers, Receive, record_of
+from service.http.asgi import Headers, Receive, RequestRecord
 from service.http.body import read_body
 from service.http.conditional import Preconditions, known_tags, preconditions
 from service.http.limits import BODY_BYTES, ID_MAX, IDEMPOTENCY_KEY_LENGTH, LIMIT_MAX, USER_ID_LENGTH
@@ -31,13 +31,14 @@ class TaskRequest:
     def __init__(
         self,
         scope: Any,
+        record: RequestRecord,
         receive: Receive,
         queries: Queries,
         user_id: str,
         task_id: int,
     ) -> None:
         self._receive = receive
-        self.record = record_of(scope)
+        self.record = record
         self.headers: Headers = scope["headers"]
         self.query_string: bytes = scope["query_string"]
         self.path: str = scope["path"]  # as sent, percent-encoded

@@ -64,7 +64,7 @@ def task_requests(
         check_user_id(user_id)
         record.enter_user(user_id)
         task_id = 0 if task_segment is None else parse_task_id(task_segment)
-        return TaskRequest(scope, receive, queries, user_id, task_id)
+        return TaskRequest(scope, record, receive, queries, user_id, task_id)
 
     return make
 
