@@ -15,6 +15,8 @@ from service.operations.check import Finding
 from service.tasks import queries
 from tests.support.databases import named, relations, schema, wipe
 
+pytestmark = pytest.mark.migrations
+
 Run = Callable[..., Result]
 
 

@@ -18,6 +18,8 @@ from tests.support.databases import applied, relations, schema
 from tests.support.migrations import write
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.migrations
+
 IDS = migrate.ids()
 UNIQUE = "-- transactional: false\nCREATE UNIQUE INDEX CONCURRENTLY tasks_title_key ON tasks (title);"
 DROP_UNIQUE = "-- transactional: false\nDROP INDEX CONCURRENTLY tasks_title_key;"

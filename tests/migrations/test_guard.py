@@ -13,6 +13,8 @@ from service.operations.migrate import MigrationError
 from tests.support.databases import applied, relations, schema
 from tests.support.migrations import write
 
+pytestmark = pytest.mark.migrations
+
 IDS = migrate.ids()
 
 

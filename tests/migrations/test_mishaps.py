@@ -14,6 +14,8 @@ from service.operations.migrate import MigrationError
 from tests.support.databases import applied, named
 from tests.support.processes import RunningService
 
+pytestmark = pytest.mark.migrations
+
 IDS = migrate.ids()
 
 # Of the database: the setting, and how the line of `check` about it begins; None: it changes nothing that is promised.

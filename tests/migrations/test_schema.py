@@ -9,6 +9,8 @@ import pytest
 from service.operations import catalog, migrate
 from service.operations.migrate import files, session
 
+pytestmark = pytest.mark.migrations
+
 
 def test_the_snapshot_is_what_the_migrations_make(database_url: str) -> None:
     with session.connect(database_url) as connected:

@@ -22,6 +22,8 @@ from service.operations.cli import cli
 from service.operations.migrate import MigrationError
 from service.paths import root
 
+pytestmark = pytest.mark.migrations
+
 TYPES = ["text", "varchar", "name", "oid", "regclass", "integer", "bigint", "boolean", "jsonb", "timestamptz", '"char"']
 
 

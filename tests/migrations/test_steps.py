@@ -1,9 +1,12 @@
 """Every migration goes up, down and up again, and leaves the same schema."""
 
 import psycopg
+import pytest
 
 from service.operations import migrate
 from tests.support.databases import schema
+
+pytestmark = pytest.mark.migrations
 
 IDS = migrate.ids()
 
