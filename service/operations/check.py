@@ -292,7 +292,7 @@ def _settings(connection: psycopg.Connection[Any], settings: Settings) -> Iterat
 def _pooler(session: Session, url: str, settings: Settings) -> Iterator[Finding]:
     """Whether the pooler keeps track of prepared statements: then it gives them other names."""
     if not settings.db_prepare:
-        yield Finding("ok", "pooler: no prepared statements are used (DB_PREPARE=off)")
+        yield Finding("ok", "pooler: no prepared statements are used (DB_PREPARE=false)")
         return
     with session.connection.transaction():  # in which a pooler stays with one session
         name = f"tasks_check_{abs(session.connection.info.backend_pid)}"  # a pooler makes ids up, negative ones too
@@ -303,9 +303,11 @@ def _pooler(session: Session, url: str, settings: Settings) -> Iterator[Finding]
     if kept is None:
         yield Finding("ok", "pooler: keeps track of prepared statements")
     elif _shares_sessions(session, url):
-        yield Finding("error", "pooler: has no prepared statements and shares sessions", "set DB_PREPARE=off")
+        yield Finding("error", "pooler: has no prepared statements and shares sessions", "set DB_PREPARE=false")
     else:
-        yield Finding("warning", "pooler: has no prepared statements; unless each client has a session, DB_PREPARE=off")
+        yield Finding(
+            "warning", "pooler: has no prepared statements; unless each client has a session, DB_PREPARE=false"
+        )
 
 
 def _shares_sessions(session: Session, url: str) -> bool:

@@ -74,7 +74,7 @@ def test_no_setting_stays_with_the_next_client(pooled: str, empty: str) -> None:
             assert client.execute("SHOW client_connection_check_interval").fetchone() == ("0",)
 
 
-@pytest.mark.parametrize(("prepare", "said"), [("on", "set DB_PREPARE=off"), ("off", None)])
+@pytest.mark.parametrize(("prepare", "said"), [("on", "set DB_PREPARE=false"), ("off", None)])
 def test_check_knows_a_pooler_without_prepared_statements(
     pooled: str, empty: str, monkeypatch: pytest.MonkeyPatch, prepare: str, said: str | None
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
+from service.http import errors
 from service.operations.cli import cli
 from service.settings import describe
 from tests.support.processes import ROOT
@@ -95,6 +96,12 @@ def test_the_settings_table_is_that_of_the_code() -> None:
     ]
     table = "\n".join(["| name | default | |", "|---|---|---|", *rows])
     assert table in (ROOT / "deploy" / "README.md").read_text()
+
+
+def test_the_bodies_of_readyz_are_those_of_the_code() -> None:
+    text = (ROOT / "deploy" / "README.md").read_text()
+    reasons = (errors.database_unreachable(), errors.schema_mismatch(), errors.shutting_down())
+    assert [error.message for error in reasons if f'`{{"error":"{error.message}"}}`' not in text] == []
 
 
 def test_every_row_of_the_failure_table_names_its_test() -> None:
