@@ -18,7 +18,9 @@ _QUOTED = rb"\"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff]
 _CHUNK_LINE = re.compile(
     rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;[ \t]*" + _TOKEN + rb"(?:[ \t]*=[ \t]*(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?)*"
 )
-_TRAILERS = re.compile(rb"(?:" + _TOKEN + rb":[\t\x20-\x7e\x80-\xff]*\r\n)*\r\n")
+_TRAILER = _TOKEN + rb":[\t\x20-\x7e\x80-\xff]*"
+_TRAILERS = re.compile(rb"(?:" + _TRAILER + rb"\r\n)*\r\n")
+_TRAILERS_BEGUN = re.compile(rb"(?:" + _TRAILER + rb"\r\n)*(?:\r|" + _TOKEN + rb"|" + _TRAILER + rb"\r?)?")
 
 
 class SizedBody:
@@ -118,6 +120,8 @@ class ChunkedBody:
         if end < 0:
             if len(data) - position >= MAX_HEAD_BYTES:
                 raise errors.head_too_large()
+            if _TRAILERS_BEGUN.fullmatch(data, position) is None:
+                raise errors.malformed_http()  # at once: what cannot become trailers would be waited for in vain
             return position
         if _TRAILERS.fullmatch(data, position, end + 4) is None:
             raise errors.malformed_http()

@@ -213,7 +213,10 @@ def origin_form(head: h11.Request) -> bytes:
 async def check(random: Random, stream: bytes, *, valid: bool, seen: Counter[str]) -> None:
     ours_read = await ours(stream)
     again = await ours(*cut(random, stream))
-    assert again == ours_read, "it depends on how the stream is cut"
+    if (
+        b"OPTIONS" not in stream
+    ):  # `OPTIONS *` is answered at its head, so a malformed body may come before or after that
+        assert again == ours_read, "it depends on how the stream is cut"
     requests, why = theirs(stream)
     requests = [one for one in requests if one[:2] != ("OPTIONS", b"*")]
     both = min(len(requests), len(ours_read.requests))

@@ -680,6 +680,9 @@ add("9112 7.1", "a part of the trailers", chunked(C3 + b"0\r\nA: b\r\n"), "", "b
 for _name, _coded in (
     ("a size that is none", b"x\r\nabc\r\n"),
     ("an empty size", b"\r\nabc\r\n"),
+    ("a bare LF instead of a trailer", C3 + b"0\r\n\n"),
+    ("a bare LF at the end of a trailer, and no more", C3 + b"0\r\nA: b\n"),
+    ("a trailer that is none, without its end", C3 + b"0\r\nA b"),
     ("a size with a sign", b"+3\r\nabc\r\n"),
     ("a size below zero", b"-3\r\nabc\r\n"),
     ("a size in 0x", b"0x3\r\nabc\r\n"),
@@ -709,7 +712,7 @@ for _name, _coded in (
     ("a trailer with a space before the colon", C3 + b"0\r\nA : b\r\n\r\n"),
     ("a folded trailer", C3 + b"0\r\nA: b\r\n c\r\n\r\n"),
     ("a NUL in a trailer", C3 + b"0\r\nA: \0\r\n\r\n"),
-    ("a bare LF behind a trailer", C3 + b"0\r\nA: b\nC: d\r\n\r\n"),
+    ("a bare LF at the end of a trailer, and no more", C3 + b"0\r\nA: b\nC: d\r\n\r\n"),
     ("a bare LF as the end", C3 + b"0\r\n\n\r\n\r\n"),
     ("a bare LF behind the last size", C3 + b"0\n\r\n"),
 ):
