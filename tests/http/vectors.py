@@ -712,7 +712,7 @@ for _name, _coded in (
     ("a trailer with a space before the colon", C3 + b"0\r\nA : b\r\n\r\n"),
     ("a folded trailer", C3 + b"0\r\nA: b\r\n c\r\n\r\n"),
     ("a NUL in a trailer", C3 + b"0\r\nA: \0\r\n\r\n"),
-    ("a bare LF at the end of a trailer, and no more", C3 + b"0\r\nA: b\nC: d\r\n\r\n"),
+    ("a bare LF behind a trailer", C3 + b"0\r\nA: b\nC: d\r\n\r\n"),
     ("a bare LF as the end", C3 + b"0\r\n\n\r\n\r\n"),
     ("a bare LF behind the last size", C3 + b"0\n\r\n"),
 ):

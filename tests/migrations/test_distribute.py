@@ -11,6 +11,8 @@ from service.operations import migrate
 from service.operations.cli import cli
 from tests.support import citus
 
+pytestmark = pytest.mark.migrations
+
 Run = Callable[..., Result]
 
 DONE = [

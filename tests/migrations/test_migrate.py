@@ -21,6 +21,8 @@ from service.paths import root
 from tests.support.databases import applied, relations, schema
 from tests.support.migrations import fill_in, write
 
+pytestmark = pytest.mark.migrations
+
 IDS = migrate.ids()
 
 Run = Callable[..., Result]

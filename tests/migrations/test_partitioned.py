@@ -16,6 +16,8 @@ from service.tasks.queries import STATEMENTS
 from tests.migrations.test_role import VALUES
 from tests.support.partitioned import PARTS, partition
 
+pytestmark = pytest.mark.migrations
+
 USERS = [f"user-{n}" for n in range(20)]
 
 

@@ -15,6 +15,8 @@ from service.operations.prune import STATEMENTS as OPERATIONS
 from service.tasks.queries import STATEMENTS
 from tests.support.databases import named
 
+pytestmark = pytest.mark.migrations
+
 SNAPSHOT = catalog.snapshot()
 GRANTS = SNAPSHOT.grants if SNAPSHOT else set[str]()
 ALL: list[Statement[Any]] = [*STATEMENTS, *OPERATIONS]
