@@ -129,6 +129,7 @@ def test_statements_by_the_name_of_their_file(counted: RunningService, url: str)
     assert 0.1 <= took["update",] <= elapsed
 
 
+@pytest.mark.faults
 def test_all_workers_figures_are_added_up(url: str, tmp_path: Path) -> None:
     with RunningService(tmp_path, DATABASE_URL=url, AUTH_MODE="none", WORKERS="2") as service:
         wait_ready(service.url)

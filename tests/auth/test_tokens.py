@@ -195,12 +195,14 @@ async def test_the_least_recently_used_token_is_forgotten_first(secret: Counting
     assert secret.asked == 4
 
 
+@pytest.mark.faults
 async def test_a_flood_of_good_tokens_is_bounded_in_memory(secret: SharedSecret) -> None:
     authenticator = TokenAuthenticator(secret, cache_size=100)
     flood = (header(tokens.token(SHARED, tokens.claims(jti=str(number)))) for number in range(2000))
     assert await growth(authenticator, flood, GOOD) < GROWTH_BYTES
 
 
+@pytest.mark.faults
 async def test_a_flood_of_bad_tokens_leaves_nothing_in_memory(provider: Provider) -> None:
     authenticator = TokenAuthenticator(Jwks(provider.url))
     assert await answer(authenticator, header(tokens.token(tokens.ED))) == Principal(tokens.USER)

@@ -51,6 +51,7 @@ async def test_a_libpq_that_cannot_put_off_writing(database: Database, monkeypat
     assert [end for end in ends if isinstance(end, int)] == [n for n in range(60) if n % 7 != 3]
 
 
+@pytest.mark.faults
 async def test_huge_statements_and_huge_answers_cross_on_one_connection(
     url: str, prepare: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
