@@ -1,8 +1,7 @@
 """Small applications that each leave a part of the service out, so that subtracting tells what the part costs.
 
-`constant` is an ASGI application that answers the bytes of an answer. `routed` answers them where the service has found
-out which handler a request is for, `remembered` is the service as it is but for its queries, which answer from memory.
-`framework` answers them behind Litestar's own router.
+`constant` is an ASGI application that answers the bytes of an answer. `remembered` is the service as it is but for its
+queries, which answer from memory. `framework` answers the bytes behind Litestar's own router.
 `python -m tests.load.baselines NAME` serves one of them on the service's own server. `… calls OPERATION …` measures,
 without HTTP, what the query functions, the loading of rows and the encoding cost.
 """
@@ -32,7 +31,7 @@ from service.http.responses import encode
 from service.server import uvicorn as server
 from service.server.listener import listener_of
 from service.settings import Settings, load
-from service.tasks import fast_path, queries
+from service.tasks import queries
 from service.tasks.queries import Changed, Queries
 from service.tasks.schemas import Task
 
@@ -80,14 +79,6 @@ async def unreached() -> None:
 framework = Litestar([unreached], middleware=[lambda app: answer], openapi_config=None, logging_config=None)
 
 
-def routed(settings: Settings) -> Service:
-    async def enter(*_: object) -> Any:
-        return answer
-
-    setattr(fast_path.FastPath, "_respond", enter)  # noqa: B010
-    return _whole(settings)
-
-
 def remembered(settings: Settings) -> Service:
     async def one(*_: object, **__: object) -> Task:
         return TASK
@@ -106,7 +97,6 @@ def remembered(settings: Settings) -> Service:
 
 APPLICATIONS: dict[str, Callable[[Settings], Any]] = {
     "constant": lambda _: constant,
-    "routed": routed,
     "remembered": remembered,
 }
 

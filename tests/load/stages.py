@@ -13,6 +13,9 @@ from tests.load.targets import Plan
 from tests.load.workload import Workload
 
 OPERATIONS = ("get", "list", "create", "toggle")
+OWN = 1 + len(
+    baselines.APPLICATIONS
+)  # the service and what is subtracted from it; the others are measured by `get` only
 
 
 class Stages(msgspec.Struct):
@@ -20,8 +23,7 @@ class Stages(msgspec.Struct):
 
     operation: str
     http: float  # uvicorn: the socket, parsing, ASGI
-    routing: float  # limits, metrics, which handler
-    handler: float  # who calls, the path, the body, the answer
+    application: float  # limits, metrics, which handler, who calls, the path, the body, the answer
     lane: float  # the statement's way to the database and back, the caller's waiting and waking
     rows: float  # from PostgreSQL's bytes to structs
     encode: float  # from structs to JSON
@@ -31,7 +33,7 @@ class Stages(msgspec.Struct):
     @property
     def unexplained(self) -> float:
         """What the whole costs beyond its parts: less when stages share a turn of the loop, more for colder caches."""
-        return self.service - (self.http + self.routing + self.handler + self.lane + self.rows + self.encode)
+        return self.service - (self.http + self.application + self.lane + self.rows + self.encode)
 
 
 class Baseline(msgspec.Struct):
@@ -71,7 +73,7 @@ def measure(
         samples: dict[tuple[str, str], list[closed_loop.Sample]] = {}
         for turn in range(repeats):
             for operation in OPERATIONS:
-                for target in all_of_them[: None if operation == "get" else 4]:
+                for target in all_of_them[: None if operation == "get" else OWN]:
                     sample = closed_loop.measure(
                         target, operation, workload, postgres, connections=connections, seconds=seconds, seed=turn
                     )
@@ -87,8 +89,7 @@ def measure(
             Stages(
                 operation,
                 http=us(operation, "constant"),
-                routing=us(operation, "routed") - us(operation, "constant"),
-                handler=us(operation, "remembered") - us(operation, "routed") - costs.encode_us,
+                application=us(operation, "remembered") - us(operation, "constant") - costs.encode_us,
                 lane=costs.call_us - costs.rows_us,
                 rows=costs.rows_us,
                 encode=costs.encode_us,
@@ -98,7 +99,7 @@ def measure(
         )
     bare = [
         Baseline(target.name, statistics.median(one.rps for one in samples["get", target.name]), us("get", target.name))
-        for target in all_of_them[4:]
+        for target in all_of_them[OWN:]
     ]
     return stages, bare
 

@@ -89,8 +89,7 @@ def _open_loop(run: Run) -> Table:
 
 STAGES = {
     "http": "HTTP server",
-    "routing": "routing",
-    "handler": "handler",
+    "application": "application",
     "lane": "lane",
     "rows": "rows → structs",
     "encode": "encode",

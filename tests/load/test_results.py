@@ -30,7 +30,7 @@ def sample(target: str, rps: float, cost: float = 50) -> Sample:
 def run(*rates: float) -> Run:
     found = Run("2026-11-21T00:00:00Z", {"connections": "32"}, {"processor": "2 x abacus"})
     found.closed_loop = [sample(SERVICE, rps) for rps in rates] + [sample(GO, rps * 2) for rps in rates]
-    found.stages = [Stages("get", 20, 2, 3, 10, 1, 0.5, 40, 17)]
+    found.stages = [Stages("get", 20, 5, 10, 1, 0.5, 40, 17)]
     found.scale = [Point(axis, 1, "get", 100, 90, 110, 3, 40, 20) for axis in ("rows", "connections", "workers")]
     return found
 
