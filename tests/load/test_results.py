@@ -44,7 +44,7 @@ def test_the_report_has_medians_shares_and_plots(tmp_path: Path) -> None:
     text = report.write(run(100, 130, 110), tmp_path).read_text()
     assert "| get | service | 110 | 100 to 130 |  | 0.50 |" in text
     assert "| get | Go + pgx | 220 | 200 to 260 |  | 1.00 |" in text
-    assert "| get | 20.0 | 2.0 | 3.0 | 10.0 | 1.0 | 0.5 | 3.5 | 40.0 | 17.0 |" in text
+    assert "| get | 20.0 | 5.0 | 10.0 | 1.0 | 0.5 | 3.5 | 40.0 | 17.0 |" in text
     for plot in ("peak", "stages", "scale"):
         assert f"({plot}.svg)" in text
         assert (tmp_path / f"{plot}.svg").read_text().startswith("<?xml")
