@@ -13,6 +13,7 @@ from service.operations.migrate import history, statements
 from service.operations.migrate.errors import MigrationError
 from service.operations.migrate.files import Migration, problems
 from service.operations.migrate.history import History
+from service.operations.migrate.risks import Risk, risks_of
 from service.operations.migrate.session import Session
 from service.operations.migrate.statements import SHARED, Thing
 
@@ -24,7 +25,7 @@ class Danger(NamedTuple):
     """A statement that would hold others up for long."""
 
     migration: Migration
-    risk: statements.Risk
+    risk: Risk
     rows: int
 
     def __str__(self) -> str:
@@ -75,9 +76,7 @@ def before_rollback(
 
 def dangers(session: Session, plan: Sequence[Migration]) -> list[Danger]:
     """The statements that would hold others up for long, on tables with rows."""
-    risks = [
-        (migration, risk) for migration in plan for text in migration.statements for risk in statements.risks(text)
-    ]
+    risks = [(migration, risk) for migration in plan for text in migration.statements for risk in risks_of(text)]
     found: list[Danger] = []
     for migration, risk in risks:
         schema = risk.schema or session.schema

@@ -17,7 +17,8 @@ import msgspec
 from service.operations.migrate import files, statements
 from service.operations.migrate.errors import MigrationError
 from service.operations.migrate.files import ROLLBACK, Migration
-from service.operations.migrate.statements import tokens
+from service.operations.migrate.reader import tokens
+from service.operations.migrate.risks import risks_of
 
 NAME = re.compile(r"\d{4}\.[a-z0-9]+(-[a-z0-9]+)*\.sql")
 
@@ -237,7 +238,7 @@ def _of_a_statement(file: str, line: int, text: str, content: str, new: set[str]
             file, line, "unnamed", f"has an index without a name: {short}", "its rollback cannot name it",
             "CREATE INDEX table_columns_idx ON …",
         )  # fmt: skip
-    for risk in [] if back else statements.risks(text):
+    for risk in [] if back else risks_of(text):
         if risk.table in new:
             continue
         yield Finding(
