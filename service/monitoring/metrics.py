@@ -30,10 +30,12 @@ from service.auth import Authenticator, HasKeyStats
 from service.database import GROUP_SIZES, SQLSTATES, TIME_BOUNDS, Database
 from service.http.asgi import GET_AND_HEAD
 from service.http.capacity import REASONS, Capacity
+from service.monitoring.expired_records import EXPIRED_RECORDS, MAX_COUNTED, Expired, ExpiredRecords
 
 # Seconds. From what a cached get takes to the request deadline.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 SNAPSHOT_S = 1.0
+WORKER_RESTARTS = "worker_restarts"  # the supervisor's file in the shared folder
 AUTH_REASONS = ("no_token", "invalid_token", "expired_token", "another_user", "no_keys")
 _BEGAN = time.time()
 FAILURE_CLASSES = ("lost", *{sqlstate[:2]: None for sqlstate in SQLSTATES})
@@ -59,6 +61,7 @@ class Snapshot(msgspec.Struct):
     waits: Histogram  # of statements, in queues
     times: Histogram  # of statements, at the database
     groups: Histogram  # of writes that shared a commit, by how many they were
+    expired: Expired | None  # idempotency records to prune
 
 
 class Metrics:
@@ -77,6 +80,7 @@ class Metrics:
         self._auth_failures = auth_failures
         self._authenticator = authenticator
         self._folder = folder
+        self._expired = ExpiredRecords(database)
         self._requests: dict[RouteMethodStatus, Histogram] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -107,8 +111,11 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """All workers' numbers in Prometheus's text format."""
+        snapshots = self._snapshots()
+        expired = _newest(snapshots)
+        self._expired.refresh(expired, sum(map(_statements, snapshots)))
         registry = CollectorRegistry()
-        registry.register(_Families(self._snapshots()))
+        registry.register(_Families(snapshots, expired, self._worker_restarts()))
         return generate_latest(registry)
 
     def _own(self) -> Snapshot:
@@ -148,7 +155,14 @@ class Metrics:
             waits=list(stats.waits),
             times=list(stats.times),
             groups=[float(count) for count in stats.groups],
+            expired=self._expired.known(),
         )
+
+    def _worker_restarts(self) -> int:
+        """How many workers the supervisor has replaced."""
+        with suppress(OSError, ValueError):
+            return int((self._folder / WORKER_RESTARTS).read_text()) if self._folder else 0
+        return 0
 
     def _write(self) -> None:
         assert self._folder is not None
@@ -166,7 +180,7 @@ class Metrics:
                 if snapshot.pid == os.getpid():
                     continue
                 if not _alive(snapshot.pid):
-                    snapshot.gauges = {}  # what a dead worker counted stays, what it held is gone
+                    snapshot.gauges, snapshot.expired = {}, None  # what it counted stays, what it held is gone
                 snapshots.append(snapshot)
         return snapshots
 
@@ -174,8 +188,10 @@ class Metrics:
 class _Families(Collector):
     """Snapshots, added up, as prometheus-client's metric families."""
 
-    def __init__(self, snapshots: list[Snapshot]) -> None:
+    def __init__(self, snapshots: list[Snapshot], expired: Expired | None, worker_restarts: int) -> None:
         self._snapshots = snapshots
+        self._expired = expired
+        self._worker_restarts = worker_restarts
 
     def collect(self) -> Iterable[Metric]:
         counters = _sum(snapshot.counters for snapshot in self._snapshots)
@@ -218,6 +234,20 @@ class _Families(Collector):
         build.add_metric([__version__, platform.python_version()], 1)
         yield build
         yield GaugeMetricFamily("tasks_workers", "Processes that serve.", gauges["workers"])
+        yield CounterMetricFamily(
+            "tasks_worker_restarts", "Workers that died and were replaced.", self._worker_restarts
+        )
+        if self._expired is not None:
+            yield GaugeMetricFamily(
+                "tasks_idempotency_expired_records",
+                f"Idempotency records to prune, counted up to {MAX_COUNTED}.",
+                self._expired.records,
+            )
+            yield GaugeMetricFamily(
+                "tasks_idempotency_expired_age_seconds",
+                "Since the oldest idempotency record to prune was created; 0: there is none.",
+                self._expired.age_s(),
+            )
         yield CounterMetricFamily("process_cpu_seconds", "User and system CPU time, all workers.", counters["cpu"])
         yield GaugeMetricFamily("process_resident_memory_bytes", "Resident memory, all workers.", gauges["resident"])
         yield GaugeMetricFamily("process_open_fds", "Open file descriptors, all workers.", gauges["descriptors"])
@@ -337,6 +367,16 @@ def _sum(many: Iterable[Mapping[str, float]]) -> dict[str, float]:
         for name, value in one.items():
             total[name] = total.get(name, 0) + value
     return total
+
+
+def _newest(snapshots: Iterable[Snapshot]) -> Expired | None:
+    found = [snapshot.expired for snapshot in snapshots if snapshot.expired is not None]
+    return max(found, key=lambda expired: expired.asked_at, default=None)
+
+
+def _statements(snapshot: Snapshot) -> float:
+    """How many statements there were because of somebody other than /metrics."""
+    return sum(count for name, (count, _) in snapshot.statements.items() if name != EXPIRED_RECORDS.name)
 
 
 def _alive(pid: int) -> bool:

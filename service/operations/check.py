@@ -229,12 +229,13 @@ def _role(session: Session, settings: Settings, besides: set[str]) -> Generator[
 def _trial(url: str, settings: Settings, *, lacking: list[str], distributed: bool) -> Iterator[Finding]:
     """Runs each statement in a session like the service's, and undoes it. A few task IDs are used up."""
     try:
+        from service.monitoring.expired_records import EXPIRED_RECORDS
         from service.operations.prune import CITUS, PRUNE, PRUNE_CITUS
         from service.tasks.queries import STATEMENTS
     except StatementError as error:
         yield Finding("error", f"statements: {error}")
         return
-    tried = [*STATEMENTS, PRUNE_CITUS if distributed else PRUNE, CITUS]
+    tried = [*STATEMENTS, PRUNE_CITUS if distributed else PRUNE, CITUS, EXPIRED_RECORDS]
     with psycopg.connect(
         url, autocommit=True, client_encoding=ENCODING, application_name="tasks-service check"
     ) as like:

@@ -24,6 +24,7 @@ from tempfile import TemporaryDirectory
 
 from service import signals
 from service.monitoring import logs
+from service.monitoring.metrics import WORKER_RESTARTS
 from service.server.uvicorn import FINISH_S, Server, application, raise_descriptor_limit
 from service.settings import ALIASES, Settings, SettingsError, environment, load, names
 
@@ -90,6 +91,8 @@ class _Worker:
 class _Supervisor:
     def __init__(self, settings: Settings, listener: socket.socket, metrics_folder: str) -> None:
         self._listener = listener
+        self._restarts = 0
+        self._restarts_file = Path(metrics_folder) / WORKER_RESTARTS
         self._environment = worker_environment(settings) | {METRICS_FOLDER: metrics_folder}
         self._patience_s = settings.drain_s + settings.shutdown_grace_s + FINISH_S
         self._count = settings.workers
@@ -137,6 +140,11 @@ class _Supervisor:
             time.sleep(RETRY_S)
         dead.control.close()
         self._workers[self._workers.index(dead)] = self._start()
+        self._restarts += 1
+        with suppress(OSError):  # a full disk costs a figure, not a worker
+            fresh = self._restarts_file.with_suffix(".new")
+            fresh.write_text(str(self._restarts))
+            fresh.replace(self._restarts_file)
 
     def _end(self) -> None:
         """Returns when every worker has ended."""

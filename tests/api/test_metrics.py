@@ -8,13 +8,18 @@ from pathlib import Path
 import httpx
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
+from service.monitoring import expired_records
+from service.monitoring.expired_records import EXPIRED_RECORDS, ExpiredRecords
 from service.tasks.queries import STATEMENTS
+from tests.database.ground import opened, statement
+from tests.support.databases import named
 from tests.support.http import exchange, request
 from tests.support.marks import own_protocol
 from tests.support.metrics import figure, figures, requests_by_route, wait_for_figure
 from tests.support.processes import RunningService, plain_client, wait_ready
-from tests.support.waiting import wait_until
+from tests.support.waiting import until, wait_until
 
 AWAY = "postgresql://nobody@127.0.0.1:1/nowhere"
 TASKS, TASK = "/api/{user_id}/tasks", "/api/{user_id}/tasks/{task_id}"
@@ -163,3 +168,77 @@ def test_writes_that_were_committed_together(counted: RunningService) -> None:
     assert figure(counted, writes) - writes_before == 60
     assert 1 <= figure(counted, groups) - groups_before <= 60
     assert figures(counted, "tasks_database_group_size_bucket")["+Inf",] == figure(counted, groups)
+
+
+RECORDS, AGE = "tasks_idempotency_expired_records", "tasks_idempotency_expired_age_seconds"
+
+
+def test_idempotency_records_to_prune_and_the_age_of_the_oldest(clone: Callable[[], str], tmp_path: Path) -> None:
+    url = clone()
+    with psycopg.connect(url) as admin:
+        admin.execute("INSERT INTO users (id) VALUES ('u')")
+        admin.execute(
+            "INSERT INTO idempotency_keys (user_id, operation, key, fingerprint, task_ids, created_at) "
+            "SELECT 'u', 'create', 'k' || n, '', '{1}', now() - n * interval '10 hours' FROM generate_series(1, 5) AS n"
+        )
+    with RunningService(tmp_path, DATABASE_URL=url, AUTH_MODE="none") as service:
+        wait_ready(service.url)
+        wait_until(lambda: figures(service, RECORDS))
+        assert figure(service, RECORDS) == 3
+        assert 50 * 3600 <= figure(service, AGE) < 50 * 3600 + 60
+        service.http.get("/api/u/tasks")  # somebody uses the database, and it is scraped again: not asked again at once
+        figure(service, RECORDS)
+        assert figures(service, "tasks_database_statements_total")["expired_records",] == 1
+
+
+async def test_records_to_prune_are_asked_for_only_if_the_database_was_used_since(
+    clone: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(expired_records, "ASK_S", 0.0)
+    async with opened(clone()) as database:
+        records = ExpiredRecords(database)
+        await until(lambda: database.reachable)
+
+        def asked() -> int:
+            return database.stats.statements["expired_records"]
+
+        records.refresh(None, 10)
+        await until(lambda: records.known() is not None)
+        first = records.known()
+        assert first is not None
+        assert (first.records, first.age_s(), asked()) == (0, 0.0, 1)
+        records.refresh(first, 10)
+        await database.fetch_one(EXPIRED_RECORDS, 1)
+        assert asked() == 2, "it asked, though no statement came in between"
+        records.refresh(first, 11)
+        await until(lambda: asked() == 3)
+
+
+async def test_nothing_is_said_of_records_to_prune_while_the_database_is_away(clone: Callable[[], str]) -> None:
+    url = clone()
+    async with opened(url) as database:
+        records = ExpiredRecords(database)
+        await until(lambda: database.reachable)
+        records.refresh(None, 1)
+        await until(lambda: records.known() is not None)
+        with psycopg.connect(named(url, "postgres"), autocommit=True) as admin:
+            name = conninfo_to_dict(url)["dbname"]
+            admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false".encode())
+            admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+            await until(lambda: records.known() is None)
+            asked = database.stats.statements["expired_records"]
+            records.refresh(None, 2)
+            assert database.stats.statements["expired_records"] == asked
+
+
+async def test_a_look_at_records_to_prune_that_fails_makes_nobody_unready(clone: Callable[[], str]) -> None:
+    url = clone()
+    with psycopg.connect(url) as admin:
+        admin.execute("DROP INDEX idempotency_keys_created_at_idx")
+        admin.execute("ALTER TABLE idempotency_keys RENAME COLUMN created_at TO made_at")
+    async with opened(url, verify=[statement("SELECT 1", name="one")]) as database:
+        await until(lambda: database.reachable and database.mismatch is None)
+        records = ExpiredRecords(database)
+        records.refresh(None, 1)
+        await until(lambda: database.stats.failures["42"] == 1)
+        assert (database.mismatch, records.known()) == (None, None)

@@ -9,16 +9,19 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from urllib.parse import urlsplit
 
+import psutil
 import psycopg
 import pytest
+from click.testing import CliRunner
 
+from service.operations.cli import cli
 from service.operations.embedded import Embedded
 from tests.faults.conftest import Serve
 from tests.support import http
-from tests.support.databases import terminate
+from tests.support.databases import a_day_passes, terminate
 from tests.support.http import AsyncClient
 from tests.support.processes import ROOT, RunningService
-from tests.support.prometheus import Prometheus, fast
+from tests.support.prometheus import Prometheus, fast, free_port
 from tests.support.waiting import until, wait_until
 
 pytestmark = [pytest.mark.faults, pytest.mark.debian]
@@ -119,3 +122,27 @@ def test_a_service_that_stopped(url: str, serve: Serve) -> None:
     with watched(service) as prometheus:
         service.stop()
         fires(prometheus, "TasksServiceDown")
+
+
+def test_a_worker_that_is_killed(url: str, serve: Serve) -> None:
+    service = serve(url, WORKERS="2")
+    with watched(service) as prometheus:
+        psutil.Process(service.process.pid).children()[0].kill()
+        fires(prometheus, "TasksWorkerRestarts")
+
+
+def test_idempotency_records_that_are_not_pruned(url: str, serve: Serve) -> None:
+    keyed = http.request("POST", "/api/u/tasks", b'{"title": "x"}', {"Idempotency-Key": "k"})
+    service = serve(url)
+    assert http.exchange(service.url, keyed).status == 201
+    service.stop()
+    for _ in range(4):
+        a_day_passes(url, "u")
+    service = serve(url, PORT=str(free_port()))
+    with Prometheus([urlsplit(service.url).netloc], fast(RULES.read_text())) as prometheus:
+        fires(prometheus, "TasksPruneMissing")
+        CliRunner().invoke(cli, ["prune"], env={"DATABASE_URL": url}, catch_exceptions=False)
+        service.stop()
+        service.start()
+        wait_until(lambda: prometheus.query("tasks_idempotency_expired_records == 0"))
+        wait_until(lambda: "TasksPruneMissing" not in prometheus.firing(), FIRES_S, prometheus.firing)

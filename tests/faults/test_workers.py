@@ -39,6 +39,7 @@ async def test_sigterm_under_load_fails_no_request_that_was_accepted(url: str, s
 
 async def test_a_killed_worker_is_replaced_and_the_other_serves_on(url: str, serve: Serve) -> None:
     service = serve(url, WORKERS="2")
+    killed = 0
 
     def workers() -> list[psutil.Process]:
         """Those that live, the oldest first."""
@@ -52,7 +53,9 @@ async def test_a_killed_worker_is_replaced_and_the_other_serves_on(url: str, ser
         async with AsyncClient(service.url) as client:
 
             async def two() -> bool:
-                return len(workers()) == 2 and b"tasks_workers 2.0" in (await client.send("GET", "/metrics")).body
+                figures = (await client.send("GET", "/metrics")).body
+                restarts = f"tasks_worker_restarts_total {killed}.0".encode()
+                return len(workers()) == 2 and b"tasks_workers 2.0" in figures and restarts in figures
 
             await until(two, timeout_s=15)
 
@@ -61,9 +64,11 @@ async def test_a_killed_worker_is_replaced_and_the_other_serves_on(url: str, ser
             await all_serve()
             await load.more(100)
             workers()[0].kill()
+            killed += 1
             await load.more(100, within_s=3)
         await all_serve()
         workers()[1].kill()
+        killed += 1
         await all_serve()
     load.check(url)
     assert load.cut + len(load.untaken) <= 3 * CLIENTS  # what the killed ones were about

@@ -10,6 +10,7 @@ import pytest
 from psycopg import pq, sql
 
 from service.database import Statement
+from service.monitoring.expired_records import EXPIRED_RECORDS
 from service.operations import catalog, embedded
 from service.operations.prune import STATEMENTS as OPERATIONS
 from service.tasks.queries import STATEMENTS
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.migrations
 
 SNAPSHOT = catalog.snapshot()
 GRANTS = SNAPSHOT.grants if SNAPSHOT else set[str]()
-ALL: list[Statement[Any]] = [*STATEMENTS, *OPERATIONS]
+ALL: list[Statement[Any]] = [*STATEMENTS, *OPERATIONS, EXPIRED_RECORDS]
 
 # A value for each parameter that any statement has. Task 1 of user u is there, and a record of the key `old`.
 VALUES: dict[str, object] = {

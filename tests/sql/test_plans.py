@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from service.database import Statement
+from service.monitoring.expired_records import EXPIRED_RECORDS
 from service.operations.prune import PRUNE
 from service.tasks.queries import STATEMENTS
 
@@ -128,3 +129,8 @@ def test_a_list_is_read_in_order_and_not_sorted(connection: psycopg.Connection[A
 
 def test_pruning_finds_what_is_old_by_its_index(connection: psycopg.Connection[Any]) -> None:
     assert "idempotency_keys_created_at_idx" in [node.get("Index Name") for node in explain(connection, PRUNE)]
+
+
+def test_records_to_prune_are_counted_in_their_index_alone(connection: psycopg.Connection[Any]) -> None:
+    (scan,) = [node for node in explain(connection, EXPIRED_RECORDS) if "Relation Name" in node]
+    assert (scan["Node Type"], scan["Index Name"]) == ("Index Only Scan", "idempotency_keys_created_at_idx")

@@ -10,8 +10,9 @@ import psycopg
 import pytest
 from psycopg import pq
 
-from service import operations
+import service
 from service.database import Statement
+from service.monitoring.expired_records import EXPIRED_RECORDS
 from service.operations.prune import STATEMENTS as OPERATIONS
 from service.tasks.queries import FOLDER, STATEMENTS, IdempotentCreate
 
@@ -76,8 +77,8 @@ def test_every_file_has_its_statement_and_every_statement_its_file() -> None:
     assert {statement.name for statement in STATEMENTS} == {path.stem for path in FOLDER.glob("*.sql")}
 
 
-def test_every_file_of_an_operators_command_is_asked_by_its_name() -> None:
-    code = "".join(path.read_text() for path in Path(operations.__file__).parent.rglob("*.py"))
+def test_every_other_file_is_asked_by_its_name() -> None:
+    code = "".join(path.read_text() for path in Path(service.__file__).parent.rglob("*.py"))
     names = [path.stem for path in (FOLDER.parent / "operations").glob("*.sql")]
     assert [name for name in names if f'"{name}"' not in code and f'"{name}.sql"' not in code] == []
 
@@ -93,7 +94,7 @@ def test_the_columns_are_the_fields_of_the_struct(url: str, statement: Statement
         assert result.ftype(index) in {TYPES[kind] for kind in RESULTS[plain(hint)]}, name
 
 
-@pytest.mark.parametrize("statement", [*STATEMENTS, *OPERATIONS], ids=lambda statement: statement.name)
+@pytest.mark.parametrize("statement", [*STATEMENTS, *OPERATIONS, EXPIRED_RECORDS], ids=lambda statement: statement.name)
 def test_the_parameters_have_the_types_they_are_sent_as(url: str, statement: Statement[Any]) -> None:
     result = describe(url, statement)
     assert result.nparams == len(statement.parameters)
