@@ -26,7 +26,9 @@ PARAMETERS: Json = {
         "name": "user_id",
         "in": "path",
         "required": True,
-        "description": f"The owner: any text of 1 to {USER_ID_LENGTH} characters, percent-encoded.",
+        # A URL library removes the segments . and .. (WHATWG URL), also where they are percent-encoded.
+        "description": f"The owner: any text of 1 to {USER_ID_LENGTH} characters, percent-encoded. `.` and `..` work "
+        "only with clients that send a path as it is: browsers and most libraries remove such segments.",
         "schema": {"type": "string", "minLength": 1, "maxLength": USER_ID_LENGTH, "pattern": r"^[^\u0000]+$"},
         "example": "user-1",
     },
@@ -86,6 +88,7 @@ PARAMETERS: Json = {
 }
 
 HEADERS: Json = {
+    "Date": {"description": "When the response was made (RFC 9110, 6.6.1).", "schema": {"type": "string"}},
     "ETag": {"description": "The task's version, in quotes.", "schema": {"type": "string", "pattern": '^"[0-9]+"$'}},
     "ListETag": {
         "description": "Weak: a hash of the list's ids and versions. Absent from a list that is streamed.",

@@ -19,8 +19,8 @@ checks in this order: unknown path (404 `{errors.not_found()}`), unknown method 
 `{errors.method_not_allowed(b"")}`, with `Allow`), 401, 403, path and query, 413, 415, body, 422, 404, 412. A user \
 with too many requests in flight gets 429, for any of them. Before all of these, bytes that are not a request get 400 \
 `{errors.malformed_http()}`, slow ones 408 `{errors.request_timeout()}`, large ones 414 or 431; 417, 501 and 505 are \
-for what HTTP has and the service has not. Every response carries an `X-Request-ID`, \
-which is also in the log.
+for what HTTP has and the service has not. Every response carries a `Date`, and an `X-Request-ID` that is also in the \
+log.
 
 **Lost updates**: a single task comes with `ETag: "<version>"`. Send it as `If-Match` with a change, and the change is \
 made only if nobody else made one in between (else 412). Send it as `If-None-Match` with a GET, and an unchanged task \
@@ -62,7 +62,8 @@ def document(*, token_needed: bool, root_path: str = "") -> bytes:
                 "description": f"{authentication}\n{_INTRODUCTION}",
                 "version": __version__,
                 "contact": {"name": "The operators of this service"},
-                "license": {"name": "Proprietary", "identifier": "LicenseRef-Proprietary"},
+                # The project has no licence. Redocly warns without this object, and without one of identifier and url.
+                "license": {"name": "No licence is granted", "url": "https://choosealicense.com/no-permission/"},
             },
             "servers": [{"url": root_path or "/"}],
             "tags": [

@@ -71,7 +71,7 @@ def response(
     description: str, schema: Json | None, examples: Json, *headers: str, media_type: str = "application/json"
 ) -> Json:
     """A response with these headers, each a name in components.HEADERS. Without a schema it has no body."""
-    names = {"ETag" if name == "ListETag" else name: name for name in (*headers, "X-Request-ID")}
+    names = {"ETag" if name == "ListETag" else name: name for name in ("Date", *headers, "X-Request-ID")}
     described: Json = {
         "description": description,
         "headers": {name: reference("headers", component) for name, component in names.items()},
