@@ -18,6 +18,7 @@ from tests.support.databases import create, create_template, schema, wipe
 from tests.support.processes import RunningService, wait_ready
 
 POOLED = "TASKS_TEST_POOLED" in os.environ  # the services of the API tests go through PgBouncer in transaction mode
+ELSEWHERE = os.environ.get("TASKS_TEST_DATABASE_URL")  # a migrated database that the shared service uses
 PARTITIONED = "TASKS_TEST_PARTITIONED" in os.environ  # the API tests run with tasks partitioned by hash
 
 
@@ -59,9 +60,9 @@ def database_url(clone: Callable[[], str]) -> str:
 
 
 @pytest.fixture(scope="session")
-def shared_database_url(clone: Callable[[], str]) -> str:
+def shared_database_url(request: pytest.FixtureRequest) -> str:
     """The database behind `service`."""
-    return clone()
+    return ELSEWHERE or request.getfixturevalue("clone")()
 
 
 @pytest.fixture(scope="session")

@@ -52,10 +52,10 @@ def terminate(connection: psycopg.Connection[Any]) -> None:
 
 
 def a_day_passes(url: str, user: str, less: str = "0 s") -> None:
-    """The user's idempotency records are 24 hours older, or some time less."""
+    """The user's idempotency records are 24 hours old, or some time less."""
     with psycopg.connect(url) as connection:
         connection.execute(
-            "UPDATE idempotency_keys SET created_at = created_at - interval '24 hours' + %s::interval "
+            "UPDATE idempotency_keys SET created_at = statement_timestamp() - interval '24 hours' + %s::interval "
             "WHERE user_id = %s",
             (less, user),
         )

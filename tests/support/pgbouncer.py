@@ -1,12 +1,15 @@
-"""Debian's PgBouncer in transaction mode, before a cluster of the tests."""
+"""The PgBouncer that is first in PATH (Debian's is 1.18), in transaction mode, before a cluster of the tests."""
 
 import os
 import pwd
+import re
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,6 +20,19 @@ from service.operations.embedded import account
 from tests.support.waiting import wait_until
 
 BACKENDS = 3
+
+
+def _program() -> str:
+    return shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
+
+
+@cache
+def keeps_prepared_statements() -> bool:
+    """Whether `max_prepared_statements` is above 0 by default: since 1.24."""
+    said = subprocess.run([_program(), "--version"], check=True, capture_output=True, text=True).stdout
+    found = re.search(r"(\d+)\.(\d+)", said)
+    assert found is not None, said
+    return (int(found[1]), int(found[2])) >= (1, 24)
 
 
 class PgBouncer:
@@ -51,15 +67,15 @@ class PgBouncer:
         """What has a service go through it to the database at `url`; nothing where that is of another cluster."""
         if conninfo_to_dict(url).get("host") != self._host:
             return {}
-        return {"DATABASE_URL": make_conninfo(url, **self._address), "DB_PREPARE": "off"}
+        prepare = "on" if keeps_prepared_statements() else "off"
+        return {"DATABASE_URL": make_conninfo(url, **self._address), "DB_PREPARE": prepare}
 
     def start(self) -> None:
         # It refuses to run as root, and the cluster's socket is for the account that runs the cluster alone.
         owner = pwd.getpwnam(account.NAME) if os.getuid() == 0 else None
-        program = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [program, self._config],
+                [_program(), self._config],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -77,9 +93,11 @@ class PgBouncer:
 
         wait_until(accepts, why=self._log.read_text)
 
-    def stop(self) -> None:
-        """At once, like a crash: SIGTERM is an immediate shutdown."""
-        self._process.terminate()
+    def stop(self, number: int = signal.SIGKILL) -> None:
+        """At once, like a crash. SIGINT lets transactions end first. SIGTERM is left out: before 1.23 it is immediate,
+        since then it waits until every client is gone.
+        """
+        self._process.send_signal(number)
         self._process.wait(10)
 
 
