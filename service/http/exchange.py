@@ -48,10 +48,9 @@ class Exchange:
         self.request = request
         self.scope = scope
         self.record = scope["record"] = RequestRecord(request.method, request.headers, self.respond)
-        self.keep_alive = request.keep_alive
-        self.complete = not request.length  # the whole request is here
+        length, self.keep_alive, self._expects_continue = request.framing
+        self.complete = not length  # the whole request is here
         self._pieces: list[bytes] = []  # of the body
-        self._expects_continue = request.expects_continue
 
     # The request ------------------------------------------------------------------------------------------------
 

@@ -10,21 +10,25 @@ Imports nothing of the service but ASGI's types and the error catalogue.
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from typing import NamedTuple
 from urllib.parse import unquote
 
 import httptools
 
 from service.http import errors
-from service.http.asgi import Headers
+from service.http.asgi import Header, Headers
 from service.http.errors import ApiError
 
 MAX_HEAD_BYTES = 32 * 1024  # request line and headers together: tokens of 8 KiB fit several times
+MAX_KEPT_BYTES = 2048  # of header lines, for each connection: a browser's, with a token
 METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
 CHUNKED = -1  # as the length of a body: known at its end
 
 _FRAMING = frozenset((b"connection", b"content-length", b"transfer-encoding", b"expect"))
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _VERSIONS = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
+# Nearly every request line: no fragment, no other form of target, no other version.
+_PLAIN_LINE = re.compile(rb"(" + b"|".join(METHODS) + rb") (/[\x21\x22\x24-\x7e]*) HTTP/1\.1\r\n")
 _REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") [\x21-\x7e]+ ([A-Z]+/[0-9]+(?:\.[0-9]+)?)")
 _LATER_VERSION = re.compile(rb"HTTP/1\.[2-9]")
 # RFC 9112, 3.2 and RFC 3986, 3.2.2, but no comma: a list of hosts is two Host lines that a proxy has joined.
@@ -44,31 +48,64 @@ _LINE_CHECKED = 4096  # bytes; what is wrong further on is found at the head's e
 _LINE_BEGUN = re.compile(rb"(?:" + _TOKEN + rb"(?: (?:[\x21-\x7e]+(?: (?:[A-Z]+(?:/[0-9.]*)?)?)?)?)?)?\r?")
 
 
+class Framing(NamedTuple):
+    """What a head says about the body and the connection. `length` is that of the body in bytes, or CHUNKED."""
+
+    length: int
+    keep_alive: bool
+    expects_continue: bool
+
+
+_NO_BODY = Framing(0, keep_alive=True, expects_continue=False)
+
+
 class RequestHead:
-    """What a head says, in ASGI's forms. `length` is that of the body in bytes, or CHUNKED."""
+    """What a head says, in ASGI's forms."""
 
-    __slots__ = (
-        "expects_continue",
-        "headers",
-        "keep_alive",
-        "length",
-        "method",
-        "path",
-        "query_string",
-        "raw_path",
-        "version",
-    )
+    __slots__ = ("framing", "headers", "method", "path", "query_string", "raw_path", "version")
 
-    def __init__(self, method: str, version: str, target: bytes, headers: Headers) -> None:
+    def __init__(self, method: str, version: str, target: bytes, headers: Headers, framing: Framing) -> None:
         self.method = method
         self.version = version
         self.headers = headers
-        self.keep_alive = version == "1.1"
-        self.expects_continue = False
-        self.length = 0
+        self.framing = framing
         self.raw_path, _, self.query_string = target.partition(b"?")
         path = self.raw_path.decode("ascii")
         self.path = unquote(path) if "%" in path else path
+
+
+class HeadReader:
+    """Reads the heads of one connection.
+
+    A client that keeps a connection sends the same header lines with most of its requests, and to read them costs 3 µs.
+    So what the last ones said is kept, up to MAX_KEPT_BYTES, and holds for the next head whose header lines are the
+    very same bytes, whatever its method and target. Only behind a plain request line: what the lines mean also
+    depends on the version, and an absolute target replaces the host.
+    """
+
+    __slots__ = ("_framing", "_headers", "_lines")
+
+    def __init__(self) -> None:
+        self._lines = b""  # which no head has
+        self._headers: tuple[Header, ...] = ()
+        self._framing = _NO_BODY
+
+    def read(self, head: bytes) -> RequestHead:
+        """What `head` says, from its request line to its empty line. Raises ApiError: 400, 417, 501, 505."""
+        if len(head) > MAX_HEAD_BYTES:
+            check_beginning(head)
+        plain = _PLAIN_LINE.match(head)
+        if plain is None:
+            return _read_any(head)
+        method, target = plain.groups()
+        lines = head[plain.end() :]
+        if lines != self._lines:
+            headers = _header_lines(head)
+            framing = _framing("1.1", headers)
+            if len(lines) <= MAX_KEPT_BYTES:
+                self._lines, self._headers, self._framing = lines, tuple(headers), framing
+            return RequestHead(METHODS[method], "1.1", target, headers, framing)
+        return RequestHead(METHODS[method], "1.1", target, list(self._headers), self._framing)
 
 
 class _Sink:
@@ -80,40 +117,20 @@ class _Sink:
         self.on_header = on_header
 
 
-def read_head(head: bytes) -> RequestHead:
-    """What `head` says, from its request line to its empty line. Raises ApiError: 400, 417, 501, 505."""
-    if len(head) > MAX_HEAD_BYTES:
-        check_beginning(head)
+def _read_any(head: bytes) -> RequestHead:
+    """What a head says whose request line is not plain. Raises ApiError."""
     line = head[: head.index(b"\r\n")]
-    parts = line.split(b" ")
-    method, version = METHODS.get(parts[0]), _VERSIONS.get(parts[-1])
-    if method is None or version is None or len(parts) != 3:
-        method, version = _request_line(line)
-        head = b"%s %s HTTP/%s%s" % (parts[0], parts[1], version.encode(), head[len(line) :])
-    headers = _header_lines(line, head)
-    target = parts[1]
+    method, version = _request_line(line)
+    name, target, _ = line.split(b" ")
+    # llhttp does not know the later versions, which are to be read as 1.1.
+    headers = _header_lines(b"%b %b HTTP/%b%b" % (name, target, version.encode(), head[len(line) :]))
     if b"#" in target or not target.startswith(b"/"):
         target = _origin_form(method, target, headers)
-    request = RequestHead(method, version, target, headers)
-    hosts = 0
-    framing: Headers = []
-    for pair in headers:
-        name = pair[0]
-        if name == b"host":
-            hosts += 1
-            if pair[1] not in _valid_hosts:
-                _check_host(pair[1])
-        elif name in _FRAMING:
-            framing.append(pair)
-    if hosts != 1 and (hosts or version == "1.1"):  # RFC 9112, 3.2: only HTTP/1.0 may leave it out
-        raise errors.malformed_http()
-    if framing:
-        _read_framing(request, framing)
-    return request
+    return RequestHead(method, version, target, headers, _framing(version, headers))
 
 
-def _header_lines(line: bytes, head: bytes) -> Headers:
-    """The headers, with lower-case names. `line` is the request line as it came. Raises ApiError."""
+def _header_lines(head: bytes) -> Headers:
+    """The headers of a head whose request line is good, with lower-case names. Raises ApiError."""
     found: dict[bytes, bytes] = {}
     try:
         # A method of dict saves a Python call for each header, but keeps a repeated name once. No parser is kept for
@@ -124,9 +141,8 @@ def _header_lines(line: bytes, head: bytes) -> Headers:
     except httptools.HttpParserError:
         trimmed = _TRAILING_SPACE.sub(b"\r\n", head)
         if trimmed != head:  # llhttp does not take it behind every value
-            return _header_lines(line, trimmed)
+            return _header_lines(trimmed)
         # llhttp does not tell apart what is malformed and what it does not implement.
-        _request_line(line)
         coding = b",".join(_CODINGS.findall(head)) if _BARE_LINE_END.search(head) is None else b""
         raise (coding and _coding_error(coding)) or errors.malformed_http() from None
     if len(found) + 2 == head.count(b"\n"):
@@ -158,30 +174,50 @@ def _request_line(line: bytes) -> tuple[str, str]:
     return method, version
 
 
-def _read_framing(request: RequestHead, framing: Headers) -> None:
-    """What the head says about the connection and the body. Raises ApiError."""
+def _framing(version: str, headers: Headers) -> Framing:
+    """Checks the host, and finds the end of the body. Raises ApiError."""
+    hosts = 0
+    framing: Headers = []
+    for pair in headers:
+        name = pair[0]
+        if name == b"host":
+            hosts += 1
+            if pair[1] not in _valid_hosts:
+                _check_host(pair[1])
+        elif name in _FRAMING:
+            framing.append(pair)
+    if hosts != 1 and (hosts or version == "1.1"):  # RFC 9112, 3.2: only HTTP/1.0 may leave it out
+        raise errors.malformed_http()
+    return _read_framing(version, framing) if framing or version == "1.0" else _NO_BODY
+
+
+def _read_framing(version: str, headers: Headers) -> Framing:
     connection = coding = b""
-    for name, value in framing:
+    length = 0
+    keep_alive = version == "1.1"
+    expects_continue = False
+    for name, value in headers:
         if name == b"connection":
             connection += value.lower() + b","
         elif name == b"content-length":
-            request.length = int(value)
+            length = int(value)
         elif name == b"transfer-encoding":
             coding += value + b","
-        elif request.version == "1.1":  # an HTTP/1.0 client cannot mean it (RFC 9110, 10.1.1)
+        elif version == "1.1":  # an HTTP/1.0 client cannot mean it (RFC 9110, 10.1.1)
             if any(member.strip(b" \t") not in (b"100-continue", b"") for member in value.lower().split(b",")):
                 raise errors.unknown_expectation()
-            request.expects_continue = True
+            expects_continue = True
     if connection:
         options = [option.strip(b" \t") for option in connection.split(b",")]
-        request.keep_alive = b"close" not in options and (request.version == "1.1" or b"keep-alive" in options)
+        keep_alive = b"close" not in options and (version == "1.1" or b"keep-alive" in options)
     if coding:
         error = _coding_error(coding[:-1])
         if error is not None:
             raise error
-        if request.version == "1.0":  # RFC 9112, 6.1: its framing is faulty
+        if version == "1.0":  # RFC 9112, 6.1: its framing is faulty
             raise errors.malformed_http()
-        request.length = CHUNKED
+        length = CHUNKED
+    return Framing(length, keep_alive, expects_continue)
 
 
 def _coding_error(value: bytes) -> ApiError | None:

@@ -32,7 +32,7 @@ from service.http.connection import (
 )
 from service.http.errors import ApiError
 from service.http.exchange import NOT_STARTED, STARTED, Exchange
-from service.http.head import CHUNKED, RequestHead, check_beginning, read_head
+from service.http.head import CHUNKED, HeadReader, RequestHead, check_beginning
 from service.http.own_responses import respond_overloaded, respond_to_asterisk
 from service.http.response_head import response_head
 from service.http.responses import error_response_of
@@ -54,6 +54,7 @@ class HttpProtocol(Connection):
         context = context_of(config, server_state, app_state, _loop or asyncio.get_running_loop())
         super().__init__(context, cast(set[Any], server_state.connections))
         self._server_state = server_state
+        self._heads = HeadReader()
         self._exchange: Exchange | None = None  # from its head to the end of its response
         self._body: SizedBody | ChunkedBody | None = None  # the one that is coming
         self._buffer = b""  # received and not read yet
@@ -126,7 +127,7 @@ class HttpProtocol(Connection):
         self._position = end
         self._checked = 0
         try:
-            request = read_head(data if end - begin == len(data) else data[begin:end])
+            request = self._heads.read(data if end - begin == len(data) else data[begin:end])
         except ApiError as error:
             self._reject(error)
             return False
@@ -201,8 +202,9 @@ class HttpProtocol(Connection):
             scope["path"] = root_path + request.path
             scope["raw_path"] = root_path.encode() + request.raw_path
         exchange = self._exchange = Exchange(self, request, scope)
-        if request.length:
-            self._body = ChunkedBody() if request.length == CHUNKED else SizedBody(request.length)
+        length = request.framing.length
+        if length:
+            self._body = ChunkedBody() if length == CHUNKED else SizedBody(length)
             self._to(BODY)
         else:
             self._to(RESPONSE)

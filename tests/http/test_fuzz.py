@@ -128,7 +128,10 @@ def streams(random: Random) -> Iterator[tuple[bytes, bool]]:
     """A stream, and whether it is valid."""
     while True:
         valid = random.random() < 0.1
-        stream = b"".join(random.choice(VALID if valid else CORPUS) for _ in range(random.choice([1, 1, 2, 3])))
+        messages = [random.choice(VALID if valid else CORPUS) for _ in range(random.choice([1, 1, 2, 3]))]
+        if random.random() < 0.3:  # header lines that repeat are read once
+            messages = [random.choice(messages)] * random.choice([2, 3])
+        stream = b"".join(messages)
         yield (stream, True) if valid else (damaged(random, stream), False)
 
 
