@@ -22,6 +22,13 @@ ELSEWHERE = os.environ.get("TASKS_TEST_DATABASE_URL")  # a migrated database tha
 PARTITIONED = "TASKS_TEST_PARTITIONED" in os.environ  # the API tests run with tasks partitioned by hash
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent.name == "faults":
+            item.add_marker("faults")
+
+
 @pytest.fixture(autouse=True)
 def logging_as_it_was() -> Iterator[None]:
     """A command that runs in this process configures logging, for good."""

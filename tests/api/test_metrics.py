@@ -134,31 +134,6 @@ def test_statements_by_the_name_of_their_file(counted: RunningService, url: str)
     assert 0.1 <= took["update",] <= elapsed
 
 
-@pytest.mark.faults
-def test_all_workers_figures_are_added_up(url: str, tmp_path: Path) -> None:
-    with RunningService(tmp_path, DATABASE_URL=url, AUTH_MODE="none", WORKERS="2") as service:
-        wait_ready(service.url)
-        wait_for_figure(service, "tasks_workers", 2)
-        create = request("POST", "/api/u/tasks", b'{"title": "x"}')
-        for _ in range(100):
-            assert exchange(service.url, create).status == 201  # a connection each, so both workers have some
-        # Each worker leaves its figures for the other once a second.
-        wait_until(lambda: {_asked_anew(service) for _ in range(20)} == {100})
-        assert figure(service, "tasks_database_connections_limit") == 20
-        assert figure(service, "process_open_fds") > 20
-        assert figure(service, "process_resident_memory_bytes") > 50e6
-        assert figure(service, "process_cpu_seconds_total") > 0
-
-
-def _asked_anew(service: RunningService) -> float:
-    """The count of creates, as whichever worker takes a new connection tells it."""
-    reply = exchange(service.url, request("GET", "/metrics", headers={"Connection": "close"}))
-    name = f'tasks_http_request_duration_seconds_count{{method="POST",route="{TASKS}",status="201"}} '
-    return next(
-        (float(line.removeprefix(name)) for line in reply.body.decode().splitlines() if line.startswith(name)), 0.0
-    )
-
-
 def test_writes_that_were_committed_together(counted: RunningService) -> None:
     groups, writes = "tasks_database_group_size_count", "tasks_database_group_size_sum"
     groups_before, writes_before = figure(counted, groups), figure(counted, writes)

@@ -1,7 +1,5 @@
 """Which tokens hold, how long they are cached, and what a start says. API tests repeat the table over HTTP."""
 
-import gc
-import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -30,7 +28,6 @@ from tests.support.tokens import (
 )
 
 NOW = 1_800_000_000
-GROWTH_BYTES = 60_000  # for 1000 tokens: a dictionary may grow its table meanwhile; keeping them takes 320,000
 
 
 class CountingSecret(SharedSecret):
@@ -193,53 +190,6 @@ async def test_the_least_recently_used_token_is_forgotten_first(secret: Counting
     assert secret.asked == 3
     await answer(authenticator, second)
     assert secret.asked == 4
-
-
-@pytest.mark.faults
-async def test_a_flood_of_good_tokens_is_bounded_in_memory(secret: SharedSecret) -> None:
-    authenticator = TokenAuthenticator(secret, cache_size=100)
-    flood = (header(tokens.token(SHARED, tokens.claims(jti=str(number)))) for number in range(2000))
-    assert await growth(authenticator, flood, GOOD) < GROWTH_BYTES
-
-
-@pytest.mark.faults
-async def test_a_flood_of_bad_tokens_leaves_nothing_in_memory(provider: Provider) -> None:
-    authenticator = TokenAuthenticator(Jwks(provider.url))
-    assert await answer(authenticator, header(tokens.token(tokens.ED))) == Principal(tokens.USER)
-    asked = provider.times_asked
-    signature = tokens.token(tokens.ED).rpartition(".")[2]
-
-    def made_up() -> Iterator[list[tuple[bytes, bytes]]]:
-        for number in range(2000):
-            kid = ("ed", f"made-up-{number}", None)[number % 3]
-            forged = tokens.compact({"alg": "EdDSA", "kid": kid}, tokens.claims(jti=str(number)), lambda _: b"")
-            yield header(forged + signature)
-
-    assert await growth(authenticator, made_up(), INVALID) < GROWTH_BYTES
-    assert provider.times_asked <= asked + 1
-    await authenticator.aclose()
-
-
-async def growth(authenticator: TokenAuthenticator, flood: Iterator[list[tuple[bytes, bytes]]], expected: str) -> int:
-    """By how many bytes the process grows while the second half of the flood comes in."""
-
-    async def take(count: int) -> None:
-        for _ in range(count):
-            given = await answer(authenticator, next(flood))
-            assert (given.message if isinstance(given, ApiError) else GOOD) == expected
-
-    def traced() -> int:
-        gc.collect()
-        return tracemalloc.get_traced_memory()[0]
-
-    tracemalloc.start()
-    try:
-        await take(1000)
-        before = traced()
-        await take(1000)
-        return traced() - before
-    finally:
-        tracemalloc.stop()
 
 
 async def test_a_start_says_what_is_not_checked(secret: SharedSecret, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,7 +12,6 @@ from service.database.lane import Output
 from tests.database.ground import (
     BACK,
     BACKEND,
-    BIG,
     COUNT_UP,
     ECHO,
     FAILS,
@@ -49,23 +48,6 @@ async def test_a_libpq_that_cannot_put_off_writing(database: Database, monkeypat
     calls = [database.fetch_one(FAILS if n % 7 == 3 else ECHO, n) for n in range(60)]
     ends = await asyncio.gather(*calls, return_exceptions=True)
     assert [end for end in ends if isinstance(end, int)] == [n for n in range(60) if n % 7 != 3]
-
-
-@pytest.mark.faults
-async def test_huge_statements_and_huge_answers_cross_on_one_connection(
-    url: str, prepare: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Both directions are full at once: 40 MB each way through socket buffers of some hundred kB."""
-    monkeypatch.setattr(lane_pool, "STALE_S", 60)  # nothing but the socket's own events moves it on
-    async with opened(url, connections=2, prepare=prepare, statement_timeout_s=30, deadline_s=30) as database:
-        texts = [chr(ord("a") + n) * (4 * MEGABYTE + n) for n in range(10)]
-        async with asyncio.timeout(30):
-            answers = await asyncio.gather(*(database.fetch_one(BACK, text) for text in texts))
-            assert answers == texts
-            assert [
-                len(text or "")
-                for text in await asyncio.gather(*(database.fetch_one(BIG, MEGABYTE) for _ in range(10)))
-            ] == [MEGABYTE] * 10
 
 
 async def test_a_failing_statement_fails_alone(database: Database, prepare: bool) -> None:
@@ -199,18 +181,6 @@ async def test_all_backends_terminated_under_load(url: str, admin: psycopg.Conne
         assert {n for n in acknowledged if n is not None} <= set(found)
         assert database.stats.lost >= 5
         assert "57" in database.stats.failures
-
-
-@pytest.mark.faults
-async def test_reads_outlive_the_end_of_every_connection_at_once(url: str) -> None:
-    """They are not sent on, from one broken connection to the next, until their tries are used up."""
-    async with Proxy(url) as proxy, opened(proxy.url, connections=9) as database:
-        while len(database.reads.lanes) < 8:
-            await asyncio.gather(*(database.fetch_one(SLOW, n, 1) for n in range(400)))
-        calls = [asyncio.ensure_future(database.fetch_one(SLOW, n, 20)) for n in range(24)]
-        await asyncio.sleep(0)
-        proxy.cut()
-        assert await asyncio.gather(*calls) == list(range(24))
 
 
 async def test_what_was_answered_before_the_end_counts(url: str, admin: psycopg.Connection) -> None:

@@ -7,8 +7,8 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from service.database import Database, TimedOut, Unavailable, watchdog
-from tests.database.ground import COUNT_UP, ECHO, SLOW, SLOW_WRITE, WRITE, opened, pending, ready, statement
+from service.database import Database, TimedOut, Unavailable
+from tests.database.ground import COUNT_UP, ECHO, SLOW, SLOW_WRITE, opened, pending, ready, statement
 from tests.support.proxy import Proxy
 from tests.support.waiting import until
 
@@ -70,54 +70,6 @@ async def test_a_limit_that_the_database_sets_is_not_stretched_by_repeats(url: s
             await database.fetch_one(SLOW, 1, 5000)
         assert time.monotonic() - begin < 0.4
         assert database.stats.retried == 0
-
-
-@pytest.mark.faults
-async def test_the_cancel_itself_does_not_get_through(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then the connection is taken for dead, once, and the next statement has another."""
-    monkeypatch.setattr(watchdog, "CANCEL_GRACE_S", 0.2)
-    async with Proxy(url) as proxy, opened(proxy.url, statement_timeout_s=0.2) as database:
-        await ready(database)
-        proxy.refuses = True
-        begin, attempts = time.monotonic(), proxy.accepted
-        with pytest.raises(TimedOut):
-            await database.fetch_one(SLOW, 1, 5000)
-        assert 0.4 <= time.monotonic() - begin < 0.8
-        assert proxy.accepted - attempts == 1
-        proxy.refuses = False
-        assert await database.fetch_one(ECHO, 1) == 1
-
-
-@pytest.mark.faults
-@pytest.mark.parametrize("reads", [True, False])
-async def test_a_connection_on_which_nothing_comes(url: str, monkeypatch: pytest.MonkeyPatch, reads: bool) -> None:
-    """No end, no error, no byte: the bound is the service's own."""
-    monkeypatch.setattr(watchdog, "CANCEL_GRACE_S", 0.2)
-    async with Proxy(url) as proxy, opened(proxy.url, statement_timeout_s=0.2, deadline_s=0.5) as database:
-        await ready(database)
-        proxy.flows.clear()
-        begin = time.monotonic()
-        calls = [database.fetch_one(ECHO, n) if reads else database.fetch_one(WRITE, n) for n in range(20)]
-        ends = await asyncio.gather(*calls, return_exceptions=True)
-        assert time.monotonic() - begin < 0.8
-        assert all(isinstance(end, (TimedOut, Unavailable)) for end in ends)
-        proxy.cut()
-        proxy.flows.set()
-        assert await database.fetch_one(ECHO, 1) == 1
-        assert await database.fetch_one(WRITE, 100) == 100
-
-
-@pytest.mark.faults
-async def test_one_stalled_connection_holds_up_no_read(url: str) -> None:
-    """Those behind the first are sent again elsewhere, and what cannot be known to be lost takes its limit."""
-    async with opened(url, connections=4, statement_timeout_s=2) as database:
-        await ready(database)
-        first = asyncio.ensure_future(database.fetch_one(SLOW, 0, 600))
-        begin = time.monotonic()
-        assert await asyncio.gather(*(database.fetch_one(ECHO, n) for n in range(30))) == list(range(30))
-        assert time.monotonic() - begin < 0.5
-        assert database.stats.hedged > 0
-        assert await first == 0
 
 
 async def test_a_sent_call_past_its_deadline_is_told_so(url: str) -> None:

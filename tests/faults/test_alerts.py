@@ -24,7 +24,7 @@ from tests.support.processes import ROOT, RunningService
 from tests.support.prometheus import Prometheus, fast, free_port
 from tests.support.waiting import until, wait_until
 
-pytestmark = [pytest.mark.faults, pytest.mark.debian]
+pytestmark = pytest.mark.debian
 
 RULES = ROOT / "deploy" / "prometheus" / "alerts.yaml"
 FIRES_S = 30

@@ -16,8 +16,6 @@ from tests.faults.conftest import Serve
 from tests.support.http import AsyncClient, Response, connect, exchange_all, read_response, request
 from tests.support.processes import RunningService
 
-pytestmark = pytest.mark.faults
-
 GROWTH_MB = 40
 
 

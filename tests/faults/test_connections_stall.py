@@ -10,8 +10,6 @@ from tests.support.http import AsyncClient
 from tests.support.ledger import Load
 from tests.support.proxy import Proxy
 
-pytestmark = pytest.mark.faults
-
 CLIENTS = 8
 
 

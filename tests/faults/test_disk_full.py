@@ -17,8 +17,6 @@ from service.operations.embedded import account
 from tests.faults.conftest import Serve
 from tests.support.http import AsyncClient
 
-pytestmark = pytest.mark.faults
-
 
 @pytest.fixture
 def small() -> Iterator[Path]:

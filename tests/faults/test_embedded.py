@@ -140,7 +140,6 @@ def test_looking_for_a_service_makes_no_folder(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
-@pytest.mark.faults
 def test_what_was_committed_outlives_a_killed_service(data_dir: Path, service: "subprocess.Popen[str]") -> None:
     orphan = postmaster_of(service)
     url = embedded.running(data_dir)
@@ -172,7 +171,6 @@ def no_reaper() -> Iterator[None]:
             break
 
 
-@pytest.mark.faults
 def test_a_killed_postmaster_that_nobody_reaps_is_told_from_a_living_one(
     data_dir: Path, no_reaper: None, service: "subprocess.Popen[str]"
 ) -> None:
@@ -189,7 +187,6 @@ def test_a_killed_postmaster_that_nobody_reaps_is_told_from_a_living_one(
     assert postmaster.status() == psutil.STATUS_ZOMBIE
 
 
-@pytest.mark.faults
 def test_a_stranger_with_the_old_process_id_is_left_alone(data_dir: Path) -> None:
     with subprocess.Popen(["sleep", "60"]) as stranger:
         lock = f"{stranger.pid}\n{data_dir}/pgdata\n1\n5432\n{data_dir}/pgdata\n\n0 0\nready\n"
@@ -203,7 +200,6 @@ def test_a_stranger_with_the_old_process_id_is_left_alone(data_dir: Path) -> Non
             stranger.kill()
 
 
-@pytest.mark.faults
 def test_a_postmaster_that_died_is_started_again(data_dir: Path) -> None:
     with Throwaway(data_dir) as database:
         keep(database.url, 1)
@@ -215,7 +211,6 @@ def test_a_postmaster_that_died_is_started_again(data_dir: Path) -> None:
         assert kept(database.url) == [0, 1]
 
 
-@pytest.mark.faults
 def test_a_cluster_that_was_cut_short_in_the_making_is_made_anew(tmp_path: Path) -> None:
     (tmp_path / "pgdata.new" / "base").mkdir(parents=True)
     (tmp_path / "pgdata.new" / "PG_VERSION").write_text("18\n")
@@ -261,7 +256,6 @@ def test_without_the_package_the_extra_is_named(made: Path, monkeypatch: pytest.
         Embedded(made).start()
 
 
-@pytest.mark.faults
 def test_an_interrupt_while_it_starts_leaves_nothing_running(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
 

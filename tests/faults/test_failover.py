@@ -21,8 +21,6 @@ from tests.support.http import AsyncClient
 from tests.support.ledger import Load
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.faults
-
 CLIENTS = 16
 
 

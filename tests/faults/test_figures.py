@@ -4,13 +4,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
-import pytest
 
 from tests.support.databases import terminate
 from tests.support.metrics import figure, figures, requests_by_route, wait_for_figure
 from tests.support.processes import AWAY, RunningService, plain_client, wait_ready
-
-pytestmark = pytest.mark.faults
 
 
 def test_lost_connections_and_reconnects_are_counted(database_url: str, tmp_path: Path) -> None:

@@ -4,15 +4,11 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from tests.api.test_auth_endpoints import as_user, guarded, tasks_of, with_headers
 from tests.support import tokens
 from tests.support.http import Client
 from tests.support.identity_provider import Provider
 from tests.support.processes import RunningService, wait_ready
-
-pytestmark = pytest.mark.faults
 
 
 def test_keys_are_followed_through_rotation_and_outage(clone: Callable[[], str], tmp_path: Path) -> None:

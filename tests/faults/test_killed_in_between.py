@@ -14,8 +14,6 @@ from tests.support.http import connect, exchange, read_response, request
 from tests.support.processes import RunningService, wait_ready
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.faults
-
 ONE = {"title": "Buy milk"}
 THREE = [{"title": "Buy milk"}, {"title": "Buy bread"}, {"title": "Call home"}]
 

@@ -6,8 +6,6 @@ import pytest
 from tests.faults.conftest import Serve
 from tests.support.ledger import Load
 
-pytestmark = pytest.mark.faults
-
 FRAUDS: dict[str, tuple[str, str]] = {
     "a promise was broken": ("DELETE FROM tasks WHERE id = (SELECT max(id) FROM tasks)", "not there"),
     "done twice": ("INSERT INTO tasks (user_id, title) SELECT user_id, title FROM tasks LIMIT 1", "twice"),

@@ -15,8 +15,6 @@ from tests.faults.test_stops import running
 from tests.support.processes import AWAY, RunningService, serve_to_end, wait_ready
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.faults
-
 
 @pytest.fixture
 def reachable() -> Iterator[Path]:

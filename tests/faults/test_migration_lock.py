@@ -45,7 +45,7 @@ def apply_in_a_process(url: str, answers: "Queue[Any]") -> None:
         answers.put(str(error))
 
 
-@pytest.mark.parametrize("number", [5, pytest.param(50, marks=pytest.mark.faults)])
+@pytest.mark.parametrize("number", [5, 50])
 def test_of_many_at_once_one_applies_and_the_others_find_it_done(
     empty: str, undisturbed: str, processes: ForkServerContext, number: int
 ) -> None:
@@ -77,7 +77,7 @@ def apply_and_die(url: str, at: int) -> None:
     migrate.apply(url)
 
 
-@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.slow), pytest.param(7, marks=pytest.mark.faults)])
+@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.slow), 7])
 def test_killed_at_any_point_the_next_apply_ends_in_the_same_schema(
     empty: str, undisturbed: str, processes: ForkServerContext, step: int
 ) -> None:
@@ -143,7 +143,6 @@ def test_the_lock_of_a_living_migration_is_not_broken(stuck: tuple[str, Any, psy
     assert applied(url) == IDS
 
 
-@pytest.mark.faults
 def test_a_killed_migrators_statement_does_not_go_on_and_keep_the_lock(
     stuck: tuple[str, Any, psycopg.Connection[Any]], undisturbed: str
 ) -> None:
@@ -167,7 +166,6 @@ def test_a_killed_migrators_statement_does_not_go_on_and_keep_the_lock(
     assert schema(url) == undisturbed
 
 
-@pytest.mark.faults
 def test_break_lock_frees_what_a_dead_migrator_left(
     stuck: tuple[str, Any, psycopg.Connection[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,8 +9,6 @@ import pytest
 
 from tests.support.processes import AWAY, ROOT, serve_to_end
 
-pytestmark = pytest.mark.faults
-
 FULL = Path("/dev/full")
 UNWRITABLE = "Error: the output cannot be written: "
 

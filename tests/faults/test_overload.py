@@ -4,13 +4,10 @@ import asyncio
 import time
 
 import psycopg
-import pytest
 
 from tests.faults.conftest import Serve
 from tests.support.databases import until_blocked
 from tests.support.http import AsyncClient, Response
-
-pytestmark = pytest.mark.faults
 
 DEADLINE_S = 1.5
 LIMITS = {"STATEMENT_TIMEOUT_MS": "1000", "REQUEST_DEADLINE_MS": "1500"}

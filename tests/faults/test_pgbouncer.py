@@ -14,7 +14,7 @@ from tests.support import pgbouncer
 from tests.support.ledger import Load
 from tests.support.processes import ROOT
 
-pytestmark = [pytest.mark.faults, pytest.mark.debian]
+pytestmark = pytest.mark.debian
 
 CLIENTS = 16
 

@@ -15,8 +15,6 @@ from tests.support.databases import terminate
 from tests.support.http import AsyncClient
 from tests.support.ledger import Load
 
-pytestmark = pytest.mark.faults
-
 CLIENTS = 16
 BACK_S = 2.0  # after the database is back
 

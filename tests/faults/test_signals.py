@@ -17,8 +17,6 @@ from tests.faults.test_stops import running, slow_update
 from tests.support.processes import ROOT, RunningService, wait_ready
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.faults
-
 
 def send(service: RunningService, number: int, how: str) -> None:
     """To the process, as an administrator does; to its group, as a terminal does; to both, as an init may."""

@@ -14,8 +14,6 @@ from tests.support.databases import TEMPLATE, create, named
 from tests.support.http import AsyncClient
 from tests.support.processes import RunningService, wait_ready
 
-pytestmark = pytest.mark.faults
-
 UNAVAILABLE = (503, {"error": "Service is temporarily unavailable"})
 
 

@@ -19,8 +19,6 @@ from tests.support.databases import wait_until_blocked
 from tests.support.http import Response, connect, read_response, request
 from tests.support.processes import AWAY, RunningService, serve_to_end, wait_ready
 
-pytestmark = pytest.mark.faults
-
 
 def running(folder: Path, url: str, **settings: str) -> RunningService:
     return RunningService(folder, **{"DATABASE_URL": url, "AUTH_MODE": "none"} | settings)

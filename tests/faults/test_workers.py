@@ -4,16 +4,17 @@ import asyncio
 import resource
 import signal
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.faults.conftest import Serve
-from tests.support.http import AsyncClient, ConnectionLost
+from tests.support.http import AsyncClient, ConnectionLost, exchange, request
 from tests.support.ledger import Load
-from tests.support.waiting import until
-
-pytestmark = pytest.mark.faults
+from tests.support.metrics import figure, wait_for_figure
+from tests.support.processes import RunningService, wait_ready
+from tests.support.waiting import until, wait_until
 
 CLIENTS = 16
 
@@ -107,3 +108,27 @@ async def test_without_descriptors_open_connections_are_served_on(url: str, serv
         await asyncio.to_thread(service.logged, logger="service.server", message="new connections are accepted again")
         async with AsyncClient(service.url) as newcomer:
             assert await come(newcomer)
+
+
+def test_all_workers_figures_are_added_up(url: str, tmp_path: Path) -> None:
+    with RunningService(tmp_path, DATABASE_URL=url, AUTH_MODE="none", WORKERS="2") as service:
+        wait_ready(service.url)
+        wait_for_figure(service, "tasks_workers", 2)
+        create = request("POST", "/api/u/tasks", b'{"title": "x"}')
+        for _ in range(100):
+            assert exchange(service.url, create).status == 201  # a connection each, so both workers have some
+        # Each worker leaves its figures for the other once a second.
+        wait_until(lambda: {_asked_anew(service) for _ in range(20)} == {100})
+        assert figure(service, "tasks_database_connections_limit") == 20
+        assert figure(service, "process_open_fds") > 20
+        assert figure(service, "process_resident_memory_bytes") > 50e6
+        assert figure(service, "process_cpu_seconds_total") > 0
+
+
+def _asked_anew(service: RunningService) -> float:
+    """The count of creates, as whichever worker takes a new connection tells it."""
+    reply = exchange(service.url, request("GET", "/metrics", headers={"Connection": "close"}))
+    name = 'tasks_http_request_duration_seconds_count{method="POST",route="/api/{user_id}/tasks",status="201"} '
+    return next(
+        (float(line.removeprefix(name)) for line in reply.body.decode().splitlines() if line.startswith(name)), 0.0
+    )

@@ -160,7 +160,6 @@ happenings = st.lists(steps, min_size=5, max_size=60)
 
 @examples(15, derandomize=True)
 @given(happenings=happenings, prepare=st.booleans())
-@pytest.mark.faults
 async def test_every_caller_gets_its_own(
     url: str, admin: psycopg.Connection, happenings: list[tuple[str, int, int]], prepare: bool
 ) -> None:

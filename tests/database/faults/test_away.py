@@ -16,8 +16,6 @@ from tests.support.databases import terminate
 from tests.support.proxy import Proxy
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.faults
-
 
 async def test_away_at_start_then_coming(url: str, caplog: pytest.LogCaptureFixture) -> None:
     async with Proxy(url) as proxy:
