@@ -1,4 +1,4 @@
-"""Puts the parts together. The only module that knows everybody."""
+"""Puts the parts together. The only module that imports all packages below it."""
 
 import asyncio
 from collections import Counter

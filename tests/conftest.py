@@ -1,5 +1,5 @@
-"""One PostgreSQL for the whole run; a migrated template, from which a test that wants a database of its own clones it;
-one service for the tests that only need a user of their own.
+"""One PostgreSQL for the whole run; a migrated template, which a test clones that needs its own database;
+one service for the tests that only need their own user.
 """
 
 import logging

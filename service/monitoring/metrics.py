@@ -89,7 +89,7 @@ class Metrics:
         key = (route, method, status)
         histogram = self._requests.get(key)
         if histogram is None:
-            if method not in METHODS:  # whatever a client makes up: each would be a series of its own
+            if method not in METHODS:  # made up by a client: each would be another series
                 key = (route, "other", status)
             histogram = self._requests.get(key)
         if histogram is None:

@@ -211,7 +211,7 @@ def taken_by(service: RunningService, connections: list[socket.socket]) -> list[
 
 
 def ask(connections: list[socket.socket], sent: list[bytes]) -> list[Response]:
-    """The answers to these requests, each on a connection of its own, all sent before one is read."""
+    """The responses to these requests, one connection each, all sent before one is read."""
     for connection, one in zip(connections, sent, strict=True):
         connection.sendall(one)
     return [read_response(connection) for connection in connections]

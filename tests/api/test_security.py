@@ -84,7 +84,7 @@ def test_heads_and_paths_have_their_limits(service: RunningService) -> None:
 
 
 def framed(*lines: str, body: bytes = b"0\r\n\r\n", method: str = "POST", path: str = TASKS) -> bytes:
-    """A request with exactly these header lines beside its Host, and SMUGGLED behind what may be its body."""
+    """A request with exactly these header lines after its Host, and SMUGGLED behind what may be its body."""
     head = "".join(f"{line}\r\n" for line in ("Host: tasks.example.com", *lines))
     return f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + body + SMUGGLED
 
@@ -146,7 +146,7 @@ def other_task(service: RunningService) -> Iterator[str]:
     assert service.http.get(path).status_code == 200
 
 
-# What is not implemented, in place of what is malformed.
+# Not implemented, rather than malformed.
 STATUSES = {
     "an unknown coding": 501,
     "a coding before chunked": 501,
@@ -197,7 +197,7 @@ def test_a_request_that_asks_for_another_protocol_keeps_its_body(service: Runnin
     with connect(service.url) as connection:
         connection.sendall(head + body[0])
         for piece in body[1:]:
-            sleep(0.02)  # so that it is a packet of its own
+            sleep(0.02)  # so that it is a separate packet
             connection.sendall(piece)
         reply = read_response(connection)
         connection.sendall(request("GET", path))

@@ -52,7 +52,7 @@ def new_token(signer: Signer, **header: Any) -> str:
 
 
 async def said(authenticator: TokenAuthenticator, token: str) -> str:
-    """The user that the token proves, or the message of the refusal."""
+    """The user that the token proves, or the error message."""
     try:
         principal = await authenticator.authenticate([(b"authorization", tokens.bearer(token))], "somebody")
     except ApiError as problem:

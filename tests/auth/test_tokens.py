@@ -78,7 +78,7 @@ def header(token: str) -> list[tuple[bytes, bytes]]:
 
 
 def at(exp: float, **claims: object) -> str:
-    """A token that expires at `exp` and says nothing of other times."""
+    """A token that expires at `exp` and has no other time claim."""
     return tokens.token(SHARED, tokens.claims(exp=exp, iat=None, **claims))
 
 

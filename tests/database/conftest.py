@@ -1,4 +1,4 @@
-"""A database with the tests' tables, and a plain connection beside the lanes to look and to make trouble with."""
+"""A database with the tests' tables, and a plain connection, to observe and to cause faults with."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator

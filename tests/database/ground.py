@@ -1,4 +1,4 @@
-"""What the tests of the database package ask of PostgreSQL: statements of their own, on tables of their own."""
+"""The statements of the database package's tests, and their tables."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sized

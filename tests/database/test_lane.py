@@ -62,7 +62,7 @@ async def test_a_failing_statement_fails_alone(database: Database, prepare: bool
 
 
 async def test_a_failing_write_takes_no_neighbour_back(database: Database, admin: psycopg.Connection) -> None:
-    """One Sync each: every statement is a transaction of its own."""
+    """One Sync each: every statement is its own transaction."""
     admin.execute("ALTER TABLE ledger ADD CONSTRAINT ledger_even CHECK (n % 2 = 0)")
     ends = await asyncio.gather(*(database.fetch_one(WRITE, n) for n in range(40)), return_exceptions=True)
     assert [n for n, end in enumerate(ends) if end == n] == list(range(0, 40, 2))
@@ -184,7 +184,7 @@ async def test_all_backends_terminated_under_load(url: str, admin: psycopg.Conne
 
 
 async def test_what_was_answered_before_the_end_counts(url: str, admin: psycopg.Connection) -> None:
-    """The answers and the end of the connection arrive together: whoever was answered is answered."""
+    """The results and the end of the connection arrive together: a call whose result is there gets it."""
     async with Proxy(url) as proxy, opened(proxy.url, connections=2) as database:
         await ready(database)
         proxy.flows.clear()
@@ -321,7 +321,7 @@ async def test_prepared_statements_that_are_gone_are_prepared_again(database: Da
 
 
 async def test_a_plan_that_changed_is_prepared_again(url: str, admin: psycopg.Connection) -> None:
-    """ "cached plan must not change result type", while many are under way: prepared again once, not by each."""
+    """ "cached plan must not change result type", while many are in flight: prepared again once, not by each."""
     async with opened(url, connections=2) as database:
         counter = statement("SELECT value FROM counters WHERE id = %(id)s::integer", id=int, name="counter")
         names = statement("SELECT count(*)::integer FROM pg_prepared_statements WHERE name LIKE 'counter%%'")
@@ -354,7 +354,7 @@ async def test_what_lost_a_conflict_is_sent_again(database: Database, admin: psy
         CREATE SEQUENCE attempts;
         CREATE FUNCTION conflict() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN
-            IF nextval('attempts') % 3 <> 0 THEN RAISE EXCEPTION 'give way' USING ERRCODE = '{sqlstate}'; END IF;
+            IF nextval('attempts') % 3 <> 0 THEN RAISE EXCEPTION 'retry' USING ERRCODE = '{sqlstate}'; END IF;
             RETURN NEW;
         END $$;
         CREATE TRIGGER conflict BEFORE INSERT ON ledger FOR EACH ROW EXECUTE FUNCTION conflict();
@@ -391,7 +391,7 @@ async def test_whoever_leaves_while_giving_way_frees_the_row(database: Database,
         CREATE SEQUENCE attempts;
         CREATE FUNCTION conflict() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN
-            IF nextval('attempts') = 1 THEN RAISE EXCEPTION 'give way' USING ERRCODE = '40001'; END IF;
+            IF nextval('attempts') = 1 THEN RAISE EXCEPTION 'retry' USING ERRCODE = '40001'; END IF;
             RETURN NEW;
         END $$;
         CREATE TRIGGER conflict BEFORE UPDATE ON counters FOR EACH ROW EXECUTE FUNCTION conflict();

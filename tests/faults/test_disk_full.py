@@ -20,7 +20,7 @@ from tests.support.http import AsyncClient
 
 @pytest.fixture
 def small() -> Iterator[Path]:
-    """A file system of 4 MiB that belongs to whoever runs PostgreSQL."""
+    """A file system of 4 MiB that belongs to the account that runs PostgreSQL."""
     if os.getuid() != 0:
         pytest.skip("only root may mount a small file system")
     owner = pwd.getpwnam(account.NAME)

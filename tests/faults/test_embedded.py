@@ -66,7 +66,7 @@ def data_dir(made: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def service(data_dir: Path) -> Iterator["subprocess.Popen[str]"]:
-    """A process of its own that serves from `data_dir`."""
+    """A separate process that serves from `data_dir`."""
     with subprocess.Popen(
         [sys.executable, "-c", SERVICE, data_dir], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:

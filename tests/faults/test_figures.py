@@ -1,4 +1,4 @@
-"""The figures of /metrics in trouble: reconnects, the queue, what is shed."""
+"""The figures of /metrics in trouble: reconnects, the queue, shed requests."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

@@ -53,7 +53,7 @@ def test_while_it_drains_it_serves_and_is_not_ready(database_url: str, tmp_path:
         wait_ready(service.url)
         service.process.send_signal(signal.SIGTERM)
         wait_until(lambda: httpx.get(f"{service.url}/readyz").status_code == 503)
-        for _ in range(5):  # each on a connection of its own
+        for _ in range(5):  # one connection each
             assert httpx.get(f"{service.url}/api/u/tasks").status_code == 200
         assert service.process.wait(10) == 0
 
@@ -74,4 +74,4 @@ def test_libpq_variables_do_not_reach_its_own_database(reachable: Path) -> None:
         assert "s3cret" not in str(theirs)
         roles = {process.cmdline()[0].split()[1] for process in psutil.Process(postmaster).children()}
         assert "tasks_app" in roles
-        assert "tasks" not in roles  # the owner, who migrated, has gone
+        assert "tasks" not in roles  # the owner's connection, for the migration, is closed

@@ -183,7 +183,7 @@ def test_break_lock_frees_what_a_dead_migrator_left(
 
 
 def test_a_migrator_that_is_cut_off_runs_nothing_more(empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lock is of the session that runs the statements: when that goes, nothing of it runs beside the next one."""
+    """The lock belongs to the session that runs the statements: when that ends, nothing runs next to its successor."""
     seen: list[str] = []
 
     def cut_off(migration: migrate.Migration, seconds: float | None) -> None:

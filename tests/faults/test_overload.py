@@ -96,7 +96,7 @@ async def test_deadlock_is_retried_and_no_client_sees_it(url: str, serve: Serve)
         await client.send("POST", "/api/u/tasks", {"title": "theirs"})
         with psycopg.connect(url, autocommit=True) as admin, psycopg.connect(url) as them:
             admin.execute(LOCKS_THE_OTHER)
-            them.execute("SET deadlock_timeout = '1min'")  # it is the service's statement that has to give way
+            them.execute("SET deadlock_timeout = '1min'")  # it is the service's statement that PostgreSQL ends
             them.execute("SELECT FROM tasks WHERE title = 'theirs' FOR UPDATE")
             update = asyncio.create_task(client.send("PUT", mine, {"completed": True}))
             await until_blocked(url)

@@ -84,7 +84,7 @@ def test_connections_are_reused(proxied: str, pair: Pair) -> None:
             assert client.send("PUT", urlsplit(path).path, b'{"title": "y"}').status == 200
             assert client.send("GET", "/api/u/tasks/999999999").status == 404
             seen |= connections(pair)
-    assert len(seen) <= 20  # of 150 requests; health checks have some of their own
+    assert len(seen) <= 20  # of 150 requests; health checks have more
 
 
 def test_early_413_reaches_the_client(proxied: str) -> None:

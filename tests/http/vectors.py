@@ -930,7 +930,7 @@ add(
 add("9110 10.1.1", "another expectation", get(b"Expect: x-other"), "417", "closed")
 add(
     "9110 10.1.1",
-    "another expectation beside 100-continue",
+    "another expectation next to 100-continue",
     get(b"Expect: x-other, 100-continue", b"Content-Length: 3", method=b"POST") + b"abc",
     "417",
     "closed",

@@ -297,7 +297,7 @@ class Use(NamedTuple):
 
 
 async def sample(ground: Ground, seen: list[Use]) -> None:
-    """Looks every second at the workers, for ever."""
+    """Looks every second at the workers, until it is cancelled."""
     while True:
         await asyncio.sleep(SAMPLE_S)
         with suppress(psutil.Error):

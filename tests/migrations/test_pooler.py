@@ -70,7 +70,7 @@ def test_no_setting_stays_with_the_next_client(pooled: str, empty: str) -> None:
     migrate.apply(empty, to="0004")
     migrate.apply(pooled)
     with psycopg.connect(pooled) as first, psycopg.connect(pooled) as second, psycopg.connect(pooled) as third:
-        for client in (first, second, third):  # in transactions at once, so each has a backend of its own
+        for client in (first, second, third):  # in transactions at once, so each has its own backend
             assert client.execute("SHOW lock_timeout").fetchone() == ("0",)
             assert client.execute("SHOW client_connection_check_interval").fetchone() == ("0",)
 

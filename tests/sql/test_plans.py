@@ -38,7 +38,7 @@ class Use(NamedTuple):
 
 TASK = Use("tasks", "Index Scan", "tasks_pkey")
 
-# What each statement reads, in any order. An INSERT looks for conflicts by an index of its own: see CONFLICTS.
+# What each statement reads, in any order. An INSERT looks for conflicts by another index: see CONFLICTS.
 READS: dict[str, set[Use]] = {
     "get": {TASK},
     "list": {TASK},

@@ -42,7 +42,7 @@ class Provider:
         )
 
     def stream(self, parts: Callable[[], Iterable[bytes]]) -> None:
-        """The same, with a body that comes in parts and says nothing of its length."""
+        """The same, with a body that comes in parts and has no Content-Length."""
         self._answer = (200, {}, parts)
 
     def hang(self) -> None:
@@ -81,7 +81,7 @@ class Provider:
                     for part in parts():
                         self.wfile.write(part)
                 except ConnectionError:
-                    pass  # whoever asked had enough
+                    pass  # the client closed the connection
 
             def log_message(self, format: str, *args: object) -> None:
                 pass

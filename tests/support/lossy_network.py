@@ -33,7 +33,7 @@ def cut(ask: Callable[[], bytes], client: socket.socket) -> None:
 
 
 def delay(ask: Callable[[], bytes], client: socket.socket) -> None:
-    """The request arrives when the client has given it up, beside its retry."""
+    """The request arrives when the client has given it up, at the same time as its retry."""
     client.settimeout(30)
     assert client.recv(1) == b""
     ask()
@@ -48,7 +48,7 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.faults: Counter[str] = Counter()
-        self.answers: list[bytes] = []  # of the service, whoever got them
+        self.answers: list[bytes] = []  # of the service, delivered or not
 
     def __enter__(self) -> Self:
         self._threads = [threading.Thread(target=self._accept)]

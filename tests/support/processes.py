@@ -1,4 +1,4 @@
-"""The real service as a process of its own, on a free port, for tests that talk to it over HTTP."""
+"""The real service as a separate process, on a free port, for tests that talk to it over HTTP."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A TCP proxy before PostgreSQL that makes bad luck: stalls, cuts, refusals, messages lost and invented."""
+"""A TCP proxy before PostgreSQL that makes faults: stalls, cuts, refusals, lost and invented messages."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Waiting for what gives no event of its own: asked again and again, up to a limit. Imports neither the service nor
+"""Waits for conditions that have no event, by polling, up to a limit. Imports neither the service nor
 other helpers.
 """
 

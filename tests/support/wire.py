@@ -103,14 +103,14 @@ class Wire:
         self.protocol.connection_made(self.pipe)
 
     async def send(self, *pieces: bytes) -> None:
-        """Each piece is a read of its own. Returns when all that it leads to has happened."""
+        """Each piece is one read. Returns when all that it leads to has happened."""
         for piece in pieces:
             if self.pipe.is_closing():
                 return
             while not self.pipe.reading:  # what a transport does: it holds back
                 before = (len(self.pipe.written), len(self.requests))
                 await self._settle()
-                assert self.pipe.reading or (len(self.pipe.written), len(self.requests)) != before, "it waits for ever"
+                assert self.pipe.reading or (len(self.pipe.written), len(self.requests)) != before, "no progress"
             if piece and self.protocol.state is not State.CLOSED:
                 self.protocol.data_received(piece)
             await self._settle()

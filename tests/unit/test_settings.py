@@ -1,4 +1,4 @@
-"""Settings: what is read, what wins, what is refused, and that .env.example tells all of it."""
+"""Settings: sources, precedence, rejected values, and that .env.example has them all."""
 
 import re
 from pathlib import Path
