@@ -36,8 +36,8 @@ class ConnectionFailed(Exception):
 
 class Connection:
     __slots__ = (
-        *("complete", "due", "operation", "parser", "place", "received", "since", "socket", "state", "status"),
-        *("unsent", "wants_to_write"),
+        *("complete", "due", "operation", "parser", "place", "received", "reusable", "since", "socket", "state"),
+        *("status", "unsent", "wants_to_write"),
     )
 
     def __init__(self, place: Place) -> None:
@@ -113,8 +113,8 @@ class Connection:
         self.wants_to_write = bool(self.unsent)
 
     def receive(self) -> bool:
-        """Reads what has come. Returns whether the response is complete: then `status` is set. Raises ConnectionFailed,
-        also for what comes on an idle connection.
+        """Reads what has come. Returns whether the response is complete: then `status` is set, and `reusable` says
+        whether another request may follow. Raises ConnectionFailed, also for what comes on an idle connection.
         """
         assert self.socket is not None
         while True:
@@ -145,19 +145,18 @@ class Connection:
         if not found or b"\r\ncontent-length:" in head or b"\r\ntransfer-encoding:" in head:
             raise ConnectionFailed("closed by the server")
         self.status = self.parser.get_status_code()
+        self.reusable = False
         self.complete = True
         return True
 
-    @property
-    def reusable(self) -> bool:
-        """Whether another request may follow the response."""
-        return bool(self.parser.should_keep_alive())
-
     def on_message_complete(self) -> None:
-        """Called by the parser. Statuses below 200 come before the response."""
+        """Called by the parser. Statuses below 200 come before the response. `should_keep_alive` holds only here: next,
+        llhttp resets the flags that it is made of, and then says no.
+        """
         status = self.parser.get_status_code()
         if status >= 200:
             self.status = status
+            self.reusable = bool(self.parser.should_keep_alive())
             self.complete = True
 
     def close(self) -> None:
