@@ -22,7 +22,7 @@ from tests.support.examples import BLOCK, WRITE, rerun, same
 from tests.support.processes import ROOT
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.migrations, pytest.mark.timeout(400)]
 
 PAGE = ROOT / "migrations" / "README.md"
 
