@@ -9,6 +9,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Sequence
+from itertools import starmap
 from typing import Any, TypeVar
 
 import psycopg
@@ -224,9 +225,9 @@ class Database:
         transformer.set_pgresult(result)
         try:
             if fetch is _ONE:
-                rows = [transformer.load_row(0, statement.row_factory)] if result.ntuples else []
-            else:
-                rows = transformer.load_rows(0, result.ntuples, statement.row_factory)
+                rows = [statement.row_factory(*transformer.load_row(0, tuple))] if result.ntuples else []
+            else:  # psycopg's own call of a row factory costs three times as much
+                rows = list(starmap(statement.row_factory, transformer.load_rows(0, result.ntuples, tuple)))
         except psycopg.DataError as error:  # a value that Python's types cannot hold: a timestamp after year 9999
             call.future.set_exception(InternalError(f"{statement.name}: a row cannot be read: {error}"))
             return None

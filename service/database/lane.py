@@ -214,12 +214,11 @@ class Lane:
         assert state in LANE_TRANSITIONS[self.state], f"{self.state.name} → {state.name}"
         self.state = state
 
-    def send(self, calls: Sequence[Call]) -> None:
+    def send(self, calls: Sequence[Call], now: float) -> None:
         """Sends the calls as one group; `flush` writes it. What becomes of it, the owner is told, never by an exception
         from here.
         """
         pgconn = self._pgconn
-        now = self._loop.time()
         if not self.groups:
             self.head_since = now
         group = Group(calls, now)

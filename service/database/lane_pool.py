@@ -67,7 +67,7 @@ class LanePool:
         self._grow = grow
         self._discarded = discarded
         self._loop = asyncio.get_running_loop()
-        self._turn: asyncio.Handle | None = None  # the dispatch at the end of this turn of the event loop
+        self._turn = False  # whether a dispatch comes at the end of this turn of the event loop
 
     @property
     def queued(self) -> int:
@@ -81,10 +81,11 @@ class LanePool:
         """Sends the call at the end of this turn of the event loop if a lane is free, else queues it. False where it
         would wait in vain, and so has failed.
         """
-        if self._turn is None:
-            self._turn = self._loop.call_soon(self.dispatch)
+        if not self._turn:
+            self._turn = True
+            self._loop.call_soon(self._end_turn)
         if self.max_group == 1 and call.state is _NEW and not self.queue and (lane := self.pick(now)) is not None:
-            lane.send((call,))  # nothing is gained by waiting for the end of the turn; `dispatch` flushes
+            lane.send((call,), now)  # nothing is gained by waiting for the end of the turn; `dispatch` flushes
             return True
         if self._hopeless(now):
             return self._reject(call, "the database cannot be reached")
@@ -101,11 +102,12 @@ class LanePool:
             self.queue.append(call)
         return True
 
+    def _end_turn(self) -> None:
+        self._turn = False
+        self.dispatch()
+
     def dispatch(self) -> None:
         """Sends what is queued and finds a lane."""
-        if self._turn is not None:
-            self._turn.cancel()
-            self._turn = None
         if self.queue or self.blocked:
             self._send_queued(self._loop.time())
         for lane in (*self.lanes, *self.retiring):
@@ -116,13 +118,13 @@ class LanePool:
         queue = self.queue
         while queue and (lane := self.pick(now)) is not None:
             if group := self._take_group():
-                lane.send(group)
+                lane.send(group, now)
         while self.blocked and (lane := self._pick_for_blocked()) is not None:
             call = self.blocked.popleft()
             if call.future.done():
                 self._discard(call)
             else:
-                lane.send((call,))
+                lane.send((call,), now)
         if (queue or self.blocked) and self._wants_lane(now):
             self._grow(self)
 

@@ -35,7 +35,7 @@ def _text(value: str) -> bytes:
 # one statement has one prepared form whatever the values; psycopg's own dumpers would pick int2, int4 or int8 by value.
 _ENCODERS: Mapping[type, Callable[[Any], bytes]] = {
     str: _text,
-    int: lambda value: b"%d" % value,
+    int: b"%d".__mod__,
     bool: lambda value: b"t" if value else b"f",
     bytes: lambda value: b"\\x" + value.hex().encode(),
     list: lambda values: b"{%s}" % b",".join(b"%d" % value for value in values),  # of int
@@ -49,11 +49,11 @@ class StatementError(Exception):
 class Statement(Generic[Row]):
     """One statement, ready to be sent.
 
-    `sql` has `$1`… for the file's named placeholders; `row_factory` takes a tuple of column values in order; `writes`
-    says whether it may change rows. `key` holds the positions of the parameters that name the one row it writes: in the
-    service, calls with the same key follow each other. `lock_order` holds those by which it is sorted among the writes
-    that share its transaction; without it (and without a key) it shares none. `owns(rows, arguments)` says whether
-    these are rows of the user and the task that were asked for.
+    `sql` has `$1`… for the file's named placeholders; `row_factory` takes the values of a row's columns in order;
+    `writes` says whether it may change rows. `key` holds the positions of the parameters that name the one row it
+    writes: in the service, calls with the same key follow each other. `lock_order` holds those by which it is sorted
+    among the writes that share its transaction; without it (and without a key) it shares none. `owns(rows, arguments)`
+    says whether these are rows of the user and the task that were asked for.
     """
 
     __slots__ = ("encoders", "key", "lock_order", "name", "owns", "parameters", "row_factory", "sql", "writes")
@@ -63,7 +63,7 @@ class Statement(Generic[Row]):
         name: str,
         text: str,
         parameters: Mapping[str, type],
-        row_factory: Callable[[Sequence[Any]], Row],
+        row_factory: Callable[..., Row],
         *,
         key: tuple[str, ...] = (),
         lock_order: tuple[str, ...] = (),

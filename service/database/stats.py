@@ -48,7 +48,8 @@ class Stats:
         self.retried = 0
         self.hedged = 0
         self.failures: Counter[str] = Counter()  # by SQLSTATE class; "lost": a connection's end without one
-        self.statements: Counter[str] = Counter()  # by statement name
+        # By statement name. Not a Counter, which takes three times as long.
+        self.statements: defaultdict[str, int] = defaultdict(int)
         self.seconds: defaultdict[str, float] = defaultdict(float)  # by statement name, time in queues included
         # Groups of writes by size: counts by bucket, not cumulative, the last for larger ones; then all their writes.
         self.groups = [0] * (len(GROUP_SIZES) + 2)

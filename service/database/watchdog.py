@@ -136,7 +136,7 @@ class Watchdog:
             for call in reads[: pool.depth]:
                 call.hedged = True
                 self._stats.hedged += 1
-                other.send((call.copy(),))
+                other.send((call.copy(),), now)
             other.flush()
         elif reads:
             self._connections.grow(pool)

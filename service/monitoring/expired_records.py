@@ -30,8 +30,8 @@ class Expired(msgspec.Struct, frozen=True):
         return 0.0 if self.oldest is None else max(0.0, time.time() - self.oldest)
 
 
-def _found(row: tuple[int, float | None]) -> tuple[int, float | None]:
-    return row[0], row[1]
+def _found(records: int, oldest: float | None) -> tuple[int, float | None]:
+    return records, oldest
 
 
 EXPIRED_RECORDS = Statement(

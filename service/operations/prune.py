@@ -19,12 +19,12 @@ BATCH_ROWS = 1000
 
 
 def _statement(name: str) -> Statement[None]:
-    return Statement(name, read(root() / "sql" / "operations", name), {"rows": int}, lambda _: None)
+    return Statement(name, read(root() / "sql" / "operations", name), {"rows": int}, lambda *_: None)
 
 
 PRUNE = _statement("prune")
 PRUNE_CITUS = _statement("prune_citus")
-CITUS: Statement[bool] = Statement("citus", read(root() / "sql" / "operations", "citus"), {}, lambda row: bool(row[0]))
+CITUS: Statement[bool] = Statement("citus", read(root() / "sql" / "operations", "citus"), {}, bool)
 
 STATEMENTS: list[Statement[Any]] = [PRUNE, PRUNE_CITUS, CITUS]
 

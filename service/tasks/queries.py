@@ -3,7 +3,7 @@
 Must not import HTTP's requests or responses, or connections. Each function raises service.database.Failure.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from operator import attrgetter
 from typing import Any, TypeVar
@@ -62,7 +62,7 @@ Arguments = Sequence[Any]  # of a call, in the order of the statement's paramete
 def _statement(
     name: str,
     parameters: dict[str, type],
-    row_factory: Callable[[Sequence[Any]], Row],
+    row_factory: Callable[..., Row],
     owns: Callable[[Sequence[Row], Arguments], bool],
     *,
     key: tuple[str, ...] = (),
@@ -73,54 +73,31 @@ def _statement(
     return statement
 
 
-def _task(row: Sequence[Any]) -> Task:
-    return Task(*row)
-
-
-def _changed(row: Sequence[Any]) -> Changed:
-    return Changed(row[0], Task(*row[1:]))
-
-
-def _deleted(row: Sequence[Any]) -> Deleted:
-    return Deleted(*row)
-
-
-def _idempotent(row: Sequence[Any]) -> IdempotentCreate:
-    return IdempotentCreate(*row)
+def _changed(applied: bool, *task: Any) -> Changed:
+    return Changed(applied, Task(*task))
 
 
 # A fault between PostgreSQL and here (a proxy that repeats or loses a message) must never show a user what is
-# another's: each row names its owner, and is compared with what was asked for before a caller gets it. Lists, because a
-# generator costs four times as much.
+# another's: each row names its owner, and is compared with what was asked for before a caller gets it.
 
 
-def _of_task(rows: Sequence[Task], arguments: Arguments) -> bool:
-    user_id, task_id = arguments[:2]
-    return all([task.id == task_id and task.user_id == user_id for task in rows])  # noqa: C419
+def _of_task(rows: Sequence[Task | Deleted], arguments: Arguments) -> bool:
+    for task in rows:  # noqa: SIM110 -- there is one, or none, and a comprehension costs three times as much
+        if task.id != arguments[1] or task.user_id != arguments[0]:
+            return False
+    return True
 
 
-def _of_user(rows: Sequence[Task], arguments: Arguments) -> bool:
-    user_id = arguments[0]
-    return all([task.user_id == user_id for task in rows])  # noqa: C419
+def _of_user(rows: Sequence[Task | IdempotentCreate], arguments: Arguments) -> bool:
+    return [row.user_id for row in rows].count(arguments[0]) == len(rows)
 
 
 def _of_create(rows: Sequence[Task], arguments: Arguments) -> bool:
-    user_id, title = arguments[:2]
-    return all([task.user_id == user_id and task.title == title for task in rows])  # noqa: C419
+    return _of_user(rows, arguments) and [task.title for task in rows].count(arguments[1]) == len(rows)
 
 
 def _of_change(rows: Sequence[Changed], arguments: Arguments) -> bool:
     return _of_task([changed.task for changed in rows], arguments)
-
-
-def _of_delete(rows: Sequence[Deleted], arguments: Arguments) -> bool:
-    user_id, task_id = arguments[:2]
-    return all([deleted.id == task_id and deleted.user_id == user_id for deleted in rows])  # noqa: C419
-
-
-def _of_key(rows: Sequence[IdempotentCreate], arguments: Arguments) -> bool:
-    user_id = arguments[0]
-    return all([created.user_id == user_id for created in rows])  # noqa: C419
 
 
 _PAGE = {"user_id": str, "newest": int, "rows": int}
@@ -128,28 +105,31 @@ _ROW = ("user_id", "task_id")  # what a write locks
 _PRECONDITIONS = {"versions": list, "excluded_versions": list}
 MAX_ATTEMPTS = 10
 
-GET = _statement("get", {"user_id": str, "task_id": int}, _task, _of_task)
-LIST = _statement("list", _PAGE, _task, _of_user)
-LIST_OPEN = _statement("list_open", _PAGE, _task, _of_user)
-LIST_COMPLETED = _statement("list_completed", _PAGE, _task, _of_user)
+GET = _statement("get", {"user_id": str, "task_id": int}, Task, _of_task)
+LIST = _statement("list", _PAGE, Task, _of_user)
+LIST_OPEN = _statement("list_open", _PAGE, Task, _of_user)
+LIST_COMPLETED = _statement("list_completed", _PAGE, Task, _of_user)
 # Creates lock the user's row, so they may share a commit with other writes. The keyed ones and the batch may not: they
 # wait for other transactions by design, or take long.
 CREATE = _statement(
     "create",
     {"user_id": str, "title": str, "description": str, "completed": bool},
-    _task,
+    Task,
     _of_create,
     lock_order=("user_id",),
 )
 CREATE_IDEMPOTENT = _statement(
     "create_idempotent",
     {"user_id": str, "key": str, "fingerprint": bytes, "title": str, "description": str, "completed": bool},
-    _idempotent,
-    _of_key,
+    IdempotentCreate,
+    _of_user,
 )
-CREATE_MANY = _statement("create_many", {"user_id": str, "tasks": str}, _task, _of_user)
+CREATE_MANY = _statement("create_many", {"user_id": str, "tasks": str}, Task, _of_user)
 CREATE_MANY_IDEMPOTENT = _statement(
-    "create_many_idempotent", {"user_id": str, "key": str, "fingerprint": bytes, "tasks": str}, _idempotent, _of_key
+    "create_many_idempotent",
+    {"user_id": str, "key": str, "fingerprint": bytes, "tasks": str},
+    IdempotentCreate,
+    _of_user,
 )
 UPDATE = _statement(
     "update",
@@ -166,11 +146,11 @@ UPDATE = _statement(
     _of_change,
     key=_ROW,
 )
-FLIP = _statement("flip", {"user_id": str, "task_id": int}, _task, _of_task, key=_ROW)
+FLIP = _statement("flip", {"user_id": str, "task_id": int}, Task, _of_task, key=_ROW)
 TOGGLE = _statement(
     "toggle", {"user_id": str, "task_id": int, "completed": bool, **_PRECONDITIONS}, _changed, _of_change, key=_ROW
 )
-DELETE = _statement("delete", {"user_id": str, "task_id": int, **_PRECONDITIONS}, _deleted, _of_delete, key=_ROW)
+DELETE = _statement("delete", {"user_id": str, "task_id": int, **_PRECONDITIONS}, Deleted, _of_task, key=_ROW)
 
 if unused := {path.stem for path in FOLDER.glob("*.sql")} - {statement.name for statement in STATEMENTS}:
     raise StatementError(f"nothing calls {', '.join(sorted(unused))}")
@@ -193,14 +173,14 @@ class Queries:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    async def get(self, user_id: str, task_id: int) -> Task | None:
+    def get(self, user_id: str, task_id: int) -> Awaitable[Task | None]:
         """The user's task, or None."""
-        return await self.database.fetch_one(GET, user_id, task_id)
+        return self.database.fetch_one(GET, user_id, task_id)
 
-    async def list(self, user_id: str, completed: bool | None, after: int | None, rows: int) -> list[Task]:
+    def list(self, user_id: str, completed: bool | None, after: int | None, rows: int) -> "Awaitable[list[Task]]":
         """At most `rows` of the user's tasks, newest first: those older than the task `after`, if given."""
         statement = LIST if completed is None else LIST_COMPLETED if completed else LIST_OPEN
-        return await self.database.fetch_all(statement, user_id, ID_MAX if after is None else after - 1, rows)
+        return self.database.fetch_all(statement, user_id, ID_MAX if after is None else after - 1, rows)
 
     async def create(self, user_id: str, title: str, description: str | None, completed: bool) -> Task:
         """The task as it was created."""

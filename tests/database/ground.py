@@ -15,14 +15,12 @@ INSERT INTO counters (id) SELECT generate_series(1, 100);
 """
 
 
-def _only(row: Any) -> Any:
-    return row[0]
-
-
 def statement(
     sql: str, *, key: tuple[str, ...] = (), lock_order: tuple[str, ...] = (), name: str = "", **kinds: type
 ) -> Statement[Any]:
-    return Statement(name or "test", f"-- For a test.\n{sql}", kinds, _only, key=key, lock_order=lock_order)
+    return Statement(
+        name or "test", f"-- For a test.\n{sql}", kinds, lambda value: value, key=key, lock_order=lock_order
+    )
 
 
 ECHO = statement("SELECT %(n)s::integer", n=int, name="echo")

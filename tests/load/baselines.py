@@ -13,6 +13,7 @@ import sys
 import timeit
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from itertools import starmap
 from time import perf_counter, process_time
 from typing import Any
 
@@ -175,7 +176,7 @@ def _rows(connection: psycopg.Connection, statement: Statement[Any], values: tup
 
     def rows() -> None:
         transformer.set_pgresult(result)
-        transformer.load_rows(0, result.ntuples, statement.row_factory)
+        list(starmap(statement.row_factory, transformer.load_rows(0, result.ntuples, tuple)))
 
     return _each(rows)
 

@@ -162,7 +162,9 @@ def test_drift_is_told(run: Run, migrated: str) -> None:
 
 
 def test_a_statement_that_fails_is_told(run: Run, migrated: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = Statement("broken", "-- Asks for what is not there.\nSELECT nothing FROM tasks", {}, lambda row: row)
+    broken = Statement(
+        "broken", "-- Asks for what is not there.\nSELECT nothing FROM tasks", {}, lambda *columns: columns
+    )
     monkeypatch.setattr(queries, "STATEMENTS", [*queries.STATEMENTS, broken])
     done = run()
     assert done.exit_code == 1

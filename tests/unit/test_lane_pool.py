@@ -47,9 +47,9 @@ class NotedLane:
     def move(self, state: LaneState) -> None:
         self.state = state
 
-    def send(self, calls: Sequence[Call]) -> None:
-        self.head_since = asyncio.get_running_loop().time()
-        self.groups.append(Group(calls, self.head_since))
+    def send(self, calls: Sequence[Call], now: float) -> None:
+        self.head_since = now
+        self.groups.append(Group(calls, now))
         self.sent.append([call.arguments[0] for call in calls])
         self.output = Output.UNFLUSHED
         for call in calls:
@@ -365,7 +365,7 @@ async def test_a_busy_old_lane_drains_before_it_is_closed() -> None:
     await site.settle()
     (lane,) = site.connector.opened
     loop = asyncio.get_running_loop()
-    lane.send([Call(READ, (1,), [b"1"], Fetch.ONE, loop.create_future(), 0, 1e9)])
+    lane.send([Call(READ, (1,), [b"1"], Fetch.ONE, loop.create_future(), 0, 1e9)], loop.time())
     lane.retires_at = 0
     lane.idle_since = 0  # long not idle
     site.connections.housekeep()

@@ -14,7 +14,7 @@ GOOD = "-- Promises something. Served by tasks_pkey.\nSELECT %(a)s, %(b)s -- and
 
 
 def statement(text: str, **parameters: type) -> Statement[object]:
-    return Statement("some", text, parameters or {"a": str, "b": int}, lambda row: row)
+    return Statement("some", text, parameters or {"a": str, "b": int}, lambda *columns: columns)
 
 
 def test_placeholders_become_numbers_in_the_order_of_the_parameters() -> None:
@@ -59,7 +59,7 @@ def test_a_missing_file_is_refused() -> None:
     ],
 )
 def test_what_writes_is_told_from_what_reads(sql: str, writes: bool) -> None:
-    assert Statement("some", "-- One.\n" + sql, {}, lambda row: row).writes is writes
+    assert Statement("some", "-- One.\n" + sql, {}, lambda *columns: columns).writes is writes
 
 
 @pytest.fixture
