@@ -2,10 +2,17 @@
 
 import logging
 import sys
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TextIO
 
 import msgspec
+
+_log = logging.getLogger("service")
+
+UNCAUGHT = "an error that nothing caught"
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
 
@@ -67,3 +74,34 @@ def configure(level: str, form: str | None) -> None:
     logging.getLogger("uvicorn.error").setLevel("DEBUG" if level == "debug" else "WARNING")
     for name in ("psycopg", "httpx", "httpcore", "asyncio", "yoyo"):
         logging.getLogger(name).setLevel("WARNING")
+
+
+@contextmanager
+def uncaught_logged() -> Generator[None]:
+    """Exceptions that nothing catches, and warnings, are logged: where the log is JSON, all that is written is.
+
+    An exception that leaves this block ends the process with status 1.
+    """
+
+    def in_thread(args: threading.ExceptHookArgs) -> None:
+        if args.exc_value is not None and args.exc_type is not SystemExit:
+            _log.critical(UNCAUGHT, exc_info=(args.exc_type, args.exc_value, args.exc_traceback))
+
+    def unraisable(args: "sys.UnraisableHookArgs") -> None:
+        error = args.exc_value
+        _log.error(
+            f"{args.err_msg or 'an error was ignored in'} {args.object!r}",
+            exc_info=error and (type(error), error, args.exc_traceback),
+        )
+
+    before = threading.excepthook, sys.unraisablehook
+    threading.excepthook, sys.unraisablehook = in_thread, unraisable
+    logging.captureWarnings(True)
+    try:
+        yield
+    except Exception:
+        _log.critical(UNCAUGHT, exc_info=True)
+        sys.exit(1)
+    finally:
+        threading.excepthook, sys.unraisablehook = before
+        logging.captureWarnings(False)

@@ -3,25 +3,22 @@
 import logging
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
+from typing import NoReturn
 
 import click
 import msgspec
-import psycopg
 from click import ClickException
-from psycopg.conninfo import conninfo_to_dict
 
-from service import __version__, auth
-from service.app import create_app
+from service import __version__
 from service.monitoring import logs
-from service.operations import embedded, migrate
-from service.operations.in_use import settings_or_exit
-from service.operations.sql import query
-from service.server import uvicorn, workers
+from service.operations import embedded
+from service.server import StartFailed
 from service.server.listener import Listener, listener_of
-from service.settings import UNIX, Secret, Settings, SettingsError, names, near_misses
+from service.settings import UNIX, Secret, Settings, SettingsError, log_format, names, near_misses
 from service.signals import Interrupted, stop
 
 log = logging.getLogger("service.server")
@@ -31,7 +28,24 @@ LOOK_S = 0.5  # between two looks at the embedded database
 OTHERS = "Other settings, each an environment variable or a line of .env, described in .env.example: "
 
 
-@click.command(epilog=OTHERS + ", ".join(name for name in names() if name not in ("HOST", "PORT", "WORKERS")) + ".")
+class _Serve(click.Command):
+    """Wrong usage is a line of JSON, too, where the log is JSON."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            logs.configure("info", form := log_format())
+            if logs.is_console(form):
+                raise
+            log.error(error.format_message())
+            sys.exit(error.exit_code)
+
+
+@click.command(
+    cls=_Serve,
+    epilog=OTHERS + ", ".join(name for name in names() if name not in ("HOST", "PORT", "WORKERS")) + ".",
+)
 @click.option("--host", help="Address to listen on, or unix:/path.  [env: HOST; default: 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port; 0: any free one.  [env: PORT; default: 8000]")
 @click.option("--workers", type=click.IntRange(1, 64), help="Processes that serve.  [env: WORKERS; default: 1]")
@@ -40,59 +54,83 @@ def serve(host: str | None, port: int | None, workers: int | None) -> None:
 
     Without DATABASE_URL, on a PostgreSQL that it keeps in TASKS_DATA_DIR.
     """
-    settings = settings_or_exit(serves=True, host=host, port=port, workers=workers)
-    logs.configure(settings.log_level, settings.log_format)
-    for sentence in near_misses():
-        log.warning(sentence)
-    try:
-        with stop.deferred(), ExitStack() as stack:
-            _serve(settings, stack)
-    except Interrupted:
-        pass  # while it started, and orderly
-    except ClickException as error:
-        if logs.is_console(settings.log_format):
-            raise
-        log.error(error.message)  # a collector of JSON lines takes nothing else
-        sys.exit(1)
+    form = log_format()
+    logs.configure("info", form)
+    with logs.uncaught_logged():
+        try:
+            settings = _settings(host=host, port=port, workers=workers)
+            form = settings.log_format
+            logs.configure(settings.log_level, form)
+            for sentence in near_misses():
+                log.warning(sentence)
+            with stop.deferred(), ExitStack() as stack:
+                _serve(settings, stack)
+        except Interrupted:
+            pass  # while it started, and orderly
+        except SettingsError as error:
+            _fail("the settings cannot be used", form, error.problems)
+        except (ClickException, embedded.EmbeddedError, StartFailed) as error:
+            _fail(str(error), form)
     log.info("stopped", extra={"version": __version__})
     sys.exit(0)  # the exit status of a stop that was asked for
+
+
+def _fail(message: str, form: str | None, problems: Sequence[str] = ()) -> NoReturn:
+    """Ends the command: with lines for people, or with one for a collector of JSON lines, which takes nothing else."""
+    if logs.is_console(form):
+        ClickException("\n  ".join([message, *problems])).show()
+    else:
+        log.error(message, extra={"problems": problems or None})
+    sys.exit(1)
+
+
+# What follows imports the larger parts where they are used: so their errors are logged as all others are, and they are
+# read while PostgreSQL starts.
+
+
+def _settings(**options: str | int | None) -> Settings:
+    from service.operations.in_use import settings_of
+
+    return settings_of(serves=True, **options)
 
 
 def _serve(settings: Settings, stack: ExitStack) -> None:
     listener = _listener(settings)
     stack.callback(listener.close)
     log.info("starting", extra={"version": __version__})
-    with _in_a_sentence():
-        _check_usable(settings)
-        cluster = stack.enter_context(_embedded(settings)) if settings.embedded else None
-        complete = _with_database(settings, cluster)
-        with stop.interruptible():
-            _migrate(complete)
-        if cluster is not None:
-            _make_service_role(cluster.url)
-            complete = msgspec.structs.replace(complete, database_url=Secret(cluster.service_url))
-        database = _place(complete, cluster)
-        runs = uvicorn.serve if settings.workers == 1 else workers.serve
-        runs(complete, listener.socket, lambda: _greet(settings, listener, database))
+    if settings.embedded:
+        threading.Thread(target=_import_server, daemon=True).start()
+    _check_usable(settings)
+    cluster = stack.enter_context(_embedded(settings)) if settings.embedded else None
+    complete = _with_database(settings, cluster)
+    with stop.interruptible():
+        _migrate(complete)
+    if cluster is not None:
+        _make_service_role(cluster.url)
+        complete = msgspec.structs.replace(complete, database_url=Secret(cluster.service_url))
+    database = _place(complete, cluster)
+
+    from service.server import uvicorn, workers
+
+    runs = uvicorn.serve if settings.workers == 1 else workers.serve
+    runs(complete, listener.socket, lambda: _greet(settings, listener, database))
+
+
+def _import_server() -> None:
+    with suppress(Exception):  # it is raised where it is imported for use
+        import_module("service.server.uvicorn")
 
 
 def _check_usable(settings: Settings) -> None:
-    """What a worker could not use ends the start before a database is made and the port opens."""
+    """What a worker could not use ends the start before a database is made and the port opens. Raises SettingsError."""
     if settings.authenticates == "jwt":
+        from service import auth
+
         auth.from_settings(settings)
     if settings.workers > 1:  # in one process the application is made before the port opens anyway
+        from service.app import create_app
+
         create_app(msgspec.structs.replace(settings, database_url=settings.database_url or Secret("host=/nonexistent")))
-
-
-@contextmanager
-def _in_a_sentence() -> Generator[None]:
-    try:
-        yield
-    except SettingsError as error:
-        lines = "\n".join(f"  {line}" for line in error.problems)
-        raise ClickException(f"the settings cannot be used\n{lines}") from None
-    except (embedded.EmbeddedError, workers.StartFailed) as error:
-        raise ClickException(str(error)) from None
 
 
 def _listener(settings: Settings) -> Listener:
@@ -107,14 +145,16 @@ def _migrate(settings: Settings) -> None:
     """Brings the schema up to date, or makes sure that it is. A database that is away is not a reason to stop: the
     service waits for it, and looks at the schema for itself.
     """
+    from service.operations import migrate
+
     url = settings.migration_database_url if settings.migrates_on_start else None
     url = url or settings.database_url
     assert url is not None
     try:
         if settings.migrates_on_start:
-            migrate.apply(url.reveal())
+            migrate.apply(url.reveal(), say=log.info)
             return
-        states = migrate.status(url.reveal())
+        pending, ahead = migrate.differences(url.reveal())
     except migrate.Unreachable as error:
         log.warning("serving all the same, and waiting: %s", error)
         return
@@ -123,13 +163,11 @@ def _migrate(settings: Settings) -> None:
         denied = getattr(error.__cause__, "sqlstate", None) == "42501"
         hint = "; is `tasks-service migrate apply` still to be run? `tasks-service check` says more" if denied else ""
         raise ClickException(f"{error}{hint}") from None
-    pending = [state.id for state in states if state.state == "pending"]
     if pending:
         raise ClickException(
             f"the schema is behind: {', '.join(pending)} pending; run `tasks-service migrate apply`, or set "
             "MIGRATE_ON_START=true"
         )
-    ahead = [state.id for state in states if state.state == "unknown"]
     if ahead:
         log.warning("the schema is ahead of this version: %s", ", ".join(ahead))
 
@@ -174,6 +212,10 @@ def _keep_running(cluster: embedded.Embedded, over: threading.Event) -> None:
 
 def _make_service_role(owner_url: str) -> None:
     """The role that the service logs in as on its own PostgreSQL, made where it is not there yet."""
+    import psycopg
+
+    from service.operations.sql import query
+
     with psycopg.connect(owner_url, autocommit=True) as connection:
         connection.execute(query("embedded_role", ""))
 
@@ -183,6 +225,8 @@ def _place(settings: Settings, cluster: embedded.Embedded | None) -> str:
     if cluster is not None:
         return f"embedded, {'new' if cluster.made else 'existing'}, in {cluster.folder}"
     assert settings.database_url is not None
+    from psycopg.conninfo import conninfo_to_dict
+
     given = conninfo_to_dict(settings.database_url.reveal())
     hosts, ports = str(given.get("host") or "localhost").split(","), str(given.get("port") or "5432").split(",")
     ports = ports * len(hosts) if len(ports) == 1 else ports

@@ -10,6 +10,7 @@ import psycopg
 from click import ClickException
 
 from service.monitoring import logs
+from service.operations.group import Group
 from service.operations.in_use import owner_url, settings_or_exit
 from service.operations.migrate.errors import MigrationError
 from service.operations.migrate.session import Session, connect, first_line
@@ -21,7 +22,7 @@ BATCH_ROWS = 1000  # few enough that locks are short, enough that a million task
 FETCH_ROWS = 500
 
 
-@click.group()
+@click.group(cls=Group)
 def user() -> None:
     """Exports or deletes what is kept about a user."""
 

@@ -2,3 +2,7 @@
 
 Must not know tasks, nor where the database came from.
 """
+
+
+class StartFailed(Exception):
+    """The workers cannot serve. The message is one sentence."""

@@ -33,7 +33,6 @@ def application(settings: Settings, metrics_folder: Path | None = None) -> Any:
     # Objects made until now live as long as the process, so the collector need not look at them again. Requests in
     # flight leave no cycles behind, but 512 of them are some 15,000 objects: with Python's threshold of 700 the
     # collector ran all the time and took 12 to 17 % of a get's CPU.
-    gc.collect()
     gc.freeze()
     gc.set_threshold(50_000)
     return app

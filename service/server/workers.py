@@ -25,6 +25,7 @@ from tempfile import TemporaryDirectory
 from service import signals
 from service.monitoring import logs
 from service.monitoring.metrics import WORKER_RESTARTS
+from service.server import StartFailed
 from service.server.uvicorn import FINISH_S, Server, application, raise_descriptor_limit
 from service.settings import ALIASES, Settings, SettingsError, environment, load, names
 
@@ -35,10 +36,6 @@ METRICS_FOLDER = "TASKS_METRICS_FOLDER"  # set for the workers, not a setting: w
 MODULE = "service.server.workers"  # what a worker runs
 MAX_FAILED = 3  # replacements in a row that end before they serve
 RETRY_S = 1.0
-
-
-class StartFailed(Exception):
-    """The workers cannot serve. The message is one sentence."""
 
 
 def serve(settings: Settings, listener: socket.socket, started: Callable[[], None]) -> None:
@@ -183,11 +180,17 @@ def main() -> None:
     control, listener = (socket.socket(fileno=int(text)) for text in sys.argv[1:3])
     settings = load(dotenv=None)
     logs.configure(settings.log_level, settings.log_format)
+    with logs.uncaught_logged():
+        _serve_as_worker(settings, control, listener)
+
+
+def _serve_as_worker(settings: Settings, control: socket.socket, listener: socket.socket) -> None:
     folder = os.environ.get(METRICS_FOLDER)
     try:
         app = application(settings, Path(folder) if folder else None)
     except SettingsError as error:
-        raise SystemExit(str(error)) from None
+        log.error(str(error))
+        sys.exit(1)
     server = Server(settings, app, lambda: _say_serving(control))
     with signals.stop.told(server.stop):
         signals.stop.install()

@@ -16,7 +16,7 @@ from service.settings.fields import (
     environment,
     names,
 )
-from service.settings.loading import SettingsError, load, near_misses
+from service.settings.loading import SettingsError, load, log_format, near_misses
 
 __all__ = [
     "ALIASES",
@@ -30,6 +30,7 @@ __all__ = [
     "dotenv_variables",
     "environment",
     "load",
+    "log_format",
     "names",
     "near_misses",
 ]

@@ -60,6 +60,15 @@ def load(
     return Settings(**values)
 
 
+def log_format(environ: Mapping[str, str] = os.environ, dotenv: Path = Path(".env")) -> str | None:
+    """LOG_FORMAT as far as it can be read, for what is wrong with the settings themselves. None: unset, or wrong."""
+    name = "LOG_FORMAT"
+    text = environ[name] if is_set(environ.get(name)) else read(dotenv, []).get(name, "")
+    text = text.strip().lower()
+    kinds = {field.name: field.type for field in msgspec.structs.fields(Settings)}
+    return text if text in _choices(kinds["log_format"]) else None
+
+
 def near_misses(environ: Mapping[str, str] = os.environ) -> list[str]:
     """A sentence for each variable of the environment that is probably meant for a setting and has another name."""
     known = names()

@@ -30,8 +30,15 @@ def run(*arguments: str, **settings: str) -> Result:
 
 def refused(*arguments: str, **settings: str) -> tuple[int, str]:
     """The exit status and all output of `serve`, which is not expected to serve."""
-    done = run("serve", *arguments, **settings)
+    done = run("serve", *arguments, **{"LOG_FORMAT": "console"} | settings)
     return done.exit_code, done.output
+
+
+@pytest.mark.parametrize("group", [(), ("migrate",), ("user",)])
+def test_help_cuts_no_sentence(group: tuple[str, ...]) -> None:
+    output = run(*group, "--help").output
+    assert "Commands:" in output
+    assert "..." not in output
 
 
 def test_every_problem_of_the_settings_is_listed_at_once() -> None:

@@ -115,7 +115,10 @@ def test_every_row_of_the_failure_table_names_its_test() -> None:
 
 def commands(group: click.Group, path: str) -> Iterator[tuple[str, str]]:
     """Every command below a group, by the words that run it, with the first sentence of its help."""
-    for name, command in sorted(group.commands.items()):
+    context = click.Context(group)
+    for name in sorted(group.list_commands(context)):
+        command = group.get_command(context, name)
+        assert command is not None
         if isinstance(command, click.Group):
             yield from commands(command, f"{path} {name}")
         else:

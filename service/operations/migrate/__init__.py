@@ -12,7 +12,7 @@ from service.operations.migrate.errors import MigrationError, Unreachable
 from service.operations.migrate.files import Migration, ids, new, read, use
 from service.operations.migrate.history import State
 from service.operations.migrate.lock import Holder
-from service.operations.migrate.plan import plan_apply, plan_rollback, states_of, status
+from service.operations.migrate.plan import differences, plan_apply, plan_rollback, states_of, status
 from service.operations.migrate.run import apply, break_lock, rollback
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Unreachable",
     "apply",
     "break_lock",
+    "differences",
     "ids",
     "new",
     "plan_apply",

@@ -12,6 +12,7 @@ import msgspec
 
 from service.operations import catalog, embedded
 from service.operations import migrate as migrations
+from service.operations.group import Group
 from service.operations.in_use import settings_or_exit
 from service.operations.migrate import Migration, MigrationError, State, files, guard
 from service.operations.migrate import distribute as distribution
@@ -43,7 +44,7 @@ allow_shared_schema = click.option(
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def migrate() -> None:
     """Brings the schema forward and back. Uses MIGRATION_DATABASE_URL, or DATABASE_URL, or the embedded database."""
 

@@ -82,18 +82,21 @@ def folder() -> Path:
 
 def read(where: Path | None = None) -> tuple[Migration, ...]:
     """Every migration in the order of its number. Raises MigrationError where the files do not fit each other."""
-    where = where or folder()
-    paths = sorted(path for path in where.glob("*.sql") if not path.name.endswith(ROLLBACK))
-    if not paths:
-        raise MigrationError(f"There are no migrations in {where}")
     found: list[Migration] = []
-    for path in paths:
+    for path in _paths(where or folder()):
         migration = _read(path)
         for name in migration.depends:
             if name not in {earlier.id for earlier in found}:
                 raise MigrationError(f"{path.name} depends on {name}, which does not come before it")
         found.append(migration)
     return tuple(found)
+
+
+def _paths(where: Path) -> list[Path]:
+    paths = sorted(path for path in where.glob("*.sql") if not path.name.endswith(ROLLBACK))
+    if not paths:
+        raise MigrationError(f"There are no migrations in {where}")
+    return paths
 
 
 def _read(path: Path) -> Migration:
@@ -126,8 +129,8 @@ def _is_transactional(directives: dict[str, str], *, default: bool) -> bool:
 
 
 def ids() -> list[str]:
-    """The ids of every migration that there is a file for, in order."""
-    return [migration.id for migration in read()]
+    """The ids of every migration that there is a file for, in order. Reads no file."""
+    return [path.stem for path in _paths(folder())]
 
 
 def find(migrations: tuple[Migration, ...], name: str) -> int:

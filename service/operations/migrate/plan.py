@@ -17,6 +17,22 @@ def status(url: str | None) -> list[State]:
     return history.states(files.read(), _past(url))
 
 
+def differences(url: str) -> tuple[list[str], list[str]]:
+    """The ids that are pending, and those that are applied and have no file here.
+
+    Reads no file: that takes 50 ms of CPU, which a start can do without.
+    """
+    ids, past = files.ids(), _past(url)
+    return [name for name in ids if name not in past.applied and name not in past.begun], [
+        name for name in past.applied if name not in ids
+    ]
+
+
+def is_complete(past: History) -> bool:
+    """Whether nothing is pending. Reads no file, either."""
+    return not past.begun and past.applied.keys() >= set(files.ids())
+
+
 def states_of(session: Session) -> list[State]:
     """The same, over a session that is there. Raises psycopg.Error."""
     return history.states(files.read(), history.read(session))

@@ -6,7 +6,7 @@ from service.operations.migrate import files, guard, history, lock
 from service.operations.migrate.errors import MigrationError
 from service.operations.migrate.guard import Consent
 from service.operations.migrate.lock import Holder
-from service.operations.migrate.plan import explained, to_apply, to_roll_back
+from service.operations.migrate.plan import explained, is_complete, to_apply, to_roll_back
 from service.operations.migrate.runner import Progress, Runner, Say
 from service.operations.migrate.session import Session, connect
 
@@ -30,7 +30,10 @@ def apply(
     deadline = time.monotonic() + wait_s
     with connect(url) as session, explained():
         holder = lock.look(session)
-        if not to_apply(history.read(session), to) and (holder is None or holder.alive is not False):
+        past = history.read(session)
+        if ((to is None and is_complete(past)) or not to_apply(past, to)) and (
+            holder is None or holder.alive is not False
+        ):
             return []
         with lock.held(session, deadline, say) as write_row:
             past = history.read(session)
