@@ -7,6 +7,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from typing import cast
 
 import httpx
 import msgspec
@@ -23,6 +24,7 @@ COOL_DOWN_S = 10.0  # between two fetches for unknown key IDs, so that invented 
 TIMEOUT_S = 5.0  # for a whole fetch; a request with an unknown key ID waits at most this long
 MAX_BYTES = 256 * 1024  # the largest known documents, with certificate chains, have some tens of KiB
 MAX_WAITING = 100  # requests that wait for a fetch at once
+MAX_NAME = 100  # of a key ID in the log
 MAX_KEYS = 64  # a token without a key ID is tried against each key
 
 
@@ -63,6 +65,7 @@ class Jwks:
         # A redirect could lead from https to any place; the settings name the only one.
         self._client = httpx.AsyncClient(follow_redirects=False, timeout=timeout_s)
         self._keys: tuple[Key, ...] = ()
+        self._unused: tuple[str, ...] = ()
         self._reached = False  # the last fetch succeeded: a key that it did not contain does not exist
         self._next_look = 0.0  # on the monotonic clock, as _fetched_at
         self._fetched_at: float | None = None
@@ -141,7 +144,9 @@ class Jwks:
     async def _fetch(self) -> None:
         try:
             self._refreshes += 1
-            self._take_over(_usable_keys(await self._download()))
+            keys, unused = _usable_keys(await self._download())
+            self._report(unused)
+            self._take_over(keys)
             self._fetched_at = time.monotonic()
         except Exception as failure:  # any: refreshing must continue, or withdrawn keys would stay valid
             self._reached = False
@@ -165,6 +170,13 @@ class Jwks:
                     raise _UnusableResponse(f"more than {MAX_BYTES} bytes")
             return bytes(body)
 
+    def _report(self, unused: tuple[str, ...]) -> None:
+        """Logs why keys are not used, once for as long as they are published."""
+        for reason in unused:
+            if reason not in self._unused:
+                logger.info("a key from %s is not used: %s", self._url.host, reason)
+        self._unused = unused
+
     def _take_over(self, keys: tuple[Key, ...]) -> None:
         if any(key not in keys for key in self._keys):
             self.generation += 1
@@ -174,15 +186,24 @@ class Jwks:
         self._reached = True
 
 
-def _usable_keys(document: bytes) -> tuple[Key, ...]:
-    """The keys of a JWKS, without those for other purposes (RFC 7517, section 5). Raises if it is not a JWKS."""
+def _usable_keys(document: bytes) -> tuple[tuple[Key, ...], tuple[str, ...]]:
+    """The keys of a JWKS, and why each of the others is not used: they may be for other purposes (RFC 7517, section 5).
+    Raises if it is not a JWKS.
+    """
     entries = msgspec.json.decode(document, type=_Document).keys
     if len(entries) > MAX_KEYS:
         raise _UnusableResponse(f"more than {MAX_KEYS} keys")
     keys: list[Key] = []
-    for entry in entries:
+    unused: list[str] = []
+    for place, entry in enumerate(entries, 1):
         try:
             keys.append(from_jwk(entry))
         except UnusableKey as reason:
-            logger.debug("ignored a published key: %s", reason)
-    return tuple(keys)
+            unused.append(f"{_name(place, entry)}: {reason}")
+    return tuple(keys), tuple(unused)
+
+
+def _name(place: int, entry: object) -> str:
+    """A key as the log names it: by its ID, or by its place in the document."""
+    kid = cast(dict[str, object], entry).get("kid") if isinstance(entry, dict) else None
+    return repr(kid[:MAX_NAME]) if isinstance(kid, str) else f"number {place}"

@@ -104,7 +104,13 @@ class _Jwk(msgspec.Struct, omit_defaults=True):
 
 
 def from_jwk(jwk: object) -> Key:
-    """The key of one decoded entry of a JWKS. Raises UnusableKey."""
+    """The key of one decoded entry of a JWKS. A member that is null counts as absent: some libraries write it so.
+
+    Raises UnusableKey.
+    """
+    if isinstance(jwk, dict):
+        members = cast(dict[object, object], jwk)
+        jwk = {name: value for name, value in members.items() if value is not None}
     try:
         known = msgspec.convert(jwk, _Jwk)
         algorithm = ALGORITHMS.get((known.kty, known.crv))

@@ -273,6 +273,53 @@ async def test_keys_that_are_no_keys_do_not_spoil_the_others(provider: Provider)
         assert await said(authenticator, new_token(ES)) == INVALID
 
 
+OPTIONAL = ("use", "alg", "kid", "key_ops", "x5c", "x5t", "x5t#S256", "x5u", "exp", "crv", "x", "y", "n", "e", "d", "k")
+
+
+@pytest.mark.parametrize("signer", [ED, ES, RS], ids=lambda signer: signer.alg)
+@pytest.mark.parametrize("absent", [*((name,) for name in OPTIONAL), OPTIONAL], ids="+".join)
+async def test_an_optional_member_that_is_null_counts_as_absent(
+    signer: Signer, absent: tuple[str, ...], provider: Provider
+) -> None:
+    needed = {"EdDSA": {"crv", "x"}, "ES256": {"crv", "x", "y"}, "RS256": {"n", "e"}}[signer.alg]
+    nulls = dict.fromkeys(set(absent) - needed)
+    provider.publish([signer.jwk | nulls])
+    async with following(provider.url) as authenticator:
+        token = tokens.token(signer, tokens.claims(), **({"kid": None} if "kid" in nulls else {}))
+        assert await said(authenticator, token) == USER
+
+
+NULL = [("kty", ED), ("crv", ED), ("x", ED), ("crv", ES), ("x", ES), ("y", ES), ("n", RS), ("e", RS)]
+
+
+@pytest.mark.parametrize(("member", "signer"), NULL, ids=[f"{signer.alg} {member}" for member, signer in NULL])
+async def test_a_required_member_that_is_null_makes_the_key_unusable_and_it_is_said(
+    member: str, signer: Signer, provider: Provider, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "service.auth")
+    provider.publish([signer.jwk | {member: None}])
+    async with following(provider.url) as authenticator:
+        assert await said(authenticator, new_token(signer)) == INVALID
+    assert f"a key from 127.0.0.1 is not used: {signer.kid!r}: " in caplog.text
+
+
+async def test_each_key_that_is_not_used_is_named_once_with_the_reason(
+    provider: Provider, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "service.auth")
+    weak, other = tokens.rsa_signer("weak", 1024), ES.jwk | {"kid": "enc", "use": "enc"}
+    provider.publish([None, ED.jwk, weak.jwk, other, {"kty": "oct", "kid": "secret", "k": "c2VjcmV0"}])
+    async with following(provider.url) as authenticator:
+        for _ in range(2):
+            await said(authenticator, new_token(RS))
+    assert [record.getMessage() for record in caplog.records if "not used" in record.getMessage()] == [
+        "a key from 127.0.0.1 is not used: number 1: Expected `object`, got `null`",
+        "a key from 127.0.0.1 is not used: 'weak': an RSA key of 1024 bits",
+        "a key from 127.0.0.1 is not used: 'enc': not for verifying signatures",
+        "a key from 127.0.0.1 is not used: 'secret': not Ed25519, P-256 or RSA for EdDSA, ES256 or RS256",
+    ]
+
+
 async def test_a_private_key_that_was_published_is_not_read(provider: Provider) -> None:
     provider.publish([ED.jwk | {"d": "AAAA"}])
     async with following(provider.url) as authenticator:

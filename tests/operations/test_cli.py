@@ -38,7 +38,7 @@ def refused(*arguments: str, **settings: str) -> tuple[int, str]:
 def test_help_cuts_no_sentence(group: tuple[str, ...]) -> None:
     output = run(*group, "--help").output
     assert "Commands:" in output
-    assert "..." not in output
+    assert "..." not in output.partition("Commands:")[2]
 
 
 def test_every_problem_of_the_settings_is_listed_at_once() -> None:
