@@ -57,6 +57,7 @@ class PgBouncer:
             pool_mode = transaction
             default_pool_size = {backends}
             max_client_conn = 500
+            server_login_retry = 1
         """)
         self._log = folder / "log"
         self._host = parts["host"]
