@@ -22,7 +22,8 @@ Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
-Respond = Callable[[int, Headers, bytes], None]  # (status, headers, body): a whole response in one call
+Lines = bytes  # headers of a response as they are sent: `name: value`, each with its line end
+Respond = Callable[[int, Lines, bytes, bool], None]  # (status, headers, body, closes): a whole response in one call
 
 CLIENT_GONE = 499  # nginx's number for a client that did not wait for the response
 WHOLE_BYTES = 64 * 1024  # the largest body that is sent in one call; larger ones go in pieces of this size
@@ -34,14 +35,13 @@ CAPACITY = "capacity"  # the key of the Capacity, whose connections the server c
 GET_AND_HEAD = [HttpMethod.GET, HttpMethod.HEAD]
 
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,%d}" % REQUEST_ID_LENGTH)
-_NO_SNIFF: Header = (b"x-content-type-options", b"nosniff")  # browsers must not guess another type
 
 
 class RequestRecord:
     """What is known about one request: made from its head, completed while it is served, then measured and logged.
 
     `record_of` finds it. The server makes it where it can send a whole response in one call (`respond`); else the
-    application does. Every response gets `headers`; nothing else sets these.
+    application does. Every response gets `lines`; nothing else sets these headers.
     """
 
     __slots__ = (
@@ -54,8 +54,8 @@ class RequestRecord:
         "client",
         "database_s",
         "failure",
-        "headers",
         "lane_wait_s",
+        "lines",
         "method",
         "prefix",
         "reported",
@@ -80,7 +80,8 @@ class RequestRecord:
         if not self.request_id:
             # Not secret, only distinct; uuid4 costs ten times as much.
             self.request_id = b"%032x" % getrandbits(128)
-        self.headers: Headers = [_NO_SNIFF, (b"x-request-id", self.request_id)]
+        # Browsers must not guess another type.
+        self.lines: Lines = b"x-content-type-options: nosniff\r\nx-request-id: %b\r\n" % self.request_id
         self.prefix = ""  # of the path, which a proxy strips: for links
         self.route = ""  # the route's template, as soon as it is known
         self.status: int | None = None  # of the response, as soon as it starts
@@ -158,18 +159,18 @@ class RequestRecord:
             self.statements.append((statement, wait_s, database_s, perf_counter()))
 
     def sends(self, send: Send) -> Send:
-        """`send`, with the status noted and `headers` added when a response starts."""
+        """`send`, with the status noted and `lines` added when a response starts."""
         self._send = send
         return self._start
 
-    def respond(self, status: int, headers: Headers, body: bytes) -> bool:
-        """Sends a whole response in one call. False: the server has no such call, or the body is so large that the
-        request has to wait until the client takes it; nothing was sent.
+    def respond(self, status: int, lines: Lines, body: bytes, closes: bool) -> bool:
+        """Sends a whole response in one call; `closes`: the connection ends with it. False: the server has no such
+        call, or the body is so large that the request has to wait until the client takes it; nothing was sent.
         """
         if self._respond is None or len(body) > WHOLE_BYTES:
             return False
         self.status = status
-        self._respond(status, headers + self.headers, body)
+        self._respond(status, lines + self.lines, body, closes)
         return True
 
     def release(self) -> None:
@@ -179,7 +180,7 @@ class RequestRecord:
     async def _start(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = [*message.get("headers", ()), *self.headers]
+            message["headers"] = [*message.get("headers", ()), *pairs_of(self.lines)]
         if self._send is not None:
             await self._send(message)
 
@@ -199,6 +200,18 @@ def header(headers: Headers, name: bytes) -> bytes | None:
         if key == name:
             found = value if found is None else found + b"," + value
     return found
+
+
+def line(name: bytes, value: bytes) -> Lines:
+    """A header of a response. Raises RuntimeError for a line break in it, which would begin another header."""
+    if b"\n" in value or b"\r" in value:
+        raise RuntimeError("a line break in a header")
+    return b"%b: %b\r\n" % (name, value)
+
+
+def pairs_of(lines: Lines) -> Headers:
+    """Headers of a response in ASGI's form."""
+    return [(name, value) for name, _, value in (one.partition(b": ") for one in lines.split(b"\r\n")[:-1])]
 
 
 def path_to_route(scope: Scope) -> None:

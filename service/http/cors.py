@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from service.http import errors
-from service.http.asgi import ASGIApp, Header, Headers, header, record_of
+from service.http.asgi import ASGIApp, Headers, Lines, header, line, record_of
 from service.http.error_handler import error_response
 from service.http.responses import EmptyResponse, Response
 from service.settings import Settings
@@ -34,13 +34,13 @@ MAX_AGE_S = 600  # for which a browser may cache the response to a preflight
 
 _METHODS = {method.encode() for method in METHODS}
 _NAMES = {name.lower().encode() for name in (*HEADERS, *SAFE_HEADERS)}
-_VARY: Header = (b"vary", b"Origin")
-_EXPOSED: Header = (b"access-control-expose-headers", ", ".join(sorted(EXPOSED_HEADERS)).encode())
-_PREFLIGHT = [
-    (b"access-control-allow-methods", ", ".join(METHODS).encode()),
-    (b"access-control-allow-headers", ", ".join(HEADERS).encode()),
-    (b"access-control-max-age", b"%d" % MAX_AGE_S),
-]
+_VARY = line(b"vary", b"Origin")
+_EXPOSED = line(b"access-control-expose-headers", ", ".join(sorted(EXPOSED_HEADERS)).encode())
+_PREFLIGHT = (
+    line(b"access-control-allow-methods", ", ".join(METHODS).encode())
+    + line(b"access-control-allow-headers", ", ".join(HEADERS).encode())
+    + line(b"access-control-max-age", b"%d" % MAX_AGE_S)
+)
 _LABEL = rb"[A-Za-z0-9_-]+"  # what a * stands for
 
 
@@ -53,11 +53,11 @@ class CorsPolicy:
         self._exact = frozenset(origins)
         patterns = [re.escape(origin).replace(rb"\*", _LABEL) for origin in origins if b"*" in origin]
         self._pattern = re.compile(b"|".join(patterns)) if patterns and not self._all else None
-        self._allowed: list[Header] = [_EXPOSED]
+        self._allowed = _EXPOSED
         if self._all:
-            self._allowed.append((b"access-control-allow-origin", b"*"))
+            self._allowed += line(b"access-control-allow-origin", b"*")
         if settings.cors_allow_credentials:
-            self._allowed.append((b"access-control-allow-credentials", b"true"))
+            self._allowed += line(b"access-control-allow-credentials", b"true")
 
     def is_allowed(self, origin: bytes) -> bool:
         """Whether pages of this origin may use the API."""
@@ -65,21 +65,21 @@ class CorsPolicy:
             self._all or origin in self._exact or (self._pattern is not None and bool(self._pattern.fullmatch(origin)))
         )
 
-    def headers(self, request: Headers) -> list[Header]:
+    def lines(self, request: Headers) -> Lines:
         """What every response to a request with these headers says."""
         if self._all:
             return self._allowed
         origin = header(request, b"origin")
         if origin is None or not self.is_allowed(origin):
-            return [_VARY]
-        return [(b"access-control-allow-origin", origin), *self._allowed, _VARY]
+            return _VARY
+        return line(b"access-control-allow-origin", origin) + self._allowed + _VARY
 
     def around(self, app: ASGIApp) -> ASGIApp:
         """ASGI: `app`, with preflights answered before it and the policy's headers on every response."""
 
         async def cors(scope: Any, receive: Any, send: Any) -> None:
             if scope["type"] == "http":
-                record_of(scope).headers += self.headers(scope["headers"])
+                record_of(scope).lines += self.lines(scope["headers"])
                 if scope["method"] == "OPTIONS" and header(scope["headers"], b"origin"):
                     await self._preflight(scope)(scope, receive, send)
                     return

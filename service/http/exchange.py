@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from enum import IntEnum, auto
 from http import HTTPStatus
 
-from service.http.asgi import WHOLE_BYTES, Headers, Message, RequestRecord, Scope
+from service.http.asgi import WHOLE_BYTES, Header, Lines, Message, RequestRecord, Scope
 from service.http.connection import Connection
 from service.http.head import RequestHead
-from service.http.response_head import response_head
+from service.http.response_head import lines_of, response_head
 
 MAX_HELD_BYTES = 64 * 1024  # of a body, for the application; above it, reading pauses
 
@@ -39,7 +39,7 @@ class Exchange:
     _asked = False  # the application wants the body
     _given = False  # the last piece of the body was given to the application
     _waiter: asyncio.Future[None] | None = None
-    _head: tuple[int, Headers] | None = None  # of a response that has not started
+    _head: tuple[int, list[Header]] | None = None  # of a response that has not started
     _chunked = False
     _remaining: int | None = None  # of the response's Content-Length
 
@@ -121,11 +121,11 @@ class Exchange:
 
     # The response -----------------------------------------------------------------------------------------------
 
-    def respond(self, status: int, headers: Headers, body: bytes) -> None:
-        """A whole response in one write. `headers` hold its Content-Length."""
+    def respond(self, status: int, lines: Lines, body: bytes, closes: bool) -> None:
+        """A whole response in one write. `lines` hold its Content-Length. `closes`: the connection ends with it."""
         if self.state is not NOT_STARTED:
             raise RuntimeError("a response has started already")
-        head = self._head_of(status, headers)
+        head = self._head_of(status, lines, closes)
         self._connection.write(head + body if body and self.request.method != "HEAD" else head)
         self.state = ENDED
         self._connection.response_ended()
@@ -137,7 +137,7 @@ class Exchange:
             return
         kind = message["type"]
         if kind == "http.response.start" and self._head is None and self.state is NOT_STARTED:
-            headers: Headers = [(name, value) for name, value in message.get("headers", ())]
+            headers: list[Header] = [(name, value) for name, value in message.get("headers", ())]
             self._head = (message["status"], headers)
             return
         if kind != "http.response.body" or self.state is ENDED or self._head is None:
@@ -148,10 +148,11 @@ class Exchange:
         bodiless = status in _BODILESS or self.request.method == "HEAD"
         if self.state is NOT_STARTED:
             self._frame(status, headers, None if more else len(body), bodiless)
+            lines, closes = lines_of(headers)
             if not more and not self._chunked and len(body) <= WHOLE_BYTES:
-                self.respond(status, headers, body)
+                self.respond(status, lines, body, closes)
                 return
-            head = self._head_of(status, headers)
+            head = self._head_of(status, lines, closes)
             self.state = STARTED
             connection.write(head)
         if not bodiless:
@@ -162,7 +163,7 @@ class Exchange:
             self.state = ENDED
             connection.response_ended()
 
-    def _frame(self, status: int, headers: Headers, length: int | None, bodiless: bool) -> None:
+    def _frame(self, status: int, headers: list[Header], length: int | None, bodiless: bool) -> None:
         """Decides how the client finds the end of the body, whose length may be known."""
         sized = None
         for name, value in headers:
@@ -208,20 +209,16 @@ class Exchange:
         if connection.writable is not None:
             await connection.writable
 
-    def _head_of(self, status: int, headers: Headers) -> bytes:
-        """The head of the response, and whether the connection stays. Raises RuntimeError for a bad header."""
+    def _head_of(self, status: int, lines: Lines, closes: bool) -> bytes:
+        """The head of the response. Decides whether the connection stays."""
         connection = self._connection
-        keep_alive = self.keep_alive
-        if connection.winds_down and connection.ends:
-            keep_alive = False
+        context = connection.context
+        if closes or (connection.winds_down and connection.ends):
+            self.keep_alive = False
         if not self.complete and (self._expects_continue or not connection.rest_is_small):
-            keep_alive = False  # a client that was not told to go on may send the body or not (RFC 9110, 10.1.1)
-        lines = connection.context.lines
+            self.keep_alive = False  # a client that was not told to go on may send the body or not (RFC 9110, 10.1.1)
         if self._chunked:
             lines += b"transfer-encoding: chunked\r\n"
-        head, self.keep_alive = response_head(
-            status, headers, lines, keep_alive=keep_alive, version=self.request.version
-        )
-        if connection.context.logs_access:
-            connection.context.log_access(self.scope, status)
-        return head
+        if context.logs_access:
+            context.log_access(self.scope, status)
+        return response_head(status, context.lines + lines, keep_alive=self.keep_alive, version=self.request.version)

@@ -309,8 +309,8 @@ class HttpProtocol(Connection):
         record.status = error.status
         self.context.report(record)
         response = error_response_of(error)
-        headers = response.headers + record.headers
-        head, _ = response_head(error.status, headers, self.context.lines, keep_alive=False)
+        lines = self.context.lines + response.lines + record.lines
+        head = response_head(error.status, lines, keep_alive=False, version="1.1")
         self.write(head if record.method == "HEAD" else head + response.body)
         if complete and not self.has_unread:
             self._close()

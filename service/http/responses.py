@@ -5,51 +5,49 @@ encoder look-up); these cost one encode and one list. Must not import statements
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Any
 
 import msgspec
 
 from service.database import Failure
-from service.http.asgi import Header, RequestRecord, Send, record_of
+from service.http.asgi import Lines, Message, RequestRecord, Send, pairs_of, record_of
 from service.http.errors import ApiError, ErrorBody
+from service.http.response_head import lines_of
 
 encode = msgspec.json.Encoder().encode
 
-_JSON = (b"content-type", b"application/json")
+_JSON: Lines = b"content-type: application/json\r\n"
 # A larger body goes out in pieces, each when the client has taken the one before: what waits for a slow client is the
 # body alone, not a copy of it in the server's buffer.
 PIECE_BYTES = 64 * 1024
 _NO_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
-# Small bodies are most: their length headers are made once.
-_LENGTHS = [(b"content-length", b"%d" % length) for length in range(4096)]
 
 
 class Response:
-    """A whole response. `headers` are ready for ASGI; content-type and content-length are added for a body."""
+    """A whole response. Content-type and content-length are added to `lines` for a body. `closes`: the connection ends
+    with it.
+    """
 
-    __slots__ = ("body", "headers", "shared", "status")
+    __slots__ = ("body", "closes", "lines", "shared", "status")
 
     def __init__(
         self,
         status: int,
         body: bytes,
-        headers: Sequence[Header] = (),
+        lines: Lines = b"",
         *,
-        content_type: Header = _JSON,
+        content_type: Lines = _JSON,
+        closes: bool = False,
         shared: bool = False,
     ) -> None:
         """`shared`: the body stays in memory whether or not it is sent."""
         self.status = status
         self.body = body
         self.shared = shared
-        length = len(body)
-        self.headers = [
-            *headers,
-            content_type,
-            _LENGTHS[length] if length < 4096 else (b"content-length", b"%d" % length),
-        ]
+        self.closes = closes
+        self.lines = b"%b%bcontent-length: %d\r\n" % (lines, content_type, len(body))
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         record = record_of(scope)
@@ -58,12 +56,18 @@ class Response:
                 # Too late to reject a write: it is done. Its body was counted with room for the response.
                 record.hold(len(self.body), check=record.method == "GET")
             await self._send_in_pieces(record, send)
-        elif not record.respond(self.status, self.headers, self.body):
-            await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
+        elif not record.respond(self.status, self.lines, self.body, self.closes):
+            await send(self._start())
             await send({"type": "http.response.body", "body": self.body})
 
+    def _start(self) -> Message:
+        headers = pairs_of(self.lines)
+        if self.closes:
+            headers.append((b"connection", b"close"))
+        return {"type": "http.response.start", "status": self.status, "headers": headers}
+
     async def _send_in_pieces(self, record: RequestRecord, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
+        await send(self._start())
         record.wait()
         for begin in range(0, len(self.body), PIECE_BYTES):
             piece = self.body[begin : begin + PIECE_BYTES]
@@ -76,13 +80,11 @@ class EmptyResponse(Response):
 
     __slots__ = ()
 
-    def __init__(self, status: int, headers: Sequence[Header] = ()) -> None:
+    def __init__(self, status: int, lines: Lines = b"") -> None:
         self.status = status
         self.body = b""
-        self.shared = False
-        self.headers = list(headers)
-        if status not in _NO_BODY:
-            self.headers.append(_LENGTHS[0])
+        self.closes = self.shared = False
+        self.lines = lines if status in _NO_BODY else lines + b"content-length: 0\r\n"
 
 
 class StreamedResponse(Response):
@@ -94,12 +96,13 @@ class StreamedResponse(Response):
 
     def __init__(self, status: int, chunks: AsyncIterator[bytes]) -> None:
         self.status = status
-        self.headers = [_JSON]
+        self.closes = False
+        self.lines = _JSON
         self._chunks = chunks
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         record = record_of(scope)
-        await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
+        await send(self._start())
         gone = asyncio.create_task(_disconnected(receive))
         try:
             if record.method != "HEAD":
@@ -125,11 +128,12 @@ async def _disconnected(receive: Any) -> None:
         pass
 
 
-def etag(version: int) -> Header:
+def etag(version: int) -> Lines:
     """The ETag of a task's version."""
-    return (b"etag", b'"%d"' % version)
+    return b'etag: "%d"\r\n' % version
 
 
 def error_response_of(problem: ApiError) -> Response:
     """Any error: the one shape."""
-    return Response(problem.status, encode(ErrorBody(problem.message, problem.field)), problem.headers)
+    lines, closes = lines_of(problem.headers)
+    return Response(problem.status, encode(ErrorBody(problem.message, problem.field)), lines, closes=closes)

@@ -17,7 +17,7 @@ from litestar import Request, Router, route
 from litestar.params import FromPath
 
 from service.http import errors
-from service.http.asgi import GET_AND_HEAD, record_of
+from service.http.asgi import GET_AND_HEAD, line, record_of
 from service.http.responses import EmptyResponse, Response
 
 _JAVASCRIPT = "text/javascript"
@@ -101,7 +101,7 @@ def router(document: bytes) -> Router:
 
     @route("/", http_method=GET_AND_HEAD, sync_to_thread=False)
     def root(request: Request[Any, Any, Any]) -> EmptyResponse:
-        return EmptyResponse(307, [(b"location", f"{record_of(request.scope).prefix}/docs".encode())])
+        return EmptyResponse(307, line(b"location", f"{record_of(request.scope).prefix}/docs".encode()))
 
     return Router("/", route_handlers=[root, openapi, docs, docs_file])
 
@@ -123,7 +123,7 @@ def _response(body: bytes, media_type: str, **headers: str) -> Response:
     return Response(
         200,
         body,
-        [(name.encode(), value.encode()) for name, value in sent.items()],
-        content_type=(b"content-type", f"{media_type}{charset}".encode()),
+        b"".join(line(name.encode(), value.encode()) for name, value in sent.items()),
+        content_type=line(b"content-type", f"{media_type}{charset}".encode()),
         shared=True,
     )

@@ -12,7 +12,7 @@ from litestar.di import NamedDependency
 from msgspec import UNSET
 
 from service.http import errors
-from service.http.asgi import GET_AND_HEAD, Header
+from service.http.asgi import GET_AND_HEAD, Lines, line
 from service.http.limits import BATCH_BYTES
 from service.http.responses import EmptyResponse, Response, StreamedResponse, encode, etag
 from service.tasks.batch import decode_batch
@@ -42,12 +42,12 @@ async def list_tasks(task_request: NamedDependency[TaskRequest]) -> Response:
     del tasks[limit:]
     tag = page_tag(tasks, more)
     if known is None or tag in known:
-        return EmptyResponse(304, (_weak_etag(tag),))
+        return EmptyResponse(304, _weak_etag(tag))
     page, count = encode_page(tasks, PAGE_BYTES)
     if not more and count == len(tasks):
-        return Response(200, page, (_weak_etag(tag),))
+        return Response(200, page, _weak_etag(tag))
     link = f'<{task_request.url}?{rest}&after={tasks[count - 1].id}>; rel="next"'.encode()
-    return Response(200, page, (_weak_etag(tag), (b"link", link)))
+    return Response(200, page, _weak_etag(tag) + line(b"link", link))
 
 
 @post("/")
@@ -57,11 +57,11 @@ async def create_task(task_request: NamedDependency[TaskRequest]) -> Response:
     new = decode_create(await task_request.body())
     if key is None:
         task = await task_request.queries.create(task_request.user_id, new.title, new.description, new.completed)
-        return task_response(task, 201, (_location(task_request, task),))
+        return task_response(task, 201, _location(task_request, task))
     fields = (new.title, new.description, new.completed)
     created = await task_request.queries.create_idempotent(task_request.user_id, key, fingerprint([fields]), *fields)
     (task,) = _made(task_request, created, [new])
-    return task_response(task, 201, (_location(task_request, task), *_replayed(created)))
+    return task_response(task, 201, _location(task_request, task) + _replayed(created))
 
 
 @post("/batch")
@@ -88,7 +88,7 @@ async def get_task(task_request: NamedDependency[TaskRequest]) -> Response:
     if task is None:
         raise errors.task_not_found()
     if known is None or b"%d" % task.version in known:
-        return EmptyResponse(304, (etag(task.version),))
+        return EmptyResponse(304, etag(task.version))
     return task_response(task)
 
 
@@ -135,9 +135,9 @@ async def toggle_task(task_request: NamedDependency[TaskRequest]) -> Response:
 HANDLERS = [list_tasks, create_task, batch_tasks, get_task, update_task, delete_task, toggle_task]
 
 
-def task_response(task: Task, status: int = 200, headers: Sequence[Header] = ()) -> Response:
+def task_response(task: Task, status: int = 200, lines: Lines = b"") -> Response:
     """A single task, with its ETag."""
-    return Response(status, encode(task), ((b"etag", b'"%d"' % task.version), *headers))
+    return Response(status, encode(task), etag(task.version) + lines)
 
 
 def fingerprint(tasks: list[tuple[str, str | None, bool]]) -> bytes:
@@ -164,12 +164,12 @@ def _made(task_request: TaskRequest, created: IdempotentCreate, items: Sequence[
     ]
 
 
-def _replayed(created: IdempotentCreate) -> tuple[Header, ...]:
-    return ((b"idempotency-replayed", b"true"),) if created.replayed else ()
+def _replayed(created: IdempotentCreate) -> Lines:
+    return b"idempotency-replayed: true\r\n" if created.replayed else b""
 
 
-def _location(task_request: TaskRequest, task: Task) -> Header:
-    return (b"location", f"{task_request.url}/{task.id}".encode())
+def _location(task_request: TaskRequest, task: Task) -> Lines:
+    return line(b"location", f"{task_request.url}/{task.id}".encode())
 
 
 def _changed_response(changed: Changed | None) -> Response:
@@ -193,8 +193,8 @@ def page_tag(tasks: list[Task], more: bool) -> bytes:
     return b"%016x" % (hash(tuple(numbers)) & 0xFFFF_FFFF_FFFF_FFFF)
 
 
-def _weak_etag(tag: bytes) -> Header:
-    return (b"etag", b'W/"%b"' % tag)
+def _weak_etag(tag: bytes) -> Lines:
+    return b'etag: W/"%b"\r\n' % tag
 
 
 async def _list_all(
@@ -204,10 +204,10 @@ async def _list_all(
     page = await task_request.queries.list(task_request.user_id, completed, after, PAGE_ROWS)
     tag = page_tag(page, more=False)
     if len(page) < PAGE_ROWS and (known is None or tag in known):
-        return EmptyResponse(304, (_weak_etag(tag),))
+        return EmptyResponse(304, _weak_etag(tag))
     chunk, count = encode_page(page, CHUNK_BYTES)
     if len(page) < PAGE_ROWS and count == len(page):
-        return Response(200, chunk, (_weak_etag(tag),))
+        return Response(200, chunk, _weak_etag(tag))
     last = page[count - 1].id
     return StreamedResponse(200, _chunks(task_request.queries, task_request.user_id, completed, chunk, count, last))
 

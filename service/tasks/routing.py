@@ -12,7 +12,7 @@ from litestar.di import Provide
 
 from service.auth import Authenticator
 from service.http import errors
-from service.http.asgi import ASGIApp, Header, Receive, Scope, record_of
+from service.http.asgi import ASGIApp, Lines, Receive, Scope, line, record_of
 from service.http.browser_guard import Guard
 from service.http.error_handler import error_response
 from service.http.responses import EmptyResponse
@@ -34,7 +34,7 @@ AUTH_FAILURES = {
     errors.unavailable().message: "no_keys",
 }
 # Browsers and shared caches must not keep one user's tasks for another.
-_NO_STORE: Header = (b"cache-control", b"private, no-store")
+_NO_STORE: Lines = line(b"cache-control", b"private, no-store")
 
 
 def task_requests(
@@ -48,7 +48,7 @@ def task_requests(
     async def make(scope: Scope, receive: Receive, user_segment: str, task_segment: str | None) -> TaskRequest:
         user_id = decode_segment(user_segment)
         record = record_of(scope)
-        record.headers.append(_NO_STORE)
+        record.lines += _NO_STORE
         if guard is not None:
             guard(scope["method"], scope["headers"])
         record.wait()  # an unknown key is fetched
@@ -87,7 +87,7 @@ async def _options(request: Request[Any, Any, Any]) -> EmptyResponse:
     """What the path allows. Litestar's own response names the methods of the first handler of a path only."""
     template = request.scope["path_template"]
     methods = next(route.methods for route in request.app.routes if route.path_format == template)
-    return EmptyResponse(204, ((b"allow", ", ".join(sorted(methods)).encode()),))
+    return EmptyResponse(204, line(b"allow", ", ".join(sorted(methods)).encode()))
 
 
 def exact_paths(app: ASGIApp) -> ASGIApp:
