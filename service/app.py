@@ -16,7 +16,7 @@ from service.http.capacity import Capacity
 from service.http.cors import CorsPolicy
 from service.http.error_handler import handle_exception
 from service.http.forwarded import believing
-from service.http.load_shedding import shedding
+from service.http.load_shedding import in_turn, shedding
 from service.monitoring import health, metrics
 from service.monitoring.request_log import RequestLog, as_is, hashed
 from service.monitoring.tracing import MissingExtra, Tracing, is_wanted
@@ -32,6 +32,7 @@ class Service(RequestLog):
 
     health: health.Health
     database: Database
+    capacity: Capacity
 
 
 def create_app(
@@ -109,7 +110,7 @@ def create_app(
     )
     app = exact_paths(litestar)
     if fast_path:
-        app = FastPath(litestar, make, otherwise=app)
+        app = FastPath(litestar, make, otherwise=in_turn(app))
     app = shedding(app, capacity)
     if cors is not None:
         app = cors.around(app)
@@ -125,4 +126,5 @@ def create_app(
     )
     service.health = state
     service.database = database
+    service.capacity = capacity
     return service

@@ -4,6 +4,7 @@ Must not import anything of the service but limits and capacity.
 """
 
 import re
+from asyncio import Future
 from collections.abc import Awaitable, Callable
 from random import getrandbits
 from time import perf_counter
@@ -11,7 +12,7 @@ from typing import Any
 
 from litestar import HttpMethod
 
-from service.http.capacity import Capacity
+from service.http.capacity import WAIT_BYTES, Capacity
 from service.http.limits import REQUEST_ID_LENGTH
 
 Header = tuple[bytes, bytes]
@@ -47,6 +48,7 @@ class RequestRecord:
     __slots__ = (
         "_capacity",
         "_held",
+        "_in_share",
         "_respond",
         "_send",
         "_waits",
@@ -101,17 +103,59 @@ class RequestRecord:
         self._capacity: Capacity | None = None
         self._waits = False
         self._held = 0
+        self._in_share = False  # has one of its user's places
 
     def enter(self, capacity: Capacity) -> None:
         """Takes a place."""
         self._capacity = capacity
         capacity.in_flight += 1
 
-    def enter_user(self, user_id: str) -> None:
-        """Notes who calls. Raises ApiError (429) where that user has too many requests in flight."""
-        if self._capacity is not None:
-            self._capacity.enter_user(user_id)
+    def enter_user(self, user_id: str) -> "Future[bool] | None":
+        """Notes who calls, and takes a place of that user's share. Not None: `wait_for_place` has to be called with it.
+        Raises ApiError (429) where that user has too many requests in flight.
+        """
         self.user_id = user_id
+        if self._capacity is None:
+            return None
+        begin = self._capacity.turns.enter(user_id)
+        if begin is True:
+            self._in_share = True
+            return None
+        if begin is False:
+            raise self._capacity.reject_caller()
+        return begin
+
+    async def wait_for_place(self, begin: "Future[bool]") -> None:
+        """Raises ApiError: 429 where no place became free, 503 where there is no memory or no place for any user."""
+        try:
+            await self._wait_for_turn(begin)
+        finally:
+            self._in_share = begin.done() and not begin.cancelled() and begin.result()
+        if not self._in_share and self._capacity is not None:
+            raise self._capacity.reject_caller()
+        self.go_on()
+
+    async def await_turn(self, caller: str) -> None:
+        """Waits for the turn of a caller whose request takes no place of a user. Raises ApiError (429) where too
+        many of that caller's requests wait.
+        """
+        if self._capacity is not None:
+            begin = self._capacity.turns.pass_by(caller)
+            if begin is False:
+                raise self._capacity.reject_caller()
+            if begin is not True:
+                await self._wait_for_turn(begin)
+
+    async def _wait_for_turn(self, begin: "Future[bool]") -> bool:
+        self.wait()
+        try:
+            self.hold(WAIT_BYTES)
+            await begin
+        finally:
+            begin.cancel()
+        self.drop(WAIT_BYTES)
+        self.began = perf_counter()  # the service's time, which is not the time that it lets a client wait
+        return begin.result()
 
     def wait(self) -> None:
         """Gives the place back while the request waits for something outside the service."""
@@ -148,8 +192,8 @@ class RequestRecord:
             if not self._waits:
                 capacity.in_flight -= 1
             capacity.buffered -= self._held
-            if self.user_id is not None:
-                capacity.leave_user(self.user_id)
+            if self._in_share and self.user_id is not None:
+                capacity.turns.leave(self.user_id)
 
     def timed(self, statement: str, wait_s: float, database_s: float) -> None:
         """See service.database.Caller."""

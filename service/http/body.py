@@ -4,10 +4,10 @@ import asyncio
 
 from service.http import errors
 from service.http.asgi import Headers, Message, Receive, RequestRecord
+from service.http.capacity import WAIT_BYTES
 from service.http.limits import BODY_BYTES
 
 BODY_TIMEOUT_S = 10.0
-WAIT_BYTES = 16 * 1024  # what a request that waits for its body takes of memory (measured: 11 kB)
 # A large body is decoded, written as JSON for its statement, copied by libpq, and its response is as large.
 COPIES = 4
 

@@ -7,7 +7,9 @@ tasks or the database.
 from collections import Counter
 
 from service.http import errors
+from service.http.turns import Turns
 
+WAIT_BYTES = 16 * 1024  # what a request that waits takes of memory (measured: 11 kB)
 REASONS = ("in_flight", "user", "memory")  # why a request found no room
 
 
@@ -15,26 +17,25 @@ class Capacity:
     """Counts what is in use. `rejected` counts by reason what found no room."""
 
     __slots__ = (
-        "_users",
         "buffered",
         "connections",
         "in_flight",
         "max_buffered",
         "max_in_flight",
-        "max_per_user",
         "rejected",
+        "turns",
     )
 
     def __init__(self, max_in_flight: int, *, max_per_user: int, max_buffered: int) -> None:
         """`max_buffered` is in bytes."""
         self.max_in_flight = max_in_flight
-        self.max_per_user = max_per_user
         self.max_buffered = max_buffered
         self.in_flight = 0
         self.buffered = 0
         self.connections = 0  # open, counted by the server; each may be idle
         self.rejected: Counter[str] = Counter()
-        self._users: dict[str, int] = {}
+        # What waits may take as large a part of the memory as the share is of the places by default.
+        self.turns = Turns(max_per_user, max_waiting=max_buffered // 4 // WAIT_BYTES)
 
     def check_places(self) -> None:
         """Raises ApiError (503) where more are in flight than may be, the request that asks included."""
@@ -42,21 +43,10 @@ class Capacity:
             self.rejected["in_flight"] += 1
             raise errors.unavailable()
 
-    def enter_user(self, user_id: str) -> None:
-        """Raises ApiError (429) where this user has the whole share of one user."""
-        count = self._users.get(user_id, 0)
-        if count >= self.max_per_user:
-            self.rejected["user"] += 1
-            raise errors.too_many_requests()
-        self._users[user_id] = count + 1
-
-    def leave_user(self, user_id: str) -> None:
-        """Gives back what `enter_user` took."""
-        count = self._users[user_id]
-        if count == 1:
-            del self._users[user_id]
-        else:
-            self._users[user_id] = count - 1
+    def reject_caller(self) -> errors.ApiError:
+        """The error (429) for a request above its caller's share."""
+        self.rejected["user"] += 1
+        return errors.too_many_requests()
 
     def check_memory(self, size: int) -> None:
         """Raises ApiError (503) where `size` more bytes are too many."""

@@ -8,10 +8,11 @@ import asyncio
 from typing import Any
 
 from service.http import errors
-from service.http.asgi import CAPACITY, ASGIApp, record_of
+from service.http.asgi import CAPACITY, ASGIApp, RequestRecord, record_of
 from service.http.capacity import Capacity
 from service.http.error_handler import error_response
 from service.http.errors import ApiError
+from service.http.responses import Response
 
 ALWAYS = frozenset({"/livez", "/readyz", "/metrics"})
 
@@ -40,3 +41,36 @@ def shedding(app: ASGIApp, capacity: Capacity) -> ASGIApp:
             record.leave()
 
     return shed
+
+
+def in_turn(app: ASGIApp) -> ASGIApp:
+    """ASGI: `app`, which serves requests of no user in particular. Each client's requests have their turns."""
+
+    async def turn(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            record = record_of(scope)
+            await _turn(scope, record)
+            record.go_on()
+        await app(scope, receive, send)
+
+    return turn
+
+
+async def error_in_turn(error: ApiError, scope: Any, record: RequestRecord) -> Response:
+    """The response to this error, when it is its caller's turn. Errors cost little, so a client that gets nothing else
+    sends many; they never wait for the database, so its user's share does not slow it down.
+    """
+    try:
+        await _turn(scope, record)
+    except ApiError as rejected:
+        error = rejected
+    return error_response(error, record)
+
+
+async def _turn(scope: Any, record: RequestRecord) -> None:
+    """Waits for the turn of this request's user or, where that is not known, address. Raises ApiError (429) where too
+    many of that caller's wait. An address's probes do not wait behind its other requests.
+    """
+    client, path = scope.get("client"), scope["path"]
+    caller: str = record.user_id or (client[0] if client else "")
+    await record.await_turn(caller + path if path in ALWAYS else caller)

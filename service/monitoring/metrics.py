@@ -135,6 +135,7 @@ class Metrics:
             | ({"refreshes": keys.refreshes, "failed_refreshes": keys.failed_refreshes} if keys else {}),
             gauges={
                 "in_flight": capacity.in_flight,
+                "waiting": capacity.turns.waiting,
                 "connections": database.lanes,
                 "limit": database.max_connections,
                 "in_flight_calls": database.in_flight,
@@ -198,6 +199,9 @@ class _Families(Collector):
         gauges = _sum(snapshot.gauges for snapshot in self._snapshots)
         yield from self._requests()
         yield GaugeMetricFamily("tasks_http_requests_in_flight", "Requests being worked on.", gauges["in_flight"])
+        yield GaugeMetricFamily(
+            "tasks_http_requests_waiting", "Requests that wait for their caller's turn.", gauges["waiting"]
+        )
         yield GaugeMetricFamily("tasks_http_connections", "Open HTTP connections.", gauges["http_connections"])
         yield GaugeMetricFamily(
             "tasks_http_buffered_bytes", "Bytes of bodies and of responses not read yet.", gauges["buffered"]
@@ -264,7 +268,7 @@ class _Families(Collector):
                     total[index] += value
         family = HistogramMetricFamily(
             "tasks_http_request_duration_seconds",
-            "How long requests took, by route, method and status.",
+            "How long requests took from when they began, by route, method and status.",
             labels=["route", "method", "status"],
         )
         for (template, method, status), (*counts, seconds) in sorted(totals.items()):
@@ -274,7 +278,7 @@ class _Families(Collector):
     def _rejected(self) -> Metric:
         family = CounterMetricFamily(
             "tasks_http_requests_rejected",
-            "Requests rejected: no place in flight (503), the user's share taken (429), no memory for a body (503).",
+            "Requests rejected: no place in flight (503), the caller's share taken (429), no memory for a body (503).",
             labels=["reason"],
         )
         for reason, count in sorted(_sum(snapshot.rejected for snapshot in self._snapshots).items()):

@@ -104,6 +104,8 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Called by uvicorn when it is to stop."""
+        if self._service is not None:
+            self._service.capacity.turns.close()
         # Closing a listener resets connections that the kernel has made and the loop has not yet accepted.
         await asyncio.sleep(0.01)
         await super().shutdown(sockets)

@@ -201,8 +201,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             ge=0,
             le=100_000,
-            description="Maximum number of one user's requests in flight in each process; above it the response is "
-            "429. 0: a quarter of MAX_IN_FLIGHT.",
+            description="Maximum number of one user's requests in flight in each process; more wait for up to 2 s, "
+            "then the response is 429. 0: a quarter of MAX_IN_FLIGHT.",
         ),
     ] = 0
     max_buffer_mb: Annotated[

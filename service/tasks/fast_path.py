@@ -15,6 +15,8 @@ from litestar.routes import HTTPRoute
 
 from service.http.asgi import ASGIApp, record_of
 from service.http.error_handler import error_response
+from service.http.errors import ApiError
+from service.http.load_shedding import error_in_turn
 from service.http.responses import Response
 from service.tasks.requests import TaskRequest
 from service.tasks.routing import MakeTaskRequest
@@ -57,6 +59,8 @@ class FastPath:
                 try:
                     request = await self._make(scope, receive, parts[2], parts[4] if has_task else None)
                     response = await handler(request)
+                except ApiError as error:
+                    response = await error_in_turn(error, scope, record)
                 except Exception as error:
                     response = error_response(error, record)
                 await response(scope, receive, send)

@@ -62,7 +62,9 @@ def task_requests(
             auth_failures["another_user"] += 1
             raise errors.access_denied()
         check_user_id(user_id)
-        record.enter_user(user_id)
+        begin = record.enter_user(user_id)
+        if begin is not None:
+            await record.wait_for_place(begin)
         task_id = 0 if task_segment is None else parse_task_id(task_segment)
         return TaskRequest(scope, record, receive, queries, user_id, task_id)
 

@@ -1,6 +1,7 @@
 """Nobody can take the service from others: places, a user's share of them, and memory."""
 
 import socket
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -63,19 +64,34 @@ def test_clients_that_do_not_read_a_list_take_no_place(small: RunningService) ->
             assert exchange(small.url, request("GET", f"/api/{user}/tasks?limit=1")).status == 200
 
 
+def until_waiting(service: RunningService, count: int) -> None:
+    wait_until(lambda: f"tasks_http_requests_waiting {count}.0" in service.http.get("/metrics").text)
+
+
 def test_one_user_has_no_more_than_a_share(small: RunningService, url: str) -> None:
+    """What is above it waits for a place, for 2 s at the most."""
     path = small.http.post("/api/greedy/tasks", json={"title": "x"}).headers["location"]
-    with psycopg.connect(url) as holder, ThreadPoolExecutor(2) as threads:
+    with psycopg.connect(url) as holder, ThreadPoolExecutor(4) as threads:
         holder.execute("SELECT FROM tasks WHERE user_id = 'greedy' FOR UPDATE")
         stuck = [threads.submit(exchange, small.url, request("PATCH", f"{path}/complete")) for _ in range(2)]
         until_in_flight(small, 3)  # both, and the one that asks
-        rejected = exchange(small.url, request("GET", path))
-        assert (rejected.status, rejected.json()) == (429, {"error": "Too many requests"})
-        assert rejected.headers["retry-after"] == "1"
+        begin = time.monotonic()
+        rejected = threads.submit(exchange, small.url, request("GET", path))
+        with connect(small.url) as gone:
+            gone.sendall(request("GET", path))
+            until_waiting(small, 2)
         assert exchange(small.url, request("GET", "/api/modest/tasks")).status == 200
+        until_in_flight(small, 3)  # what waits takes no place
+        assert (rejected.result().status, rejected.result().json()) == (429, {"error": "Too many requests"})
+        assert rejected.result().headers["retry-after"] == "1"
+        assert 2 <= time.monotonic() - begin < 3
+        until_waiting(small, 0)
+        waits = threads.submit(exchange, small.url, request("GET", path))
+        until_waiting(small, 1)
         holder.rollback()
-        assert [one.result().status for one in stuck] == [200, 200]
+        assert [one.result().status for one in (*stuck, waits)] == [200, 200, 200]
     assert exchange(small.url, request("GET", path)).status == 200
+    assert 'requests_rejected_total{reason="user"} 1.0' in small.http.get("/metrics").text
 
 
 def test_bodies_are_rejected_before_memory_runs_out(small: RunningService) -> None:

@@ -52,6 +52,29 @@ async def test_above_the_limit_it_is_503_at_once_and_what_is_accepted_meets_its_
         client.close()
 
 
+async def test_the_end_of_the_service_ends_the_wait_for_a_place(url: str, serve: Serve) -> None:
+    service = serve(url, MAX_IN_FLIGHT_PER_USER="1")
+    clients = [AsyncClient(service.url) for _ in range(4)]
+    created = await clients[0].send("POST", "/api/u/tasks", {"title": "x"})
+    path = created.headers["location"]
+    with psycopg.connect(url) as holder:
+        holder.execute("SELECT FROM tasks FOR UPDATE")
+        stuck = asyncio.create_task(clients[0].send("PUT", path, {"title": "y"}))
+        await until_blocked(url)
+        waiting = [asyncio.create_task(timed(one, "GET", path)) for one in clients[1:]]
+        async with AsyncClient(service.url) as probe:
+            while b"tasks_http_requests_waiting 3.0" not in (await probe.send("GET", "/metrics")).body:
+                await asyncio.sleep(0.01)
+        service.process.terminate()
+        ends = await asyncio.gather(*waiting)
+        assert {answer.status for _, answer in ends} == {429}
+        assert max(took for took, _ in ends) < 1.5  # they would have waited for 2 s
+        holder.rollback()
+        assert (await stuck).status == 200
+    for client in clients:
+        client.close()
+
+
 async def test_row_locked_by_another_session_is_504_and_touches_no_other_row(url: str, serve: Serve) -> None:
     service = serve(url, **LIMITS)
     async with AsyncClient(service.url) as client, AsyncClient(service.url) as other:

@@ -192,13 +192,14 @@ def _remote_waits(run: Run) -> Table:
 def _flood(run: Run) -> Table:
     return Table(
         "One user floods",
-        "p99 (ms) of another user's gets at a fixed rate, without the flood and with it; the flood is a closed loop.",
-        ["connections", "flood/s", "not served", "p99 without", "p99 with", "ratio", "errors of the other user"],
+        "p99 (ms) of another user's gets at a fixed rate: without a flood, with one of another process of the service, "
+        "with one of the same process. The flood is a closed loop.",
+        ["connections", "flood/s", "not served", "without", "elsewhere", "with", "ratio", "errors of the other user"],
         [
             [
                 *(str(one.connections), figure(one.flood_rps), figure(one.flood_rejected)),
-                *(figure(one.quiet_p99, 1), figure(one.flooded_p99, 1)),
-                figure(one.flooded_p99 / one.quiet_p99 if one.quiet_p99 else None, 2),
+                *(figure(one.quiet_p99, 1), figure(one.elsewhere_p99, 1), figure(one.flooded_p99, 1)),
+                figure(one.ratio, 2),
                 figure(sum(one.errors.values())),
             ]
             for one in run.flood

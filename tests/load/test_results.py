@@ -77,13 +77,13 @@ def test_writes_a_commit_are_in_the_report(tmp_path: Path) -> None:
 
 def test_the_flood_and_the_remote_database_are_in_the_report(tmp_path: Path) -> None:
     found = run(100)
-    found.flood = [Flood(1000, 2.0, 3.0, {"503": 4}, 9000, 50)]
+    found.flood = [Flood(1000, 2.0, 2.5, 3.0, {"503": 4}, 9000, 50)]
     wait = [
         Wait(SERVICE, name, Latency(1, 2 * n, 3), Latency(4, 5 * n, 6), 700) for n, name in ((1, "none"), (2, "slow"))
     ]
     found.remote = Remote([sample(SERVICE, 100), sample(RUST, 200), sample(GO, 50)], wait)
     text = report.write(found, tmp_path).read_text()
-    assert "| 1000 | 9,000 | 50 | 2.0 | 3.0 | 1.50 | 4 |" in text
+    assert "| 1000 | 9,000 | 50 | 2.0 | 2.5 | 3.0 | 1.20 | 4 |" in text
     assert "| get | service | 100 | 100 to 100 | 0.50 | 2.00 | 1.0 | 3.0 | 50 | 7.5 |" in text
     assert "| service | slow | 1.0 | 4.0 | 2.00 | 4.0 | 10.0 | 2.00 | 700 |" in text
     assert results.read(results.write(found, tmp_path)) == found

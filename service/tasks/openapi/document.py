@@ -16,9 +16,10 @@ a task that it got and send it back. Lengths count Unicode code points. U+0000 i
 
 **Errors** are `{{"error": "<one sentence>"}}`, and for an invalid field also `"field": "<its name>"`. The service \
 checks in this order: unknown path (404 `{errors.not_found()}`), unknown method (405 \
-`{errors.method_not_allowed(b"")}`, with `Allow`), 401, 403, path and query, 413, 415, body, 422, 404, 412. A user \
-with too many requests in flight gets 429, for any of them. Before all of these, bytes that are not a request get 400 \
-`{errors.malformed_http()}`, slow ones 408 `{errors.request_timeout()}`, large ones 414 or 431; 417, 501 and 505 are \
+`{errors.method_not_allowed(b"")}`, with `Allow`), 401, 403, path and query, 413, 415, body, 422, 404, 412. A request \
+above its user's share waits for 2 seconds at most, then gets 429. Before all of these, bytes that are not a request \
+get 400 `{errors.malformed_http()}`, \
+slow ones 408 `{errors.request_timeout()}`, large ones 414 or 431; 417, 501 and 505 are \
 for what HTTP has and the service has not. Every response carries a `Date`, and an `X-Request-ID` that is also in the \
 log.
 

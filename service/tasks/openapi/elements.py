@@ -24,7 +24,7 @@ _MEANINGS = {
     414: "The request's target is too long. The connection is closed.",
     415: "The body is not plain JSON.",
     422: "The key was used within 24 hours for a request with another body. Nothing was created.",
-    429: "This user has too many requests in flight. Retry after `Retry-After` seconds.",
+    429: "This user has too many requests in flight, for 2 s already. Retry after `Retry-After` seconds.",
     431: "The request's headers are too large. The connection is closed.",
     500: "A defect of the service.",
     503: "The service cannot do this now. Retry after `Retry-After` seconds.",

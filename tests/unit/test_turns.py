@@ -1,0 +1,163 @@
+"""Who begins at once, who waits, and that one caller's many requests leave time to others."""
+
+import asyncio
+import time
+from collections import Counter
+
+import pytest
+
+from service.http import turns
+from service.http.asgi import RequestRecord
+from service.http.capacity import Capacity
+from service.http.errors import ApiError
+from service.http.turns import ALONE, MANY, UNQUEUED, Turns
+
+
+def filled(max_per_user: int = MANY, max_waiting: int = 1000) -> Turns:
+    """User `a` has its share."""
+    places = Turns(max_per_user, max_waiting)
+    for _ in range(min(max_per_user, MANY)):
+        assert places.enter("a") is True
+    return places
+
+
+def waits(begin: turns.Begin) -> "asyncio.Future[bool]":
+    assert not isinstance(begin, bool)
+    return begin
+
+
+async def test_a_request_above_the_share_begins_when_a_place_is_free_and_others_begin_at_once() -> None:
+    places = filled()
+    first, second = waits(places.enter("a")), waits(places.enter("a"))
+    assert places.enter("b") is True
+    await asyncio.sleep(0.02)
+    assert not first.done()
+    places.leave("a")
+    assert await first
+    await asyncio.sleep(0.02)
+    assert (second.done(), places.waiting) == (False, 1)
+    places.leave("a")
+    assert await second
+    places.leave("a")
+    await asyncio.sleep(0.02)
+    assert places.enter("a") is True  # the queue is gone
+
+
+async def test_without_a_place_it_is_rejected_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "MAX_WAIT_S", 0.05)
+    places = filled()
+    begin = time.monotonic()
+    assert await waits(places.enter("a")) is False
+    assert 0.05 <= time.monotonic() - begin < 1
+
+
+async def test_as_many_wait_as_memory_allows() -> None:
+    places = filled(max_waiting=3)
+    kept = [waits(places.enter("a")) for _ in range(3)]
+    assert places.enter("a") is False
+    kept[0].cancel()
+    places.leave("a")
+    assert await kept[1]
+
+
+async def test_a_client_that_has_gone_takes_no_place() -> None:
+    places = filled()
+    gone, second = waits(places.enter("a")), waits(places.enter("a"))
+    gone.cancel()
+    places.leave("a")
+    assert await second
+
+
+async def test_the_end_of_the_server_ends_the_wait() -> None:
+    places = filled()
+    waiting, unknown = waits(places.enter("a")), [places.pass_by("::1") for _ in range(UNQUEUED + 1)]
+    places.close()
+    assert await waiting is False
+    assert await waits(unknown[-1]) is True  # there are no places for it to wait for
+    assert places.enter("a") is False
+    assert places.enter("b") is True
+
+
+async def test_a_user_with_many_requests_takes_turns_unless_nobody_else_calls() -> None:
+    places = filled(max_per_user=100)
+    assert await waits(places.enter("a"))  # the share is not used up
+    for _ in range(ALONE):
+        places.enter("b")
+        places.leave("b")
+    alone = [places.enter("b") for _ in range(100)]
+    assert all(begin is True for begin in alone)
+    places.enter("a")
+    assert not isinstance(places.enter("b"), bool)
+
+
+@pytest.mark.parametrize("user", [True, False], ids=["a user", "an address"])
+async def test_requests_that_cost_much_leave_the_loop_to_others(user: bool) -> None:
+    """Each keeps the loop for 3 ms, as /metrics does. All at once, they would keep it for 600."""
+    places = Turns(1000, 1000)
+    begun: Counter[int] = Counter()  # by the loop's iteration
+    iteration = 0
+
+    async def costly() -> None:
+        begin = places.enter("a") if user else places.pass_by("::1")
+        if begin is True or await waits(begin):
+            begun[iteration] += 1
+            end = time.thread_time() + 0.003
+            while time.thread_time() < end:
+                pass
+            if user:
+                await asyncio.sleep(0.001)  # at the database
+                places.leave("a")
+
+    places.enter("b")
+    tasks = [asyncio.create_task(costly()) for _ in range(200)]
+    while not all(task.done() for task in tasks[:60]):
+        await asyncio.sleep(0)
+        iteration += 1
+    for task in tasks:
+        task.cancel()
+    assert sum(begun.values()) >= 60
+    assert max(begun.values()) <= (MANY if user else UNQUEUED)
+    assert Counter(begun.values())[1] > 30  # one at a time, once it is known that they cost much
+    assert iteration > 2 * len(begun)  # and between them, others
+
+
+async def test_what_was_given_to_a_request_that_is_cancelled_is_given_back() -> None:
+    """The place is its own before it knows."""
+    capacity = Capacity(10, max_per_user=1, max_buffered=1_000_000)
+    capacity.turns.enter("a")
+    record = RequestRecord("GET", [])
+    record.enter(capacity)
+
+    async def request() -> None:
+        try:
+            begin = record.enter_user("a")
+            assert begin is not None
+            await record.wait_for_place(begin)
+        finally:
+            record.leave()
+
+    task = asyncio.create_task(request())
+    await asyncio.sleep(0)
+    assert (capacity.in_flight, capacity.buffered > 0, capacity.turns.waiting) == (0, True, 1)
+    capacity.turns.leave("a")
+    while capacity.turns.waiting:
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (capacity.in_flight, capacity.buffered) == (0, 0)
+    assert capacity.turns.enter("a") is True
+
+
+async def test_no_memory_to_wait_is_503_and_leaves_the_queue() -> None:
+    capacity = Capacity(10, max_per_user=1, max_buffered=1_000_000)
+    capacity.buffered = 1_000_000
+    capacity.turns.enter("a")
+    record = RequestRecord("GET", [])
+    record.enter(capacity)
+    begin = record.enter_user("a")
+    assert begin is not None
+    with pytest.raises(ApiError) as error:
+        await record.wait_for_place(begin)
+    record.leave()
+    assert (error.value.status, begin.cancelled()) == (503, True)
