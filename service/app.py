@@ -19,7 +19,7 @@ from service.http.forwarded import believing
 from service.http.load_shedding import in_turn, shedding
 from service.monitoring import health, metrics
 from service.monitoring.request_log import RequestLog, as_is, hashed
-from service.monitoring.tracing import MissingExtra, Tracing, is_wanted
+from service.monitoring.tracing import Tracing, UnusableTracing, is_wanted
 from service.settings import Settings, SettingsError
 from service.tasks import docs, openapi, routing
 from service.tasks.fast_path import FastPath
@@ -71,8 +71,8 @@ def create_app(
     numbers = metrics.Metrics(database, capacity, auth_failures, authenticator, metrics_folder)
     try:
         tracing = Tracing() if is_wanted() else None
-    except MissingExtra as missing:
-        raise SettingsError([str(missing)]) from None
+    except UnusableTracing as error:
+        raise SettingsError([str(error)]) from None
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncGenerator[None]:

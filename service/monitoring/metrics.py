@@ -8,6 +8,7 @@ Knows the numbers that the other parts keep. Must not be needed by any of them.
 """
 
 import asyncio
+import logging
 import os
 import platform
 import resource
@@ -32,9 +33,12 @@ from service.http.asgi import GET_AND_HEAD
 from service.http.capacity import REASONS, Capacity
 from service.monitoring.expired_records import EXPIRED_RECORDS, MAX_COUNTED, Expired, ExpiredRecords
 
+log = logging.getLogger("service.metrics")
+
 # Seconds. From what a cached get takes to the request deadline.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 SNAPSHOT_S = 1.0
+COMPLAIN_S = 60.0  # between two lines about a folder that is full
 WORKER_RESTARTS = "worker_restarts"  # the supervisor's file in the shared folder
 AUTH_REASONS = ("no_token", "invalid_token", "expired_token", "another_user", "no_keys")
 _BEGAN = time.time()
@@ -83,6 +87,7 @@ class Metrics:
         self._expired = ExpiredRecords(database)
         self._requests: dict[RouteMethodStatus, Histogram] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._next_complaint = 0.0
 
     def observe(self, route: str, method: str, status: int, seconds: float) -> None:
         """Takes account of a request that ended."""
@@ -169,9 +174,13 @@ class Metrics:
         assert self._folder is not None
         place = self._folder / f"{os.getpid()}.json"
         fresh = place.with_suffix(".new")
-        with suppress(OSError):  # a full disk costs the other workers' view, not a request
+        try:
             fresh.write_bytes(msgspec.json.encode(self._own()))
             fresh.replace(place)
+        except OSError as error:
+            if time.monotonic() >= self._next_complaint:
+                log.warning("%s: figures for the other workers cannot be written: %s", self._folder, error.strerror)
+                self._next_complaint = time.monotonic() + COMPLAIN_S
 
     def _snapshots(self) -> list[Snapshot]:
         snapshots = [self._own()]

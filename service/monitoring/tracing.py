@@ -33,15 +33,27 @@ def is_wanted(environ: Mapping[str, str] = os.environ) -> bool:
     return bool(environ.get("OTEL_TRACES_EXPORTER")) or any(environ.get(name) for name in _ENDPOINTS)
 
 
-class MissingExtra(Exception):
-    """OTEL_* variables are set and the extra is not installed."""
+class UnusableTracing(Exception):
+    """The OTEL_* variables ask for what is not installed, or not there. The message is one sentence."""
+
+
+def _problem(environ: Mapping[str, str] = os.environ) -> str | None:
+    """What the variables ask for that is not there: it would end in traces that arrive nowhere."""
+    if (exporter := environ.get("OTEL_TRACES_EXPORTER") or "otlp") != "otlp":
+        return f"OTEL_TRACES_EXPORTER={exporter}: the service has otlp alone, or none"
+    for name in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
+        if (protocol := environ.get(name) or "http/protobuf") != "http/protobuf":
+            return f"{name}={protocol}: the service has http/protobuf alone, usually on port 4318"
+    return None
 
 
 class Tracing:
     """Makes spans of records and exports them in the background. `exporter` replaces OTLP over HTTP."""
 
     def __init__(self, exporter: Any = None) -> None:
-        """Raises MissingExtra."""
+        """Raises UnusableTracing."""
+        if (problem := _problem()) is not None:
+            raise UnusableTracing(problem)
         try:
             from opentelemetry import trace
             from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -49,7 +61,7 @@ class Tracing:
             from opentelemetry.sdk.trace import TracerProvider
             from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
         except ImportError:
-            raise MissingExtra("OTEL_* variables need the extra: pip install 'tasks-service[otel]'") from None
+            raise UnusableTracing("OTEL_* variables need the extra: pip install 'tasks-service[otel]'") from None
         self._trace = trace
         service = {"service.name": os.environ.get("OTEL_SERVICE_NAME", "tasks-service")}
         self._provider = TracerProvider(resource=Resource.create(service), shutdown_on_exit=False)

@@ -1,9 +1,12 @@
 """The service's own processes: stopped under load, killed, out of descriptors, and asked for more than they can do."""
 
 import asyncio
+import os
 import resource
 import signal
+import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -132,3 +135,27 @@ def _asked_anew(service: RunningService) -> float:
     return next(
         (float(line.removeprefix(name)) for line in reply.body.decode().splitlines() if line.startswith(name)), 0.0
     )
+
+
+def test_a_full_folder_for_figures_costs_a_line_and_no_request(url: str, tmp_path: Path, serve: Serve) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root may mount a small file system")
+    place = tmp_path / "small"
+    place.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", place], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"a small file system cannot be mounted here: {done.stderr.strip()}")
+    try:
+        service = serve(url, WORKERS="2", TMPDIR=str(place))
+        with (place / "filler").open("wb", buffering=0) as filler, suppress(OSError):
+            while filler.write(b"x" * 4096):
+                pass
+        service.logged(10, logger="service.metrics", level="warning")
+        end = time.monotonic() + 5
+        while time.monotonic() < end:
+            assert exchange(service.url, request("GET", "/api/u/tasks")).status == 200
+            assert exchange(service.url, request("GET", "/metrics")).status == 200
+        assert sum("service.metrics" in line for line in service.lines) <= 2  # one of each worker
+        assert service.stop() == 0
+    finally:
+        subprocess.run(["umount", "--lazy", place], check=True)

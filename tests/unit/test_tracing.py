@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from service.app import create_app
 from service.http.asgi import RequestRecord, record_of
 from service.monitoring.request_log import RequestLog
 from service.monitoring.tracing import is_wanted, trace_of
+from service.settings import SettingsError, load
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -51,6 +53,21 @@ def test_a_traceparent_is_read_as_w3c_says(text: str, found: tuple[str, str, boo
 def test_without_the_variables_nothing_is_loaded() -> None:
     program = "import sys, service.app; sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("OTEL_TRACES_EXPORTER", "console"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json"),
+    ],
+)
+def test_what_is_not_there_stops_the_start(name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setenv(name, text)
+    with pytest.raises(SettingsError, match=f"{name}={text}"):
+        create_app(load({"DATABASE_URL": "host=/nonexistent", "AUTH_MODE": "none"}, None))
 
 
 class Unobserved:
