@@ -25,10 +25,9 @@ _LITERAL = re.compile(r"'(?:[^']|'')*'")
 
 
 def _text(value: str) -> bytes:
-    encoded = value.encode()
-    if b"\0" in encoded:  # libpq would send what comes before it: another text, perhaps another user's name
+    if "\0" in value:  # libpq would send what comes before it: another text, perhaps another user's name
         raise InternalError("PostgreSQL cannot hold a NUL in a text", "22021")
-    return encoded
+    return value.encode()
 
 
 # How a Python value becomes PostgreSQL's text format. The server infers each parameter's type from the statement, so
@@ -101,7 +100,10 @@ class Statement(Generic[Row]):
 
     def encode(self, values: tuple[object, ...]) -> list[Value]:
         """The values as they are sent. Raises InternalError for a text that PostgreSQL cannot hold."""
-        return [None if value is None else encode(value) for encode, value in zip(self.encoders, values, strict=True)]
+        encoded: list[Value] = []  # a comprehension with a strict zip costs twice as much
+        for encode, value in zip(self.encoders, values):  # noqa: B905 -- PostgreSQL says so where one is missing
+            encoded.append(None if value is None else encode(value))
+        return encoded
 
     def explained(self) -> "Statement[Any]":
         """The statement that plans this one and checks its privileges, and does nothing."""
