@@ -67,7 +67,7 @@ class LanePool:
         self._grow = grow
         self._discarded = discarded
         self._loop = asyncio.get_running_loop()
-        self._turn = False  # whether a dispatch comes at the end of this turn of the event loop
+        self._turn = False  # whether what was submitted since the last dispatch has one coming, at the turn's end
 
     @property
     def queued(self) -> int:
@@ -83,7 +83,7 @@ class LanePool:
         """
         if not self._turn:
             self._turn = True
-            self._loop.call_soon(self._end_turn)
+            self._loop.call_soon(self.dispatch)
         if self.max_group == 1 and call.state is _NEW and not self.queue and (lane := self.pick(now)) is not None:
             lane.send((call,), now)  # nothing is gained by waiting for the end of the turn; `dispatch` flushes
             return True
@@ -102,12 +102,9 @@ class LanePool:
             self.queue.append(call)
         return True
 
-    def _end_turn(self) -> None:
-        self._turn = False
-        self.dispatch()
-
     def dispatch(self) -> None:
         """Sends what is queued and finds a lane."""
+        self._turn = False
         if self.queue or self.blocked:
             self._send_queued(self._loop.time())
         for lane in (*self.lanes, *self.retiring):
