@@ -9,7 +9,7 @@ from pathlib import Path
 from litestar import Litestar
 
 from service import auth
-from service.auth import Authenticator, ManagedAuthenticator, NoAuthenticator
+from service.auth import Authenticator, ManagedAuthenticator
 from service.database import Database
 from service.http.browser_guard import browser_guard
 from service.http.capacity import Capacity
@@ -92,16 +92,14 @@ def create_app(
                 await asyncio.to_thread(tracing.close)
 
     cors = CorsPolicy(settings) if settings.cors_allow_origins else None
-    unproven = isinstance(authenticator, NoAuthenticator)
-    make = task_requests(
-        authenticator, Queries(database), auth_failures, browser_guard(settings, cors) if unproven else None
-    )
+    guard = browser_guard(settings, cors) if authenticator is None else None
+    make = task_requests(authenticator, Queries(database), auth_failures, guard)
     litestar = Litestar(
         route_handlers=[
             routing.router(make),
             health.router(state),
             metrics.router(numbers),
-            docs.router(openapi.document(token_needed=not unproven, root_path=settings.root_path or "")),
+            docs.router(openapi.document(token_needed=authenticator is not None, root_path=settings.root_path or "")),
         ],
         lifespan=[lifespan],
         exception_handlers={Exception: handle_exception},

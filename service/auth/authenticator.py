@@ -51,10 +51,3 @@ class HasKeyStats(Protocol):
     """An authenticator whose keys come from a provider, for the metrics."""
 
     def key_stats(self) -> KeyStats | None: ...
-
-
-class NoAuthenticator:
-    """Takes the user from the path without proof: for use behind a gateway that checks, and for development."""
-
-    async def authenticate(self, headers: Headers, path_user_id: str) -> Principal:
-        return Principal(path_user_id)

@@ -76,7 +76,7 @@ class Metrics:
         database: Database,
         capacity: Capacity,
         auth_failures: Mapping[str, int],
-        authenticator: Authenticator,
+        authenticator: Authenticator | None,
         folder: Path | None,
     ) -> None:
         self._database = database

@@ -71,7 +71,6 @@ class RequestLog:
         current_caller.set(record)
         if self._tracer is not None:
             record.statements = []
-        record.began = perf_counter()
         try:
             await self._app(scope, receive, record.sends(send))
         finally:

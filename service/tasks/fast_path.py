@@ -57,7 +57,7 @@ class FastPath:
                 record = record_of(scope)
                 handler, record.route, has_task = found
                 try:
-                    request = await self._make(scope, receive, parts[2], parts[4] if has_task else None)
+                    request = await self._make(scope, record, receive, parts[2], parts[4] if has_task else None)
                     response = await handler(request)
                 except ApiError as error:
                     response = await error_in_turn(error, scope, record)

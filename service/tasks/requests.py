@@ -16,7 +16,7 @@ from service.http.limits import BODY_BYTES, ID_MAX, IDEMPOTENCY_KEY_LENGTH, LIMI
 from service.tasks.queries import Queries
 
 _LIMIT = re.compile(r"[0-9]{1,4}")
-_TASK_ID = re.compile(r"[0-9]{1,19}")
+_MAX_DIGITS = len(str(ID_MAX))
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # What RFC 3986, section 3.3, lets stand in a path as it is. Servers let more through: a > would end a URL in a Link.
 _NO_PATH = re.compile(r"[^!$%&'()*+,\-./0-9:;=@A-Z_a-z~]")
@@ -83,17 +83,29 @@ def decode_segment(segment: str) -> str:
 
 def check_user_id(user_id: str) -> None:
     """Raises ApiError (400) where this cannot be a user's id."""
-    if not 0 < len(user_id) <= USER_ID_LENGTH or "\0" in user_id or _SURROGATE.search(user_id):
+    if (
+        not 0 < len(user_id) <= USER_ID_LENGTH
+        or "\0" in user_id
+        or (not user_id.isascii() and _SURROGATE.search(user_id))
+    ):
         raise errors.invalid_user_id()
 
 
 def parse_task_id(segment: str) -> int:
     """The task of a raw path segment. Raises ApiError (400)."""
-    if _TASK_ID.fullmatch(segment):
-        task_id = int(segment)
+    task_id = _id_of(segment)
+    if task_id is None:
+        raise errors.invalid_task_id()
+    return task_id
+
+
+def _id_of(text: str) -> int | None:
+    """A decimal number that a task may have. Not a regular expression, which costs 0.3 µs more."""
+    if text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS:
+        task_id = int(text)
         if 0 < task_id <= ID_MAX:
             return task_id
-    raise errors.invalid_task_id()
+    return None
 
 
 def parse_list_query(query_string: bytes) -> tuple[bool | None, int | None, int | None, str]:
@@ -120,9 +132,9 @@ def parse_list_query(query_string: bytes) -> tuple[bool | None, int | None, int 
                 raise errors.invalid_limit()
             limit = int(value)
         elif name == "after":
-            if not _TASK_ID.fullmatch(value) or not 0 < int(value) <= ID_MAX:
+            after = _id_of(value)
+            if after is None:
                 raise errors.invalid_after()
-            after = int(value)
             continue
         rest.append((name, value))
     return completed, limit, after, "&".join([f"{name}={value}" for name, value in rest]) if plain else urlencode(rest)

@@ -12,7 +12,7 @@ from litestar.di import Provide
 
 from service.auth import Authenticator
 from service.http import errors
-from service.http.asgi import ASGIApp, Lines, Receive, Scope, line, record_of
+from service.http.asgi import ASGIApp, Lines, Receive, RequestRecord, Scope, line, record_of
 from service.http.browser_guard import Guard
 from service.http.error_handler import error_response
 from service.http.responses import EmptyResponse
@@ -22,8 +22,8 @@ from service.tasks.requests import TaskRequest, check_user_id, decode_segment, p
 
 PREFIX = "/api/{user_id:str}/tasks"
 
-# From (scope, receive, the path's user and task as sent) to the request. Raises ApiError: 401, 403, 400.
-MakeTaskRequest = Callable[[Scope, Receive, str, str | None], Awaitable[TaskRequest]]
+# From (scope, its record, receive, the path's user and task as sent) to the request. Raises ApiError: 401, 403, 400.
+MakeTaskRequest = Callable[[Scope, RequestRecord, Receive, str, str | None], Awaitable[TaskRequest]]
 
 
 # Reasons for the metric, by the error's sentence.
@@ -38,22 +38,17 @@ _NO_STORE: Lines = line(b"cache-control", b"private, no-store")
 
 
 def task_requests(
-    authenticator: Authenticator, queries: Queries, auth_failures: Counter[str], guard: Guard | None = None
+    authenticator: Authenticator | None, queries: Queries, auth_failures: Counter[str], guard: Guard | None = None
 ) -> MakeTaskRequest:
-    """Makes the TaskRequest of every task request: authenticates the caller and checks the path. `guard` rejects
-    requests that web pages must not send. `auth_failures` counts rejected callers by reason.
+    """Makes the TaskRequest of every task request: authenticates the caller and checks the path. Without an
+    `authenticator` the caller is the path's user. `guard` rejects requests that web pages must not send.
+    `auth_failures` counts rejected callers by reason.
     """
-    authenticate = authenticator.authenticate
 
-    async def make(scope: Scope, receive: Receive, user_segment: str, task_segment: str | None) -> TaskRequest:
-        user_id = decode_segment(user_segment)
-        record = record_of(scope)
-        record.lines += _NO_STORE
-        if guard is not None:
-            guard(scope["method"], scope["headers"])
+    async def authenticate(record: RequestRecord, judge: Authenticator, user_id: str) -> None:
         record.wait()  # an unknown key is fetched
         try:
-            principal = await authenticate(scope["headers"], user_id)
+            principal = await judge.authenticate(record.request_headers, user_id)
         except errors.ApiError as error:
             auth_failures[AUTH_FAILURES.get(error.message, "other")] += 1
             raise
@@ -61,6 +56,16 @@ def task_requests(
         if principal.user_id != user_id:
             auth_failures["another_user"] += 1
             raise errors.access_denied()
+
+    async def make(
+        scope: Scope, record: RequestRecord, receive: Receive, user_segment: str, task_segment: str | None
+    ) -> TaskRequest:
+        user_id = decode_segment(user_segment)
+        record.lines += _NO_STORE
+        if guard is not None:
+            guard(record.method, record.request_headers)
+        if authenticator is not None:
+            await authenticate(record, authenticator, user_id)
         check_user_id(user_id)
         begin = record.enter_user(user_id)
         if begin is not None:
@@ -76,7 +81,9 @@ def router(make: MakeTaskRequest) -> Router:
 
     async def provide(request: Request[Any, Any, Any]) -> TaskRequest:
         parameters = request.path_params
-        return await make(request.scope, request.receive, parameters["user_id"], parameters.get("task_id"))  # type: ignore[arg-type]
+        scope: Any = request.scope
+        receive: Any = request.receive
+        return await make(scope, record_of(scope), receive, parameters["user_id"], parameters.get("task_id"))
 
     # _options first: Litestar adds its own handler for OPTIONS to a path that has none yet, and keeps that.
     return Router(
