@@ -1,5 +1,6 @@
 """Node's packages, a folder where generators can work, and the service that their clients talk to."""
 
+import json
 import os
 import re
 import shlex
@@ -17,7 +18,8 @@ from tests.support.processes import ROOT, RunningService, wait_ready
 from tests.support.tokens import SECRET, SHARED, claims, token
 
 HERE = Path(__file__).parent
-PAGE = ROOT / "service" / "tasks" / "CLIENTS.md"
+CLIENTS = ROOT / "clients"
+PAGE = (CLIENTS / "README.md").read_text()
 MODULES = HERE / "node_modules"
 ENVIRONMENT: Mapping[str, str] = {
     "PATH": f"{MODULES / '.bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -27,7 +29,9 @@ ENVIRONMENT: Mapping[str, str] = {
     "CI": "true",
     "NO_COLOR": "1",
 }
-COMMANDS = re.findall(r"^\|[^|]*\|[^|]*\| `([^`]+)` \|$", PAGE.read_text(), re.MULTILINE)
+COMMANDS = re.findall(r"^\|[^|]*\|[^|]*\| `([^`]+)` \|$", PAGE, re.MULTILINE)
+VERSIONS: Mapping[str, str] = json.loads((HERE / "package.json").read_text())["dependencies"]
+# Hey API's client needs this resolution, and no exactOptionalPropertyTypes.
 TSCONFIG = """\
 {"compilerOptions": {"strict": true, "noUncheckedIndexedAccess": true, "target": "es2022", "module": "es2022",
  "lib": ["es2022", "dom", "dom.iterable"], "moduleResolution": "bundler", "types": ["node"], "skipLibCheck": true,
@@ -71,23 +75,25 @@ def workshop(serving: RunningService, tmp_path_factory: pytest.TempPathFactory) 
     return folder
 
 
-def programs_of_the_page() -> dict[str, str]:
-    """The page's code blocks that begin with a file's name."""
-    blocks = re.findall(r"^```(?:ts|python)\n((?://|#) (\S+)\n.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
-    return {name: text for text, name in blocks}
+def installed(command: str) -> list[str]:
+    """The words of a command of the page; what npx would fetch is the program that npm installed here."""
+    words = shlex.split(command)
+    if words[0] == "npx":
+        package, _, version = words[1].rpartition("@")
+        assert VERSIONS[package] == version, f"{command}: package.json has {VERSIONS[package]}"
+        words[:2] = [package.rpartition("/")[2]]
+    return words
 
 
 @pytest.fixture(scope="session")
 def generated(workshop: Path) -> Path:
     """The folder in which every generator of the page has run, with the programs that use what they made."""
     for command in COMMANDS:
-        said = run(workshop, *shlex.split(command.replace("npx ", "", 1)))
+        said = run(workshop, *installed(command))
         assert not re.search(r"(?i)\bwarning\b.*(parsing|endpoint|schema)", said), said
     for program in (HERE / "programs").iterdir():
         if program.is_file():
             shutil.copy(program, workshop)
-    for name, text in programs_of_the_page().items():
-        (workshop / name).write_text(text)
     return workshop
 
 

@@ -31,7 +31,7 @@ def test_each_typescript_client_has_every_operation_and_its_types_are_right(comp
 def test_each_python_client_is_typed(generated: Path) -> None:
     """By mypy; unused ignores are errors, so each line that must be wrong is."""
     checked = [path.name for path in (HERE / "programs").glob("*.py")]
-    checked += ["tasks.py", "models.py", "structs.py", "task_client/api", "task_client/models"]
+    checked += ["models.py", "structs.py", "task_client/api", "task_client/models"]
     run(generated, sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", *checked)
 
 

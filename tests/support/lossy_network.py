@@ -29,7 +29,8 @@ def cut(ask: Callable[[], bytes], client: socket.socket) -> None:
     """The answer ends in its body: a head that ends early is taken for a whole one by Python's http.client."""
     answer = ask()
     body = answer.index(b"\r\n\r\n") + 4
-    client.sendall(answer[: random.randrange(body, len(answer))])
+    if body < len(answer):  # an answer without a body is eaten
+        client.sendall(answer[: random.randrange(body, len(answer))])
 
 
 def delay(ask: Callable[[], bytes], client: socket.socket) -> None:
@@ -37,6 +38,18 @@ def delay(ask: Callable[[], bytes], client: socket.socket) -> None:
     client.settimeout(30)
     assert client.recv(1) == b""
     ask()
+
+
+def reject(name: str, status: str, retry_after: Callable[[], str] | None = None, body: str = "") -> Fault:
+    """A fault of this name: the network answers by itself, and the request does not arrive."""
+
+    def fault(ask: Callable[[], bytes], client: socket.socket) -> None:
+        waits = f"Retry-After: {retry_after()}\r\n" if retry_after else ""
+        head = f"HTTP/1.1 {status}\r\n{waits}Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+        client.sendall(f"{head}{body}".encode())
+
+    fault.__name__ = name
+    return fault
 
 
 class Proxy:

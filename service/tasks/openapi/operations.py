@@ -154,7 +154,8 @@ def _update_task() -> Json:
         "update_task",
         "Update a task",
         "Changes the fields that are sent. `version` moves only if something really changes. The read-only fields of a "
-        "task (`id`, `user_id`, `version`, `created_at`, `updated_at`) are accepted and ignored.",
+        "task (`id`, `user_id`, `version`, `created_at`, `updated_at`) are accepted and ignored: what protects another "
+        "client's change is `If-Match`.",
         _CHANGED,
         (*_EVERY_TASK_OPERATION, *_TASK_ID, *_CONDITIONS, *_OBJECT, *_UPDATE),
         parameters=("user_id", "task_id", "If-Match", "If-None-Match", "X-Request-ID"),
