@@ -10,9 +10,7 @@ what a statement means: what follows from a call's end is the owner's business.
 """
 
 import asyncio
-import ctypes
 import logging
-import sys
 from collections import deque
 from collections.abc import Coroutine, Sequence
 from enum import IntEnum
@@ -23,6 +21,7 @@ from psycopg import pq
 
 from service.database.call import Call, CallState
 from service.database.failures import NOTHING_COMMITTED, ServerError
+from service.database.libpq import send_sync, server_error
 from service.database.statement import Prepared, Statement
 
 log = logging.getLogger("service.database")
@@ -91,39 +90,6 @@ class LaneOwner(Protocol):
     def emptied(self, lane: "Lane") -> None:
         """Nothing is in flight on the lane any more, and no cancel either."""
         ...
-
-
-def _find_send_sync() -> Any:
-    """PQsendPipelineSync of the libpq that psycopg has loaded; None where that is older than 17.
-
-    psycopg wraps PQpipelineSync only, which writes to the socket at once: a system call for each statement, a fifth of
-    what a call costs. This one leaves the writing to PQflush. `pgconn_ptr` is there for such calls.
-    """
-    try:
-        function = ctypes.PyDLL(sys.modules[pq.PGconn.__module__].__file__ or "").PQsendPipelineSync
-    except (OSError, AttributeError):
-        return None
-    function.argtypes = [ctypes.c_void_p]
-    function.restype = ctypes.c_int
-    return function
-
-
-send_sync = _find_send_sync()
-
-
-def server_error(result: pq.abc.PGresult) -> ServerError | None:
-    """What an error result says; None where the error is libpq's, not PostgreSQL's."""
-    sqlstate = result.error_field(pq.DiagnosticField.SQLSTATE)
-    if sqlstate is None:
-        return None
-    constraint = result.error_field(pq.DiagnosticField.CONSTRAINT_NAME)
-    routine = result.error_field(pq.DiagnosticField.SOURCE_FUNCTION)
-    return ServerError(
-        sqlstate.decode(),
-        result.get_error_message().strip(),
-        constraint.decode() if constraint else None,
-        routine.decode() if routine else None,
-    )
 
 
 # An Enum's member looked up by its class costs as much as a method call.
