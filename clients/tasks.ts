@@ -19,18 +19,31 @@ async function fetchWithRetries(request: Request): Promise<Response> {
   for (let attempt = 1; ; attempt++) {
     let wait = 0;
     try {
-      const signal = AbortSignal.any([request.signal, AbortSignal.timeout(TIMEOUT_MS)]);
-      const response = await fetch(request.clone(), { signal });
-      const body = await response.arrayBuffer(); // here, since a connection can also be lost within the body
+      const response = await fetchOnce(request);
       wait = retryAfterMs(response);
       const again = RETRIED.includes(response.status) && (safe || response.status === 429);
-      if (!again || attempt === TRIES || wait > LONGEST_WAIT_MS) {
-        return new Response(body.byteLength ? body : null, response);
-      }
+      if (!again || attempt === TRIES || wait > LONGEST_WAIT_MS) return response;
     } catch (error) {
-      if (request.signal.aborted || !safe || attempt === TRIES) throw error; // the connection was lost
+      if (request.signal.aborted || !safe || attempt === TRIES) throw error; // the connection was lost, or too slow
     }
     await new Promise((resolve) => setTimeout(resolve, wait + Math.random() * 50 * 2 ** attempt));
+  }
+}
+
+/** One try. A timer, since Node collects AbortSignal.any's signals as garbage: https://github.com/nodejs/node/pull/57867 */
+async function fetchOnce(request: Request): Promise<Response> {
+  request.signal.throwIfAborted();
+  const controller = new AbortController();
+  const abort = () => controller.abort();
+  const timer = setTimeout(abort, TIMEOUT_MS);
+  request.signal.addEventListener("abort", abort);
+  try {
+    const response = await fetch(request.clone(), { signal: controller.signal });
+    const body = await response.arrayBuffer(); // here, since a connection can also be lost within the body
+    return new Response(body.byteLength ? body : null, response);
+  } finally {
+    clearTimeout(timer);
+    request.signal.removeEventListener("abort", abort);
   }
 }
 

@@ -131,7 +131,9 @@ Drive = Callable[[str, Plan], list[bytes]]
 def drive(request: pytest.FixtureRequest, serving: RunningService) -> Drive:
     """Runs a program of programs/retries in a planned network; returns what the service responded."""
     folder: Path = request.getfixturevalue(request.param)
-    suffix, command = ("ts", ["tsx"]) if request.param == "typescript" else ("py", [sys.executable, "-W", "error"])
+    suffix, command = (
+        ("ts", ["tsx", "--expose-gc"]) if request.param == "typescript" else ("py", [sys.executable, "-W", "error"])
+    )
 
     def run_program(name: str, plan: Plan) -> list[bytes]:
         away = folder / name
