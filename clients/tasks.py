@@ -83,7 +83,11 @@ def create_task(client: httpx.Client, user_id: str, task: dict[str, Any], key: s
 
 
 def update_task(client: httpx.Client, task: Task, change: Callable[[Task], dict[str, Any]]) -> Task:
-    """Updates a task, and overwrites nothing: if others changed it, `change` decides again from what it is now."""
+    """Updates a task, and overwrites nothing: if others changed it, `change` decides again from what it is now.
+
+    That can be after this update was applied, if its response was lost and another change followed: let `change` set
+    values, not count up.
+    """
     url = f"{tasks_url(task['user_id'])}/{task['id']}"
     while True:
         sent = dict(change(task))

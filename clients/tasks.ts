@@ -96,7 +96,10 @@ export async function createTask(client: TaskClient, user_id: string, task: Task
   return data;
 }
 
-/** Updates a task, and overwrites nothing: if others changed it, `change` decides again from what it is now. */
+/**
+ * Updates a task, and overwrites nothing: if others changed it, `change` decides again from what it is now. That can be after
+ * this update was applied, if its response was lost and another change followed: let `change` set values, not count up.
+ */
 export async function updateTask(client: TaskClient, task: Task, change: (task: Task) => TaskUpdate): Promise<Task> {
   const path = { user_id: task.user_id, task_id: task.id };
   for (;;) {
