@@ -20,6 +20,7 @@ import psycopg
 
 from service.operations.embedded import Embedded, EmbeddedError
 from tests.load import closed_loop, comparison, database, remote, report, results, tables, targets
+from tests.load.numbers import Number
 from tests.load.results import Run
 from tests.load.targets import NEEDED, SERVICE, Plan
 from tests.load.workload import Workload
@@ -43,7 +44,7 @@ class Options(msgspec.Struct):
 OPTIONS = [
     click.option("--users", type=click.IntRange(1), default=1000, show_default=True, help="Users in the data."),
     click.option("--tasks", type=click.IntRange(1), default=100_000, show_default=True, help="Tasks in the data."),
-    click.option("--seconds", type=click.FloatRange(1), default=2.0, show_default=True, help="Of each measurement."),
+    click.option("--seconds", type=Number(1), default=2.0, show_default=True, help="Of each measurement."),
     click.option("--repeats", type=click.IntRange(1), default=4, show_default=True, help="Of each, interleaved."),
     click.option("--connections", type=click.IntRange(1), default=32, show_default=True, help="Of the closed loop."),
     click.option(

@@ -8,6 +8,7 @@ import click
 from tests.load import closed_loop, comparison, flood, measurements, remote, report, results, soak, tables, targets
 from tests.load.bench import Bench, Options, with_options
 from tests.load.measurements import PEERS, ROWS
+from tests.load.numbers import RATE, Number
 from tests.load.running.command import run
 from tests.load.targets import BUN, GO, RUST, SERVICE
 from tests.load.workload import OPERATIONS
@@ -23,12 +24,25 @@ class Commands(click.Group):
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            command = "run" if error.option_name in ("--url", "--token", "--user", "--elsewhere") else "all"
+            command = self._with_option(error.option_name, args)
+            if command is None:
+                raise
             raise click.UsageError(
                 f"{error.option_name}: options come after a command, as in `python -m tests.load {command} "
                 f"{error.option_name} …`",
                 ctx,
             ) from None
+
+    def _with_option(self, option: str, args: list[str]) -> str | None:
+        """The command that is likely to be meant: one that is named, or that `--url` points to, or else the first of
+        these that have the option.
+        """
+        likely = [arg for arg in args if arg in self.commands]
+        likely += ["run"] * any(arg.partition("=")[0] == "--url" for arg in args)
+        for name in (*likely, "all", "run", *self.commands):
+            if any(option in parameter.opts for parameter in self.commands[name].params):
+                return name
+        return None
 
 
 @click.group(
@@ -111,7 +125,7 @@ def ceiling(options: Options) -> None:
 @click.option(
     *("--rate", "rates"),
     multiple=True,
-    type=click.FloatRange(1),
+    type=RATE,
     help="Requests a second; repeatable.  [default: shares of the service's peak, which is measured first]",
 )
 def curve(options: Options, operation: str, rates: tuple[float, ...]) -> None:
@@ -138,9 +152,7 @@ def scale(options: Options, many_rows: bool, together: bool) -> None:
 
 @cli.command(name="remote")
 @with_options
-@click.option(
-    "--rate", type=click.FloatRange(1), default=1000.0, show_default=True, help="Requests during disturbances."
-)
+@click.option("--rate", type=RATE, default=1000.0, show_default=True, help="Requests a second during disturbances.")
 def remote_(options: Options, rate: float) -> None:
     """A database 1 ms away that takes 3 ms to commit, a locked row, a slow statement."""
     with Bench(options) as bench:
@@ -160,7 +172,7 @@ def remote_(options: Options, rate: float) -> None:
 @click.option(
     "--flooding", type=click.IntRange(1), default=1000, show_default=True, help="Connections of the user that floods."
 )
-@click.option("--rate", type=click.FloatRange(1), default=200.0, show_default=True, help="Of the other user's gets.")
+@click.option("--rate", type=RATE, default=200.0, show_default=True, help="Of the other user's gets.")
 def flood_(options: Options, flooding: int, rate: float) -> None:
     """What one user's flood does to another user's latency."""
     if options.users < 2 or options.tasks < 2:
@@ -184,8 +196,8 @@ def flood_(options: Options, flooding: int, rate: float) -> None:
 
 
 @cli.command(name="soak")
-@click.option("--minutes", type=click.FloatRange(0.1), default=10.0, show_default=True, help="Of load.")
-@click.option("--every", type=click.FloatRange(5), default=30.0, show_default=True, help="Seconds between two faults.")
+@click.option("--minutes", type=Number(0.1), default=10.0, show_default=True, help="Of load.")
+@click.option("--every", type=Number(5), default=30.0, show_default=True, help="Seconds between two faults.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of what the clients ask for.")
 def soak_(minutes: float, every: float, seed: int) -> None:
     """Mixed load, a fault every half minute, and a ledger that has to balance."""

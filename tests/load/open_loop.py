@@ -43,7 +43,7 @@ def merged(target: str, operation: str, rate: float, results: list[Result]) -> R
     return Rated(
         *(target, operation, rate, sum(one.responses for one in results) / sum(one.seconds for one in results)),
         *(p50, p90, p99, p999),
-        lag_ms=max(one.lag_us for one in results) / 1e3,
+        lag_ms=max(one.lag_us or 0 for one in results) / 1e3,
         busy=max(one.busy for one in results),
         histogram=histogram.encode().decode(),
     )

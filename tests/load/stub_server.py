@@ -24,14 +24,17 @@ def certificate(folder: Path) -> ssl.SSLContext:
 
 
 @contextmanager
-def raw_server(response: bytes, *, close: bool, certificate: ssl.SSLContext | None = None) -> Generator[str]:
-    """Its URL. Each request, which has no body, is answered with these bytes; then the connection is closed, or not."""
+def raw_server(
+    response: bytes, *, close: bool, certificate: ssl.SSLContext | None = None, delay_s: float = 0
+) -> Generator[str]:
+    """Its URL. Each request is answered with these bytes, after a delay; then the connection is closed, or not."""
     loop = asyncio.new_event_loop()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             while True:
                 await reader.readuntil(b"\r\n\r\n")
+                await asyncio.sleep(delay_s)
                 writer.write(response)
                 await writer.drain()
                 if close:
@@ -75,7 +78,7 @@ def server(answer: Response) -> Generator[str]:
             status = answer(self.command, self.path)
             self.wfile.write(b"HTTP/1.1 %d -\r\nContent-Length: 2\r\n\r\n{}" % status)
 
-        do_GET = do_POST = do_PATCH = handle_any
+        do_GET = do_POST = do_PATCH = do_DELETE = handle_any
 
     class Server(ThreadingHTTPServer):
         request_queue_size = 128

@@ -36,8 +36,8 @@ class ConnectionFailed(Exception):
 
 class Connection:
     __slots__ = (
-        *("complete", "due", "operation", "parser", "place", "received", "reusable", "since", "socket", "state"),
-        *("status", "unsent", "wants_to_write"),
+        *("complete", "due", "operation", "parser", "place", "received", "reusable", "since", "size", "socket"),
+        *("state", "status", "unsent", "wants_to_write"),
     )
 
     def __init__(self, place: Place) -> None:
@@ -99,6 +99,7 @@ class Connection:
         self.state = State.BUSY
         self.complete = False
         self.received = b""
+        self.size = 0
         self.unsent = request
         self.flush()
 
@@ -128,6 +129,7 @@ class Connection:
                 raise ConnectionFailed("closed by the server")
             if not data:
                 return self._end()
+            self.size += len(data)
             if not self.received:
                 self.received = data
             try:

@@ -8,17 +8,15 @@ Not `autocannon -R`, measured on the same target: it sends in bursts (a median o
 finds 0.4) and still says 9 ms at four times what the target can serve, where requests have waited for seconds.
 """
 
-import resource
 import select
-import socket
-import ssl
 import time
 from collections import deque
 from collections.abc import Callable
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
-from tests.load.generator.connection import Connection, ConnectionFailed, Place, State
-from tests.load.generator.job import NO_RESPONSE, NOT_SENT, Job, Result, Tick
+from tests.load.generator.connection import Connection, ConnectionFailed, State
+from tests.load.generator.job import NO_RESPONSE, NOT_SENT, STOP_GRACE_S, Job, Result, Tick
+from tests.load.generator.system import allow_files, located, waited_for_cpu
 from tests.load.generator.tally import Tally
 
 MAX_OPENING = 128  # connections at once: a backlog that overflows drops handshakes, which are repeated after a second
@@ -26,6 +24,7 @@ OPEN_S = 5.0  # to open all connections before the start
 RETRY_S = 0.1  # until a connection that failed is opened again
 SWEEP_S = 0.1
 SPARE_FILES = 64
+MAX_WAITING = 1_000_000  # requests that are due and have no connection, 32 MB
 
 clock = time.perf_counter
 
@@ -39,7 +38,7 @@ class Engine:
         self._job = job
         self._make = make
         self._tick = tick
-        self._tally = Tally()
+        self._tally = Tally(job.mix)
         # Made before any connection: its number has to be below 1024, since select() waits for it. epoll_wait and
         # asyncio's timers know whole milliseconds only. That makes the number of connections unlimited.
         self._epoll = select.epoll()
@@ -61,7 +60,7 @@ class Engine:
     def run(self) -> Result:
         job = self._job
         self._connect_all()
-        begun, cpu = clock(), time.process_time()
+        begun, cpu, waited = clock(), time.process_time(), waited_for_cpu()
         self._start = begun + job.warm_up
         self._end = self._start + job.seconds
         self._sending = True
@@ -69,51 +68,61 @@ class Engine:
             for _ in range(len(self._free)):
                 self._send(self._free.popleft(), clock())
         total = round(job.rate * (job.warm_up + job.seconds)) if job.rate else 0
-        made, second, next_sweep = 0, 0, begun
+        made, second, next_sweep, grace, stopping = 0, 0, begun, job.grace, False
         while True:
             now = clock()
-            if self._stopped and self._sending:
+            if self._stopped and not stopping:
+                stopping = True
                 self._end = min(self._end, now)
+                grace = min(grace, max(0.0, now - self._end) + STOP_GRACE_S)
             if job.rate and self._sending:  # once more when the end has passed, for what was due before it
                 while made < total and (due := begun + made / job.rate) <= min(now, self._end):
                     made += 1
                     if self._free and due >= self._start:
                         self._tally.lag(now - due)
                     self._waiting.append(due)
+                    if len(self._waiting) > MAX_WAITING:
+                        self._not_sent(self._waiting.popleft(), now)
             if now >= self._end:
                 self._sending = False
             while self._free and self._waiting:
                 self._send(self._free.popleft(), self._waiting.popleft())
-            if now >= self._start + second + 1 and now < self._end:
+            while now >= self._start + second + 1:
                 self._tick(self._tally.end_second(second))
                 second += 1
             if now >= next_sweep:
                 self._sweep(now)
                 next_sweep = now + SWEEP_S
-            if not self._sending and (now >= self._end + job.grace or not (self._in_flight or self._waiting)):
+            if not self._sending and (now >= self._end + grace or not (self._in_flight or self._waiting)):
                 break
             pause = min(next_sweep, begun + made / job.rate if job.rate and made < total else next_sweep) - clock()
             self._wait(pause)
-        return self._finish(second, time.process_time() - cpu, clock() - begun)
+        elapsed = clock() - begun
+        used = time.process_time() - cpu
+        starved = None if waited is None else ((waited_for_cpu() or waited) - waited) / elapsed
+        return self._finish(second, used / elapsed, starved)
 
-    def _finish(self, second: int, cpu: float, elapsed: float) -> Result:
+    def _finish(self, second: int, busy: float, starved: float | None) -> Result:
         now = clock()
         for due in self._waiting:
-            if due >= self._start:
-                self._tally.count(self._operation(), NOT_SENT, now - due)
+            self._not_sent(due, now)
         for connection in self._connections:
             if connection.state is State.BUSY:
                 self._count(connection, NO_RESPONSE, now)
             connection.close()
-        self._tally.end_second(second)
+        if self._tally.pending or not second:
+            self._tally.end_second(second)
         self._epoll.close()
         return Result(
             seconds=max(0.001, self._end - self._start),
             operations=self._tally.operations(),
             over_time=self._tally.over_time,
-            lag_us=self._tally.lag_us,
-            busy=cpu / elapsed,
+            lag_us=None if self._job.rate is None else self._tally.lag_us,
+            busy=busy,
             stopped=self._stopped,
+            starved=starved,
+            warm_up=dict(self._tally.warm_up),
+            received_bytes=self._tally.received_bytes,
         )
 
     def _connect_all(self) -> None:
@@ -130,9 +139,13 @@ class Engine:
 
     def _wait(self, seconds: float) -> None:
         """Waits for sockets, at most so long, and handles those that are ready."""
-        if seconds > 0:
-            select.select([self._epoll], [], [], seconds)
-        for number, events in self._epoll.poll(0):
+        if self._job.rate is None:  # nothing is due between two milliseconds: one system call is enough
+            ready = self._epoll.poll(max(0.0, seconds))
+        else:
+            if seconds > 0:
+                select.select([self._epoll], [], [], seconds)
+            ready = self._epoll.poll(0)
+        for number, events in ready:
             connection = self._by_number.get(number)
             if connection is None:
                 continue
@@ -158,6 +171,8 @@ class Engine:
         self._in_flight -= 1
         status = str(connection.status)
         self._count(connection, status, now, timed=status[0] == "2")
+        if connection.due >= self._start:
+            self._tally.received_bytes += connection.size
         if connection.reusable:
             connection.state = State.IDLE
             self._ready(connection)
@@ -194,6 +209,14 @@ class Engine:
     def _count(self, connection: Connection, outcome: str, now: float, *, timed: bool = True) -> None:
         if connection.due >= self._start:
             self._tally.count(connection.operation, outcome, now - connection.due if timed else None)
+        else:
+            self._tally.warm_up[outcome] += 1
+
+    def _not_sent(self, due: float, now: float) -> None:
+        if due >= self._start:
+            self._tally.count(self._operation(), NOT_SENT, now - due)
+        else:
+            self._tally.warm_up[NOT_SENT] += 1
 
     def _fail(self, connection: Connection, outcome: str, *, timed: bool = False) -> None:
         """The connection is lost, and with it the request that it carried. One that could not be opened takes the
@@ -208,6 +231,8 @@ class Engine:
             due = self._waiting.popleft() if self._waiting else now if self._job.rate is None else None
             if due is not None and due >= self._start:
                 self._tally.count(self._operation(), outcome, now - due if timed else None)
+            elif due is not None:
+                self._tally.warm_up[outcome] += 1
         elif was is State.IDLE and connection in self._free:
             self._free.remove(connection)
         self._close(connection)
@@ -250,29 +275,3 @@ class Engine:
                 self._fail(connection, f"no response within {self._job.timeout:g} s", timed=True)
             elif connection.state in (State.CONNECTING, State.HANDSHAKE) and waited > self._job.timeout:
                 self._fail(connection, "connect timed out", timed=True)
-
-
-def located(url: SplitResult, *, insecure: bool) -> Place:
-    """Raises OSError for a name that cannot be found."""
-    secure = url.scheme == "https"
-    port = url.port or (443 if secure else 80)
-    family, *_, address = socket.getaddrinfo(url.hostname, port, type=socket.SOCK_STREAM)[0]
-    tls = None
-    if secure:
-        tls = ssl.create_default_context()
-        tls.set_alpn_protocols(["http/1.1"])
-        if insecure:
-            tls.check_hostname = False
-            tls.verify_mode = ssl.CERT_NONE
-    return Place(family, address, url.hostname or "", tls)
-
-
-def allow_files(count: int) -> None:
-    """Raises the limit of open files to `count`. Raises OSError where the system does not allow it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft >= count or soft == resource.RLIM_INFINITY:
-        return
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard if hard >= count else count))
-    except (OSError, ValueError):
-        raise OSError(f"{count} open files are needed and the limit is {hard}: see `ulimit -Hn`") from None

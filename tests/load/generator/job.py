@@ -8,8 +8,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +21,9 @@ from tests.load.environment import surroundings
 from tests.load.workload import Workload
 
 LONGEST_US = 3_600_000_000
+MAX_RATE = 100_000  # a second: several times what one process sends, and what it can keep in memory while they wait
+STOP_GRACE_S = 2.0  # for responses after a stop: nobody waits for --timeout after Ctrl-C
+KILL_S = 5.0  # after that, a generator that has not ended is killed
 # Outcomes of requests that had no response, besides the connection's own.
 NOT_SENT, NO_RESPONSE = "not sent: no connection was free", "no response by the end"
 CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -42,6 +46,11 @@ class Job(msgspec.Struct):
     grace: float = 2.0  # for responses to what was sent before the end
     insecure: bool = False  # certificates are not checked
 
+    def __post_init__(self) -> None:
+        """Raises ValueError."""
+        if self.rate is not None and not 0 < self.rate <= MAX_RATE:
+            raise ValueError(f"the rate has to be above 0 and at most {MAX_RATE:,.0f} a second")
+
 
 class Tick(msgspec.Struct, tag=True):
     """The last second."""
@@ -52,8 +61,10 @@ class Tick(msgspec.Struct, tag=True):
     p99: float | None
 
 
-class Second(msgspec.Struct):
-    """One second of one operation, by when the responses came. Latencies in ms, None where nothing was timed."""
+class Second(msgspec.Struct, rename={name: f"{name}_ms" for name in ("p50", "p90", "p99", "max")}):
+    """One second of one operation, by when the responses came: from `second` to the next one after the start. Latencies
+    in ms, None where nothing was timed.
+    """
 
     second: int
     operation: str
@@ -74,6 +85,7 @@ class Operation(msgspec.Struct):
     outcomes: dict[str, int]
     mean_ms: float | None
     histogram: str
+    max_ms: float | None = None  # to the µs; the histogram has three digits
 
     @property
     def requests(self) -> int:
@@ -85,16 +97,20 @@ class Operation(msgspec.Struct):
 
 
 class Result(msgspec.Struct, tag=True):
-    """`lag_us` is how late the generator itself was with 99 % of the requests for which a connection was free; `busy`
-    the share of a core that it used.
+    """`lag_us` is how late the generator itself was with 99 % of the requests for which a connection was free: None in
+    a closed loop, where no request is due. `busy` is the share of a core that it used, `starved` the share of the time
+    in which it could have run and got no core, where the kernel tells.
     """
 
     seconds: float
     operations: list[Operation]
     over_time: list[Second]
-    lag_us: int
+    lag_us: int | None
     busy: float
     stopped: bool = False  # before its time
+    starved: float | None = None
+    warm_up: dict[str, int] = {}  # outcomes of requests of the warm-up, which count nowhere else
+    received_bytes: int = 0  # of responses that were measured, with their heads
 
     @property
     def outcomes(self) -> Counter[str]:
@@ -128,6 +144,21 @@ class Result(msgspec.Struct, tag=True):
                 total.add(HdrHistogram.decode(one.histogram))
         return total
 
+    def max_ms(self, operation: str | None = None) -> float | None:
+        """Of one operation, or of all. None where nothing was timed."""
+        chosen = [one for one in self.operations if operation in (None, one.operation)]
+        return max((one.max_ms for one in chosen if one.max_ms is not None), default=None)
+
+    def mean_ms(self, operation: str | None = None) -> float | None:
+        histogram = self.histogram(operation)
+        return histogram.get_mean_value() / 1e3 if histogram.get_total_count() else None
+
+    def percentiles(self, shares: Iterable[float], operation: str | None = None) -> list[float | None]:
+        """In ms, none above the longest. None where nothing was timed."""
+        histogram, longest = self.histogram(operation), self.max_ms(operation)
+        found = [percentile(histogram, share) for share in shares]
+        return [value if value is None or longest is None else min(value, longest) for value in found]
+
 
 def succeeded(outcome: str) -> bool:
     """Whether an outcome is a status that says so."""
@@ -140,7 +171,7 @@ def percentile(histogram: HdrHistogram, share: float) -> float | None:
 
 
 class EndedEarly(RuntimeError):
-    """The generator was stopped before it could begin: there is no result."""
+    """The generator was stopped before it could begin, or did not stop: there is no result."""
 
 
 class Running:
@@ -148,11 +179,22 @@ class Running:
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
+        self._killer: threading.Timer | None = None
 
     def stop(self) -> None:
-        """Ends the sending early."""
+        """Ends the sending early, and the process where that does not."""
         if self._process.poll() is None:
             self._process.terminate()
+            self._killer = threading.Timer(STOP_GRACE_S + KILL_S, self._process.kill)
+            self._killer.daemon = True
+            self._killer.start()
+
+    def close(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        if self._killer is not None:
+            self._killer.cancel()
 
     def wait(self, tick: Callable[[Tick], None] = lambda _: None) -> Result:
         """Returns at the end. Raises EndedEarly, or RuntimeError where the generator failed."""
@@ -166,6 +208,8 @@ class Running:
         status = self._process.wait()
         if status == -signal.SIGTERM:
             raise EndedEarly("the load generator was stopped before it began")
+        if self._killer is not None and status == -signal.SIGKILL:
+            raise EndedEarly("the load generator did not stop, and was killed")
         raise RuntimeError(f"the load generator failed with status {status}")
 
 
@@ -182,14 +226,13 @@ def started(job: Job) -> Generator[Running]:
     )
     assert process.stdin is not None
     assert process.stdout is not None
+    running = Running(process)
     try:
         process.stdin.write(msgspec.json.encode(job))
         process.stdin.close()
-        yield Running(process)
+        yield running
     finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
+        running.close()
         process.stdout.close()
 
 

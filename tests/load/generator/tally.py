@@ -5,6 +5,7 @@ takes 0.2 µs a value, HdrHistogram's record_value 2 µs, which would halve what
 """
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 
 from hdrh.histogram import HdrHistogram
 
@@ -14,8 +15,9 @@ DIGITS = 11
 
 
 def _quantized(value: int) -> int:
+    """The largest value that is counted as the same, as HdrHistogram's percentiles are."""
     shift = value.bit_length() - DIGITS
-    return value if shift <= 0 else value >> shift << shift
+    return value if shift <= 0 else value | (1 << shift) - 1
 
 
 def _percentile(counts: dict[int, int], share: float) -> float | None:
@@ -28,11 +30,16 @@ def _percentile(counts: dict[int, int], share: float) -> float | None:
     return None
 
 
+def _capped(value: float | None, longest: float | None) -> float | None:
+    return value if value is None or longest is None else min(value, longest)
+
+
 class _Counts:
     def __init__(self) -> None:
         self.outcomes: Counter[str] = Counter()
         self.latencies: defaultdict[int, int] = defaultdict(int)
         self.sum_us = 0
+        self.max_us = 0
 
     def histogram(self) -> HdrHistogram:
         histogram = HdrHistogram(1, LONGEST_US, 3)
@@ -42,11 +49,16 @@ class _Counts:
 
 
 class Tally:
-    def __init__(self) -> None:
+    """`operations` have a line in each second, also where nothing came: a gap would hide a stall."""
+
+    def __init__(self, operations: Iterable[str] = ()) -> None:
+        self._known = sorted(operations)
         self._all: defaultdict[str, _Counts] = defaultdict(_Counts)
         self._second: defaultdict[str, _Counts] = defaultdict(_Counts)
         self._over_time: list[Second] = []
         self._lags: defaultdict[int, int] = defaultdict(int)
+        self.warm_up: Counter[str] = Counter()
+        self.received_bytes = 0
 
     def count(self, operation: str, outcome: str, latency_s: float | None) -> None:
         """`latency_s` of a success or of a request that waited in vain, else None."""
@@ -58,6 +70,8 @@ class Tally:
             value = _quantized(us)
             for counts in both:
                 counts.latencies[value] += 1
+                if us > counts.max_us:
+                    counts.max_us = us
             both[0].sum_us += us
 
     def lag(self, seconds: float) -> None:
@@ -67,11 +81,12 @@ class Tally:
         """Closes a second. Its figures are computed now, so that a long run does not keep every second's latencies."""
         requests = errors = 0
         together: Counter[int] = Counter()
-        for operation, counts in sorted(self._second.items()):
+        for operation in sorted({*self._known, *self._second}):
+            counts = self._second[operation]
             failed = sum(count for outcome, count in counts.outcomes.items() if not succeeded(outcome))
             total = counts.outcomes.total()
-            longest = max(counts.latencies) / 1e3 if counts.latencies else None
-            p50, p90, p99 = (_percentile(counts.latencies, share) for share in (50, 90, 99))
+            longest = counts.max_us / 1e3 if counts.latencies else None
+            p50, p90, p99 = (_capped(_percentile(counts.latencies, share), longest) for share in (50, 90, 99))
             self._over_time.append(Second(second, operation, total, failed, p50, p90, p99, longest))
             requests, errors = requests + total, errors + failed
             together.update(counts.latencies)
@@ -82,13 +97,18 @@ class Tally:
         made: list[Operation] = []
         for name, counts in sorted(self._all.items()):
             timed = sum(counts.latencies.values())
-            mean = counts.sum_us / timed / 1e3 if timed else None
-            made.append(Operation(name, dict(counts.outcomes), mean, counts.histogram().encode().decode()))
+            mean, longest = (counts.sum_us / timed / 1e3, counts.max_us / 1e3) if timed else (None, None)
+            made.append(Operation(name, dict(counts.outcomes), mean, counts.histogram().encode().decode(), longest))
         return made
 
     @property
     def over_time(self) -> list[Second]:
         return self._over_time
+
+    @property
+    def pending(self) -> bool:
+        """Whether the second that is not closed yet holds anything."""
+        return bool(self._second)
 
     @property
     def lag_us(self) -> int:

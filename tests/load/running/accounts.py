@@ -13,13 +13,15 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 from tests.load.generator.engine import Engine
-from tests.load.generator.job import Job
+from tests.load.generator.job import Job, Tick
 from tests.load.workload import Account, Workload, head
 
 BATCH = 1000
 PAGE = 1000
 PASSES = 5  # of listing and deleting, before what is left is reported
 PAUSE_S = 1.0
+MIN_TIMEOUT_S = 10.0  # a batch may take longer than the --timeout that a request under load is given
+STALLED_S = 15  # without a task deleted: the rest is left
 DELETERS = 8
 TRIES = 5  # of a request that is answered with 429 or 503
 NO_SUCH_ENDPOINT = (404, 405, 501)
@@ -48,8 +50,8 @@ def user_of(token: str) -> str:
 
 
 def read_tokens(file: Path) -> list[Account]:
-    """One account a line: a JWT, or a user and a token with a space between. Raises ValueError, which never quotes a
-    token.
+    """One account a line: a JWT, or a user and a token with a space between. A line that begins with # is a comment.
+    Raises ValueError, which never quotes a token.
     """
     accounts: list[Account] = []
     try:
@@ -58,7 +60,7 @@ def read_tokens(file: Path) -> list[Account]:
         raise ValueError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     for number, line in enumerate(lines, 1):
         parts = line.split()
-        if not parts:
+        if not parts or line.lstrip().startswith("#"):
             continue
         if len(parts) > 2:
             raise ValueError(f"{file}, line {number}: expected a JWT, or a user and a token")
@@ -82,9 +84,15 @@ def check_token(token: str, where: str) -> str:
 
 
 class Tasks:
-    """The tasks of a run. Raises ServiceError for a response that is no success, and for none."""
+    """The tasks of a run. `made`: some were. `in_doubt`: one may have been, a POST having had no response. Raises
+    ServiceError for a response that is no success, and for none.
+    """
 
-    def __init__(self, url: str, workload: Workload, *, insecure: bool, say: Callable[[str], None]) -> None:
+    made = in_doubt = False
+
+    def __init__(
+        self, url: str, workload: Workload, *, insecure: bool, timeout: float, say: Callable[[str], None]
+    ) -> None:
         self._url = url
         self._workload = workload
         self._insecure = insecure
@@ -92,7 +100,7 @@ class Tasks:
         secure = urlsplit(url).scheme == "https"
         # From OpenSSL's own places and SSL_CERT_FILE; without the environment's proxies, which the generator has not.
         verify = ssl.create_default_context() if secure and not insecure else False
-        self._client = httpx.Client(verify=verify, trust_env=False, timeout=60)
+        self._client = httpx.Client(verify=verify, trust_env=False, timeout=max(timeout, MIN_TIMEOUT_S))
 
     def __enter__(self) -> Self:
         return self
@@ -100,18 +108,21 @@ class Tasks:
     def __exit__(self, *_: object) -> None:
         self._client.close()
 
+    _stalled = False
+
     def check(self) -> None:
         """Makes a task and deletes it, so that a service that cannot be used, or not left as it was, is told before
         anything else is made.
         """
         account = self._workload.accounts[0]
         [task_id] = self._make(account, 1, batch=False)
-        done = self._request("DELETE", account, f"/{task_id}", expected=NO_SUCH_ENDPOINT)
-        if not done.is_success:
+        try:
+            self._request("DELETE", account, f"/{task_id}")
+        except ServiceError as error:
             raise ServiceError(
-                f"DELETE is answered with {done.status_code}, so the service cannot be left as it was (one task of "
-                f"{account.user} is left: {self._workload.title}). --keep says that tasks may stay"
-            )
+                f"{error}. So the service cannot be left as it was (one task of {account.user} is left: "
+                f"{self._workload.title}). --keep says that tasks may stay"
+            ) from None
 
     def make(self, count: int) -> None:
         """`count` tasks for each account, whose ids it gets."""
@@ -161,7 +172,10 @@ class Tasks:
                 return deleted, 0
             if count > BATCH:
                 self._say(f"{count:,} tasks are to be deleted")
-            deleted += self._delete(found)
+            gone = self._delete(found)
+            deleted += gone
+            if self._stalled:
+                break
         return deleted, sum(len(list(self.left(account))) for account in self._workload.accounts)
 
     def _delete(self, found: Iterable[tuple[Account, list[int]]]) -> int:
@@ -181,7 +195,18 @@ class Tasks:
             return None if request is None else ("delete", request)
 
         job = Job(self._url, {}, self._workload, 3600, connections=DELETERS, insecure=self._insecure, grace=10)
-        outcomes = Engine(job, make).run().outcomes
+        idle_s = 0
+        self._stalled = False
+
+        def tick(second: Tick) -> None:
+            nonlocal idle_s
+            idle_s = 0 if second.requests > second.errors else idle_s + 1
+            if idle_s >= STALLED_S:
+                self._stalled = True
+                engine.stop()
+
+        engine = Engine(job, make, tick)
+        outcomes = engine.run().outcomes
         return sum(count for outcome, count in outcomes.items() if outcome in ("200", "202", "204"))
 
     def _request(
@@ -192,19 +217,47 @@ class Tasks:
         headers |= {"Accept": "application/json"} | self._workload.headers
         turn = 1
         while True:
+            creates = method == "POST" and not self.made
+            self.in_doubt |= creates
             try:
                 response = self._client.request(method, url, json=body, headers=headers)
             except httpx.HTTPError as error:
-                raise ServiceError(f"{method} {url}: {str(error) or type(error).__name__}") from None
+                if creates and isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+                    self.in_doubt = False
+                raise ServiceError(f"{method} {url}: {self._reason(error)}") from None
+            if creates:
+                self.made, self.in_doubt = response.is_success, False
             if response.is_success or response.status_code in expected:
                 return response
             if response.status_code not in (429, 503) or turn == TRIES:
                 break
             turn += 1
             time.sleep(PAUSE_S)
-        hint = "" if response.status_code not in (401, 403) else " (--token, LOAD_TOKEN or --tokens prove who you are)"
         text = " ".join(response.text.split())[:200]
-        raise ServiceError(f"{method} {url} is answered with {response.status_code}: {text}{hint}")
+        said = f"{method} {url} is answered with {response.status_code}" + (f": {text}" if text else "")
+        raise ServiceError(said + self._hint(response))
+
+    def _reason(self, error: httpx.HTTPError) -> str:
+        if isinstance(error, httpx.TimeoutException):
+            return f"no response within {self._client.timeout.read:g} s"
+        text = str(error) or type(error).__name__
+        if "CERTIFICATE_VERIFY_FAILED" in text:
+            return f"{text}. --insecure does not check certificates"
+        if "[SSL" in text:
+            return f"{text}. Is this http, not https?"
+        if isinstance(error, httpx.RemoteProtocolError):
+            return f"{text}. Is this https, or another protocol?"
+        return text
+
+    def _hint(self, response: httpx.Response) -> str:
+        """What to do about a response that is no success."""
+        if response.has_redirect_location:
+            return f" to {response.headers['Location']}. Redirects are not followed: --url has to be the place itself"
+        if response.status_code in (401, 403):
+            return " (--token, LOAD_TOKEN or --tokens prove who you are)"
+        if response.status_code == 404 and "/api" in urlsplit(self._url).path:
+            return ". --url is where /api begins, without /api itself"
+        return ""
 
 
 def _decoded(response: httpx.Response, kind: type[Any]) -> Any:

@@ -3,11 +3,15 @@
 import sys
 import tempfile
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
+from tests.load.generator.job import MAX_RATE
+from tests.load.numbers import Number
 from tests.load.running import accounts, options, outcome, report, session, thresholds
 from tests.load.running.accounts import ServiceError
 from tests.load.running.options import Duration, Header, Mix, Url
@@ -18,6 +22,7 @@ from tests.load.workload import OPERATIONS, Account
 RESULTS = Path(__file__).parents[1] / "results"
 USER = "load-test"
 CONNECTIONS, OPEN_CONNECTIONS = 10, 100
+MAX_TASKS = 1_000_000  # in all
 FAILED = 99  # as k6 has it
 
 EXAMPLES = """\b
@@ -39,8 +44,17 @@ Examples:
   LOAD_TOKEN=eyJ… python -m tests.load run --url https://tasks.example.com --elsewhere
   python -m tests.load run --url https://tasks.example.com --elsewhere --tokens tokens.txt
 \b
-Exit status: 0, all is well; 99, a threshold failed; 1, the service cannot be used, no request succeeded, or tasks
-are left; 2, wrong options; 130 or 143, ended by Ctrl-C or SIGTERM (tasks are deleted all the same).
+Exit status, the first that applies: 2, wrong options; 130 or 143, ended by Ctrl-C or SIGTERM (tasks are deleted all
+the same); 1, the service cannot be used, no request succeeded, or tasks are left; 99, a threshold failed; 0, none of
+these.
+
+
+Durations: 30s, 2m, 1m30s, 500ms; a number without a unit is seconds.
+Thresholds: a metric, one of < <= > >=, and a limit; OPERATION: in front of it for one operation.
+  p50 … p99.9, mean, max   latency: us, ms or s
+  errors                   a share, as in errors<1%, or a count, as in errors<5
+  rps                      successes a second
+Errors are all but 2xx, and requests without a response within --timeout.
 """
 
 
@@ -55,41 +69,66 @@ class ThresholdType(click.ParamType):
 
 
 @click.command(epilog=EXAMPLES)
-@click.option("--url", type=Url(), required=True, help="The service: where /api begins, a path prefix included.")
+@click.option("--url", type=Url(), required=True, help="The service: what comes before /api, a path prefix included.")
 @click.option("--elsewhere", is_flag=True, help="Allow a URL that is not on this machine.")
-@click.option("--users", type=click.IntRange(1, 100_000), help=f"Users {USER}-1 to -N, without tokens.  [default: 1]")
+@click.option(
+    "--users",
+    type=click.IntRange(1, 100_000),
+    help=f"Users {USER}-1 to -N, without tokens: many where the service limits each user.  [default: 1]",
+)
 @click.option("--token", envvar="LOAD_TOKEN", help="A bearer token; better in LOAD_TOKEN.")
 @click.option("--user", help=f"Whose tasks: for a token that is no JWT, or without one.  [default: `sub`, or {USER}-1]")
-@click.option("--tokens", type=click.Path(path_type=Path), help="A file: on each line a JWT, or a user and a token.")
-@click.option("--tasks", type=click.IntRange(1), default=100, show_default=True, help="Made for each user beforehand.")
+@click.option(
+    "--tokens",
+    type=click.Path(path_type=Path),
+    help="A file: on each line a JWT, or a user and a token; # begins a comment.",
+)
+@click.option(
+    "--tasks", type=click.IntRange(1, MAX_TASKS), default=100, show_default=True, help="Made for each user beforehand."
+)
 @click.option("--keep", is_flag=True, help="Leave the tasks, as with a service that has no DELETE.")
 @click.option("--operation", type=click.Choice(OPERATIONS), help="Only this one.  [default: mixed]")
-@click.option("--mix", type=Mix(), help="Weights of get, list of 50, create and toggle.  [default: 70/20/5/5]")
-@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Open loop: requests a second.")
+@click.option(
+    "--mix",
+    type=Mix(),
+    help="Weights of get, list (the first 50), create and toggle: numbers from 0, of any sum.  [default: 70/20/5/5]",
+)
+@click.option("--rate", type=Number(0, MAX_RATE, min_open=True), help="Open loop: requests a second.")
 @click.option(
     "--connections",
     type=click.IntRange(1, 100_000),
     help=f"Closed loop: requests in flight; with --rate at most so many.  [default: {CONNECTIONS}; {OPEN_CONNECTIONS}]",
 )
-@click.option("--duration", type=Duration(), default="10s", show_default=True, help="Of what is measured: 30s, 2m.")
+@click.option("--duration", type=Duration(), default="10s", show_default=True, help="Of what is measured.")
 @click.option("--warm-up", type=Duration(), default="2s", show_default=True, help="Before it, not measured.")
-@click.option("--timeout", type=Duration(), default="10s", show_default=True, help="Of a request.")
+@click.option(
+    "--timeout",
+    type=Duration(),
+    default="10s",
+    show_default=True,
+    help="Of a request, also of those in flight at the end.",
+)
 @click.option("--header", "headers", type=Header(), multiple=True, help="'Name: value' for each request; repeatable.")
 @click.option("--insecure", is_flag=True, help="Do not check certificates.")
 @click.option(
     *("--threshold", "limits"),
     type=ThresholdType(),
     multiple=True,
-    help="'p99<50ms', 'errors<1%', 'rps>1000', 'get:p95<20ms'; repeatable.",
+    help="'p99<50ms', 'errors<1%', 'rps>1000', 'get:p95<20ms'; repeatable; see below.",
 )
 @click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="All figures, to a file.")
 @click.option(
     "--csv",
     "csv_file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="A line a second and operation, to a file; the histogram to FILE-histogram.",
+    help="A line a second and operation, to a file such as run.csv; the histogram to run-histogram.csv.",
 )
-@click.option("--results", type=click.Path(path_type=Path, file_okay=False), default=RESULTS, help="Folder of reports.")
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=RESULTS,
+    help="Folder of reports.  [default: tests/load/results]",
+)
 @click.pass_context
 def run(
     context: click.Context,
@@ -118,7 +157,7 @@ def run(
 ) -> None:
     """Load on a service that runs already: latency over time, histogram, errors, thresholds.
 
-    Its tasks are made before, in small numbers, and deleted afterwards, also after Ctrl-C.
+    The run makes the tasks that it needs, in small numbers, and deletes them afterwards, also after Ctrl-C.
     """
     if not options.is_local(url) and not elsewhere:
         raise click.UsageError(f"{url} is not on this machine: load may hurt others. --elsewhere says that you mean it")
@@ -138,12 +177,22 @@ def run(
         insecure=insecure,
         keep=keep,
     )
-    folder = _writable(results, json_file, csv_file)
+    if plan.tasks * len(plan.accounts) > MAX_TASKS:
+        raise click.UsageError(
+            f"{plan.tasks:,} tasks for each of {len(plan.accounts):,} users are more than {MAX_TASKS:,}: --tasks"
+        )
+    if rate is not None and round(rate * duration) < 1:
+        raise click.UsageError(f"--rate {rate:g} for --duration {duration:g}s is less than one request")
+    for limit in limits:
+        if limit.operation is not None and not plan.mix.get(limit.operation):
+            raise click.UsageError(f"--threshold {limit.text!r}: the run has no {limit.operation}")
+    folder = _writable(results, plan.run, {"--json": json_file, "--csv": csv_file})
     try:
         finished = session.run(plan, _say)
+        status = _report(plan, finished, limits, folder, json_file, csv_file)
     except (ServiceError, RuntimeError, OSError) as error:
         raise click.ClickException(str(error)) from None
-    context.exit(_report(plan, finished, limits, folder, json_file, csv_file))
+    context.exit(status)
 
 
 def _accounts(users: int | None, token: str | None, user: str | None, tokens: Path | None) -> list[Account]:
@@ -160,17 +209,29 @@ def _accounts(users: int | None, token: str | None, user: str | None, tokens: Pa
     return [Account(user)] if user else [Account(f"{USER}-{number}") for number in range(1, (users or 1) + 1)]
 
 
-def _writable(results: Path, *files: Path | None) -> Path:
+def _writable(results: Path, run: str, files: dict[str, Path | None]) -> Path:
     """The folder of this run's report. Tried before the run, so that its figures cannot be lost at its end."""
-    folder = results / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-run"
-    try:
+    with _written("--results", results):
         results.mkdir(parents=True, exist_ok=True)
-        for place in (results, *(file.parent for file in files if file is not None)):
-            with tempfile.TemporaryFile(dir=place):
-                pass
+        with tempfile.TemporaryFile(dir=results):
+            pass
+    for option, file in files.items():
+        if file is not None:
+            with _written(option, file):
+                existed = file.exists()
+                file.open("ab").close()
+                if not existed:
+                    file.unlink()
+    return results / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-run-{run}"
+
+
+@contextmanager
+def _written(option: str, place: Path) -> Generator[None]:
+    """Raises click.UsageError, with the path as it was given."""
+    try:
+        yield
     except OSError as error:
-        raise click.UsageError(f"{error.filename or results} cannot be written: {error.strerror}") from None
-    return folder
+        raise click.UsageError(f"{option} {place} cannot be written: {error.strerror}") from None
 
 
 def _report(
@@ -192,7 +253,8 @@ def _report(
         run=plan.run,
         url=plan.url,
         load=plan.load(),
-        options={"timeout": f"{plan.timeout:g} s", "headers": ", ".join(plan.headers), "tasks": f"{plan.tasks} a user"},
+        options={"timeout": f"{plan.timeout:g} s", "tasks": f"{plan.tasks} a user"}
+        | ({"headers": ", ".join(plan.headers)} if plan.headers else {}),
         tasks=outcome.Tasks(
             [account.user for account in plan.accounts],
             plan.tasks * len(plan.accounts),
@@ -211,9 +273,9 @@ def _report(
         outcome.write_csv(found, csv_file)
     if finished.status:
         return finished.status
-    if not all(one.held for one in found.thresholds):
-        return FAILED
-    return 1 if result.errors == result.requests or (not plan.keep and finished.left != 0) else 0
+    if result.errors == result.requests or (not plan.keep and finished.left != 0):
+        return 1
+    return 0 if all(one.held for one in found.thresholds) else FAILED
 
 
 def _say(text: str) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from tests.load.running.outcome import Outcome
+from tests.load.running.outcome import Held, Outcome
 from tests.load.style import PLAIN, THOUSANDS, colour, styled
 from tests.load.table import Table, figure
 
@@ -21,7 +21,7 @@ def _latencies(outcome: Outcome) -> Table:
     names = list(outcome.latencies[0].percentiles)
     return Table(
         "Latency",
-        "ms, of successful responses and of requests that waited in vain. Successes a second.",
+        "ms, of successful responses and of requests that waited in vain. Empty: too few requests for this percentile.",
         ["", "requests", "errors", "successes/s", "mean", *names, "max"],
         [
             [
@@ -47,11 +47,18 @@ def _outcomes(outcome: Outcome) -> Table:
 def _thresholds(outcome: Outcome) -> Table:
     return Table(
         "Thresholds",
-        "Latencies in ms.",
+        "Percentiles, mean and max of latencies; errors as a share or a count; rps: successes a second.",
         ["", "", "measured"],
-        [["held" if one.held else "FAILED", one.threshold, figure(one.value, 2)] for one in outcome.thresholds],
+        [["held" if one.held else "FAILED", one.threshold, measured(one)] for one in outcome.thresholds],
         texts=2,
     )
+
+
+def measured(one: Held) -> str:
+    """With its unit, or why there is nothing."""
+    if one.value is None:
+        return one.missing
+    return f"{figure(one.value, 0 if one.unit == 'errors' else 2)} {one.unit}".replace(" /s", "/s")
 
 
 def histogram(outcome: Outcome) -> str:
@@ -87,7 +94,7 @@ def write(outcome: Outcome, folder: Path) -> Path:
     body = [table.markdown() for table in tables(outcome)]
     body.append("### Latency histogram\n\n| above ms | to ms | requests |\n|--:|--:|--:|\n")
     body[-1] += "".join(f"| {bar.above:,g} | {bar.to:,g} | {bar.count:,} |\n" for bar in outcome.bars)
-    for title, values in (("Options", outcome.options), ("Generator", outcome.generator)):
+    for title, values in (("Options", outcome.options), ("Generator", outcome.generator.lines())):
         body.append(f"### {title}\n\n" + "".join(f"- {name}: {value}\n" for name, value in values.items()))
     file = folder / "report.md"
     file.write_text("\n".join(head + body), "utf-8")
@@ -103,7 +110,9 @@ def _over_time(outcome: Outcome) -> Figure:
         for name, line in (("p50", ":"), ("p99", "-")):
             values = [getattr(one, name) for one in seconds]
             above.plot(times, [float("nan") if v is None else v for v in values], line, color=colour(index))
-        below.plot(times, [one.requests - one.errors for one in seconds], color=colour(index), label=operation)
+        # Only of whole seconds: after the end there is no load.
+        rates = [one.requests - one.errors if one.second + 1 <= outcome.seconds else float("nan") for one in seconds]
+        below.plot(times, rates, color=colour(index), label=operation)
         if any(one.errors for one in seconds):
             below.plot(times, [one.errors for one in seconds], "x", color=colour(index), label=f"{operation}, errors")
     above.set_yscale("log")

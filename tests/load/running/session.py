@@ -14,6 +14,7 @@ from tests.load.running.accounts import ServiceError, Tasks
 from tests.load.workload import Account, Workload
 
 EVERY_S = 5  # between two lines of progress
+GRACE_S = 0.5  # more than the generator needs to notice a timeout
 
 
 class Plan(msgspec.Struct):
@@ -49,10 +50,11 @@ class Plan(msgspec.Struct):
         )
         return f"{way}, {self.seconds:g} s after {self.warm_up:g} s of warm-up: {mix}."
 
-    def announcement(self) -> list[str]:
-        """What the run does to accounts, said before it does anything."""
+    def announcement(self) -> str:
+        """What the run does to accounts, said before it does it."""
         users = [account.user for account in self.accounts]
         whose = ", ".join(users[:3]) + (f" and {len(users) - 3:,} more" if len(users) > 3 else "")
+        total = self.tasks * len(users)
         each = f", {self.tasks:,} each" if len(users) > 1 else ""
         creates = self.mix.get("create", 0) / sum(self.mix.values())
         more = ""
@@ -63,11 +65,10 @@ class Plan(msgspec.Struct):
             more = ", and one more with every create of the run"
         after = "They stay afterwards (--keep)." if self.keep else "All of them are deleted afterwards."
         accounts = "account" if len(users) == 1 else "accounts"
-        return [
-            f"{self.url}: {self.load()}",
-            f"Puts {self.tasks * len(users):,} tasks into the {accounts} of {whose}{each}{more}. {after} "
-            f"Their titles begin with {self.title!r}.",
-        ]
+        return (
+            f"Puts {total:,} {'task' if total == 1 else 'tasks'} into the {accounts} of {whose}{each}{more}. {after} "
+            f"Their titles begin with {self.title!r}."
+        )
 
 
 class Ended(KeyboardInterrupt):
@@ -96,23 +97,25 @@ def run(plan: Plan, say: Callable[[str], None]) -> Finished:
     workload = Workload(accounts=plan.accounts, title=plan.title, headers=plan.headers)
     result, status, deleted, left = None, 0, 0, None
     clean = not plan.keep
-    with Tasks(plan.url, workload, insecure=plan.insecure, say=say) as tasks:
+    with Tasks(plan.url, workload, insecure=plan.insecure, timeout=plan.timeout, say=say) as tasks:
         try:
             with _handled(_end):
-                for line in plan.announcement():
-                    say(line)
+                say(f"{plan.url}: {plan.load()}")
                 if clean:
                     try:
                         tasks.check()
                     except ServiceError:
                         clean = False  # nothing was made, or it cannot be deleted
                         raise
+                say(plan.announcement())
                 tasks.make(plan.tasks)
                 result, status = _load(plan, workload, say)
         except Ended as ended:
             status = ended.status
         finally:
-            if clean:
+            if tasks.in_doubt:
+                say(f"The first POST had no response: a task may be left, whose title begins with {plan.title!r}.")
+            elif clean and tasks.made:
                 deleted, left = _clean(plan, tasks, result, say)
     return Finished(result, status, deleted, left)
 
@@ -128,6 +131,7 @@ def _load(plan: Plan, workload: Workload, say: Callable[[str], None]) -> tuple[R
         connections=plan.connections,
         warm_up=plan.warm_up,
         timeout=plan.timeout,
+        grace=plan.timeout + GRACE_S,  # what is slow is no error, but for --timeout
         insecure=plan.insecure,
     )
 

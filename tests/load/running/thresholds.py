@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tests.load.generator.job import Result, percentile
+from tests.load.generator.job import Result
 from tests.load.workload import MIX
 
 COMPARISONS: dict[str, Callable[[float, float], bool]] = {
@@ -22,7 +22,9 @@ MS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 
 
 class Threshold(NamedTuple):
-    """`metric` is p50, p99.9, mean or max with a limit in ms; `errors` with one in % or as a number; or `rps`."""
+    """`metric` is p50, p99.9, mean or max with a limit in ms; `errors` with one in % or as a count; or `rps`, successes
+    a second.
+    """
 
     text: str
     operation: str | None
@@ -31,13 +33,21 @@ class Threshold(NamedTuple):
     limit: float
     percent: bool
 
+    @property
+    def unit(self) -> str:
+        """Of what is measured."""
+        if self.metric == "errors":
+            return "%" if self.percent else "errors"
+        return "/s" if self.metric == "rps" else "ms"
+
 
 class Verdict(NamedTuple):
-    """`value` is None where the run has none, for which no threshold holds."""
+    """`value` is None where the run has none, for which no threshold holds; `missing` says why it has none."""
 
     threshold: Threshold
     value: float | None
     held: bool
+    missing: str = ""
 
 
 def parse(text: str) -> Threshold:
@@ -54,6 +64,8 @@ def parse(text: str) -> Threshold:
         raise ValueError(f"{text!r}: {metric} needs a unit: us, ms or s")
     if not timed and (unit in MS or (unit == "%" and metric == "rps")):
         raise ValueError(f"{text!r}: {metric} is not measured in {unit}")
+    if metric == "errors" and unit != "%" and not limit.is_integer():
+        raise ValueError(f"{text!r}: without % it is a number of errors, which is whole; {limit * 100:g}% is a share")
     if timed:
         limit *= MS[unit]
     return Threshold(text.strip(), match["operation"], metric, match["comparison"], limit, unit == "%")
@@ -61,7 +73,10 @@ def parse(text: str) -> Threshold:
 
 def check(threshold: Threshold, result: Result) -> Verdict:
     value = measured(threshold, result)
-    return Verdict(threshold, value, value is not None and COMPARISONS[threshold.comparison](value, threshold.limit))
+    if value is None:
+        asked = any(one.requests for one in result.operations if threshold.operation in (None, one.operation))
+        return Verdict(threshold, None, False, "nothing was timed" if asked else "no requests")
+    return Verdict(threshold, value, COMPARISONS[threshold.comparison](value, threshold.limit))
 
 
 def measured(threshold: Threshold, result: Result) -> float | None:
@@ -73,9 +88,8 @@ def measured(threshold: Threshold, result: Result) -> float | None:
         return (requests - errors) / result.seconds
     if threshold.metric == "errors":
         return errors / requests * 100 if threshold.percent else errors
-    histogram = result.histogram(threshold.operation)
-    if not histogram.get_total_count():
-        return None
     if threshold.metric == "mean":
-        return histogram.get_mean_value() / 1e3
-    return percentile(histogram, 100 if threshold.metric == "max" else float(threshold.metric[1:]))
+        return result.mean_ms(threshold.operation)
+    if threshold.metric == "max":
+        return result.max_ms(threshold.operation)
+    return result.percentiles([float(threshold.metric[1:])], threshold.operation)[0]
