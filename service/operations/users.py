@@ -66,7 +66,9 @@ def delete(user_id: str, yes: bool, as_json: bool) -> None:
             click.confirm("Delete this user and every task? This cannot be undone", abort=True, err=True)
         deleted = 0
         try:
-            while count := session.execute("user_delete_tasks", user=user_id, rows=BATCH_ROWS).rowcount:
+            count = BATCH_ROWS
+            while count == BATCH_ROWS:  # one that is not full is the last, however fast the user creates more
+                count = session.execute("user_delete_tasks", user=user_id, rows=BATCH_ROWS).rowcount
                 deleted += count
             session.execute("user_delete", user=user_id)
         except psycopg.Error as error:
