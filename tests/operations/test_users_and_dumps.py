@@ -1,13 +1,14 @@
 """A user's rights, the database as a file, a token for development. The commands run in this process."""
 
 import json
+import os
 from pathlib import Path
 
 import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
-from service.operations import migrate, users
+from service.operations import embedded, migrate, users
 from service.operations.cli import cli
 from service.operations.embedded.temporary import Throwaway
 from tests.support.databases import create
@@ -116,6 +117,41 @@ def test_data_moves_to_the_next_major_version(reachable: Path) -> None:
     assert CliRunner().invoke(cli, ["restore", "d"], env=environ).output == "restored d\n"
     with Throwaway(new) as cluster:
         assert counts(cluster.url) == [2, 26, 1]
+
+
+FAILS_LATE = """
+CREATE SCHEMA theirs;
+CREATE FUNCTION theirs.refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not here'; END $$;
+CREATE EVENT TRIGGER refuse ON ddl_command_start WHEN TAG IN ('CREATE INDEX') EXECUTE FUNCTION theirs.refuse();
+"""
+
+
+@pytest.mark.migrations
+def test_a_dump_goes_to_an_older_server_all_or_nothing(database_url: str, reachable: Path, folder: Path) -> None:
+    fill(database_url)
+    assert run(database_url, "dump", "d").output == "dumped to d\n"
+    with Throwaway(reachable / "older", version=16) as cluster:
+        empty, fails = create(cluster.url), create(cluster.url)
+        assert run(empty, "restore", "d").output == "restored d\n"
+        assert counts(empty) == counts(database_url)
+        with psycopg.connect(fails, autocommit=True) as admin:
+            admin.execute(FAILS_LATE)
+            done = run(fails, "restore", "d")
+            assert (done.exit_code, done.output) == (1, "Error: nothing was restored: not here\n")
+            assert admin.execute("SELECT FROM pg_tables WHERE schemaname = 'public'").rowcount == 0
+
+
+def test_an_older_pg_dump_is_named(database_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = folder / "pg_dump"
+    old.write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 14.9 (Debian 14.9-1)'\n")
+    old.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    monkeypatch.setattr(embedded, "find", lambda name: None)
+    done = run(database_url, "dump", "d")
+    assert done.exit_code == 1
+    assert done.output.startswith(
+        f"Error: {old} is PostgreSQL 14's and the server is 18: install PostgreSQL 18's client"
+    )
 
 
 def test_a_token_is_made_with_the_secret_alone(monkeypatch: pytest.MonkeyPatch) -> None:
