@@ -17,7 +17,8 @@ import psycopg
 from psycopg import pq
 
 from service.database import Statement, StatementError
-from service.operations import catalog, embedded, migrate
+from service.operations import catalog, embedded, migrate, pooler
+from service.operations.finding import Finding, Level
 from service.operations.in_use import settings_of
 from service.operations.migrate import distribute, files
 from service.operations.migrate.guard import others_who_may_create
@@ -30,7 +31,6 @@ ROUND_TRIPS = 7
 LEVELS = {"ok": "green", "warning": "yellow", "error": "red"}
 WIDTH = max(map(len, LEVELS))
 
-Level = Literal["ok", "warning", "error"]
 Version = Literal["behind", "level", "ahead"]
 
 TEXT = "Größe ✓"  # comes back as it is only where both sides speak UTF-8
@@ -68,12 +68,6 @@ HARMFUL: dict[str, tuple[Level, frozenset[str], str]] = {
 LIMITS = ("statement_timeout", "lock_timeout", "transaction_timeout", "idle_session_timeout")
 
 
-class Finding(msgspec.Struct, frozen=True):
-    level: Level
-    what: str
-    mend: str | None = None  # a statement or command that ends it
-
-
 def findings(settings: Settings, url: str) -> Iterator[Finding]:
     """Everything there is to say about the database at `url`, one after the other, as it is found out."""
     schema = None
@@ -88,7 +82,7 @@ def findings(settings: Settings, url: str) -> Iterator[Finding]:
                 lacking = yield from _role(session, settings, distribute.GRANTS if distributed else set())
                 yield from _trial(url, settings, lacking=lacking, distributed=distributed)
             if session.pooled:
-                yield from _pooler(session, url, settings)
+                yield from pooler.findings(session, url, settings)
     except migrate.MigrationError as error:
         yield Finding("error", str(error))
         return
@@ -179,6 +173,12 @@ def _distribution(session: Session) -> Generator[Finding, None, bool]:
         yield Finding("error", f"citus: it does not hold {', '.join(absent)}", command)
     elif not distribute.misplaced(found):
         yield Finding("ok", "citus: the tables are distributed by user and colocated")
+    if distribute.USERS in found and not found[distribute.USERS].on_workers:
+        yield Finding(
+            "warning",
+            "citus: every shard is on the coordinator",
+            "SELECT citus_add_node('…', 5432) for each worker, then SELECT rebalance_table_shards()",
+        )
     for name, value, _, _ in session.fetch_all("settings", names=["plan_cache_mode", "citus.recover_2pc_interval"]):
         if name == "plan_cache_mode" and value == "force_generic_plan":
             yield Finding(
@@ -288,38 +288,6 @@ def _settings(connection: psycopg.Connection[Any], settings: Settings) -> Iterat
         elif 0 < int(value) < (60_000 if name.startswith("idle") else settings.statement_timeout_ms):
             does = "idle connections end and are made again" if name.startswith("idle") else "it ends statements early"
             yield Finding("warning", f"setting: {said}: {does}", mend)
-
-
-def _pooler(session: Session, url: str, settings: Settings) -> Iterator[Finding]:
-    """Whether the pooler keeps track of prepared statements: then it gives them other names."""
-    if not settings.db_prepare:
-        yield Finding("ok", "pooler: no prepared statements are used (DB_PREPARE=false)")
-        return
-    with session.connection.transaction():  # in which a pooler stays with one session
-        name = f"tasks_check_{abs(session.connection.info.backend_pid)}"  # a pooler makes ids up, negative ones too
-        session.connection.pgconn.prepare(name.encode(), b"SELECT 1")
-        kept = session.fetch_one("prepared_statement", name=name)
-        if kept:
-            session.connection.execute(f"DEALLOCATE {name}".encode())
-    if kept is None:
-        yield Finding("ok", "pooler: keeps track of prepared statements")
-    elif _shares_sessions(session, url):
-        yield Finding("error", "pooler: has no prepared statements and shares sessions", "set DB_PREPARE=false")
-    else:
-        yield Finding(
-            "warning", "pooler: has no prepared statements; unless each client has a session, DB_PREPARE=false"
-        )
-
-
-def _shares_sessions(session: Session, url: str) -> bool:
-    """Whether another client was seen to get the session that this one had a moment ago."""
-    with connect(url, "tasks-service check") as other:
-        for _ in range(20):
-            mine = session.fetch_one("backend")
-            with other.connection.transaction():
-                if other.fetch_one("backend") == mine:
-                    return True
-    return False
 
 
 def _migrations_url(url: str, schema: str | None) -> Iterator[Finding]:

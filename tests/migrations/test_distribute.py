@@ -131,6 +131,8 @@ def test_check_says_what_is_missing_of_a_distributed_schema(run: Run, url: str) 
     done = run("check")
     assert done.exit_code == 0
     assert "ok       citus: the tables are distributed by user and colocated" in done.stdout
+    execute(url, "UPDATE pg_dist_placement SET groupid = 0")
+    assert "warning  citus: every shard is on the coordinator" in run("check").stdout
     execute(url, "UPDATE pg_dist_partition SET colocationid = 7 WHERE logicalrelid = 'tasks'::regclass")
     assert "error    citus: tasks is not colocated with users" in run("check").stdout
 

@@ -105,3 +105,23 @@ def test_migrations_that_would_go_through_a_pooler_are_noted(
         monkeypatch.setenv(name, value)
     done = CliRunner().invoke(check.check)
     assert "warning  MIGRATION_DATABASE_URL goes through a pooler: give it the direct endpoint" in done.stdout
+
+
+def test_check_says_which_of_pgbouncers_settings_do_harm(empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The role may read them. The defaults: 15 s until PgBouncer tries again, and 100 clients."""
+    migrate.apply(empty)
+    monkeypatch.setenv("AUTH_MODE", "none")
+    monkeypatch.setenv("DB_PREPARE", "off")
+    monkeypatch.setenv("DB_CONNECTIONS", "60")
+    monkeypatch.setenv("WORKERS", "2")
+    with pgbouncer.running(empty, server_login_retry=15, max_client_conn=100) as harmful:
+        monkeypatch.setenv("DATABASE_URL", harmful.url)
+        said = CliRunner().invoke(check.check).stdout
+    assert "warning  pooler: server_login_retry is 15, so requests get 503 for up to 15 s after an outage" in said
+    assert "warning  pooler: max_client_conn is 100, and this service opens up to 120 connections" in said
+    for settings in ({}, {"server_login_retry": 15, "stats_users": "somebody"}):
+        with pgbouncer.running(empty, **settings) as harmless:
+            monkeypatch.setenv("DATABASE_URL", harmless.url)
+            said = CliRunner().invoke(check.check)
+        assert said.exit_code == 0
+        assert "warning  pooler" not in said.stdout

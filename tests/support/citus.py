@@ -11,7 +11,9 @@ SET allow_system_table_mods = on;
 CREATE TABLE pg_catalog.pg_dist_partition (
     logicalrelid regclass PRIMARY KEY, partmethod "char" NOT NULL, partkey text, colocationid int NOT NULL
 );
-GRANT SELECT ON pg_catalog.pg_dist_partition TO PUBLIC;
+CREATE TABLE pg_catalog.pg_dist_shard (logicalrelid regclass NOT NULL, shardid bigint PRIMARY KEY);
+CREATE TABLE pg_catalog.pg_dist_placement (shardid bigint NOT NULL, groupid int NOT NULL);
+GRANT SELECT ON pg_catalog.pg_dist_partition, pg_catalog.pg_dist_shard, pg_catalog.pg_dist_placement TO PUBLIC;
 CREATE TABLE public.worker_commands (command text);
 
 CREATE FUNCTION pg_catalog.column_to_column_name(table_name regclass, column_var_text text) RETURNS text
@@ -42,6 +44,8 @@ BEGIN
         SELECT colocationid INTO STRICT group_id FROM pg_dist_partition WHERE logicalrelid = colocate_with::regclass;
     END IF;
     INSERT INTO pg_dist_partition VALUES (table_name, 'h', distribution_column, group_id);
+    INSERT INTO pg_dist_shard VALUES (table_name, table_name::oid::bigint);
+    INSERT INTO pg_dist_placement VALUES (table_name::oid::bigint, 1);
 END $$;
 
 CREATE FUNCTION pg_catalog.create_reference_table(table_name regclass) RETURNS void LANGUAGE sql AS $$

@@ -36,29 +36,31 @@ def keeps_prepared_statements() -> bool:
 
 
 class PgBouncer:
-    """PgBouncer before the cluster of `upstream`, with so many connections to each of its databases."""
+    """PgBouncer before the cluster of `upstream`, with so many connections to each of its databases. `settings` are
+    PgBouncer's, where the tests' do not do.
+    """
 
-    def __init__(self, folder: Path, upstream: str, backends: int = BACKENDS) -> None:
+    def __init__(self, folder: Path, upstream: str, backends: int = BACKENDS, **settings: object) -> None:
         parts = conninfo_to_dict(upstream)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         (folder / "users").write_text(f'"{parts["user"]}" ""\n')
         self._config = folder / "pgbouncer.ini"
-        self._config.write_text(f"""
-            [databases]
-            * = host={parts["host"]}
-            [pgbouncer]
-            listen_addr = 127.0.0.1
-            listen_port = {port}
-            unix_socket_dir =
-            auth_type = trust
-            auth_file = {folder / "users"}
-            pool_mode = transaction
-            default_pool_size = {backends}
-            max_client_conn = 500
-            server_login_retry = 1
-        """)
+        settings = {
+            "listen_addr": "127.0.0.1",
+            "listen_port": port,
+            "unix_socket_dir": "",
+            "auth_type": "trust",
+            "auth_file": folder / "users",
+            "stats_users": parts["user"],  # may read its settings
+            "pool_mode": "transaction",
+            "default_pool_size": backends,
+            "max_client_conn": 500,
+            "server_login_retry": 1,
+        } | settings
+        lines = [f"{name} = {value}" for name, value in settings.items()]
+        self._config.write_text("\n".join(["[databases]", f"* = host={parts['host']}", "[pgbouncer]", *lines]))
         self._log = folder / "log"
         self._host = parts["host"]
         self._address = {"host": "127.0.0.1", "port": port}
@@ -103,11 +105,11 @@ class PgBouncer:
 
 
 @contextmanager
-def running(upstream: str, backends: int = BACKENDS) -> Generator[PgBouncer]:
+def running(upstream: str, backends: int = BACKENDS, **settings: object) -> Generator[PgBouncer]:
     """One that runs."""
     with TemporaryDirectory(prefix="bouncer-") as folder:
         Path(folder).chmod(0o755)
-        bouncer = PgBouncer(Path(folder), upstream, backends)
+        bouncer = PgBouncer(Path(folder), upstream, backends, **settings)
         bouncer.start()
         try:
             yield bouncer

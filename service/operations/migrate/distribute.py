@@ -27,11 +27,14 @@ GRANTS = {
 
 
 class Placement(NamedTuple):
-    """How Citus holds a table: `method` h (by hash of `column`) or n (a reference table)."""
+    """How Citus holds a table: `method` h (by hash of `column`) or n (a reference table). `on_workers`: a worker has a
+    shard of it.
+    """
 
     method: str
     column: str | None
     colocation: int
+    on_workers: bool
 
 
 class Step(NamedTuple):
