@@ -35,6 +35,7 @@ CAPACITY = "capacity"  # the key of the Capacity, whose connections the server c
 
 GET_AND_HEAD = [HttpMethod.GET, HttpMethod.HEAD]
 
+_CR, _LF = b"\r\n"
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,%d}" % REQUEST_ID_LENGTH)
 
 
@@ -248,7 +249,7 @@ def header(headers: Headers, name: bytes) -> bytes | None:
 
 def line(name: bytes, value: bytes) -> Lines:
     """A header of a response. Raises RuntimeError for a line break in it, which would begin another header."""
-    if b"\n" in value or b"\r" in value:
+    if _LF in value or _CR in value:
         raise RuntimeError("a line break in a header")
     return b"%b: %b\r\n" % (name, value)
 
@@ -262,7 +263,7 @@ def path_to_route(scope: Scope) -> None:
     """Makes `path` what is routed: as it was sent, since a user's id may hold an encoded slash, which decoding would
     turn into a separator; and without the prefix that the server was told of, which ASGI wants in it."""
     raw = scope.get("raw_path")
-    if raw is not None and b"%" in raw:
+    if raw is not None and len(raw) != len(scope["path"]):  # decoding has made it shorter
         scope["path"] = raw.partition(b"?")[0].decode("ascii")
     prefix: str = scope.get("root_path", "")
     if prefix:

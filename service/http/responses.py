@@ -49,6 +49,10 @@ class Response:
         self.closes = closes
         self.lines = b"%b%bcontent-length: %d\r\n" % (lines, content_type, len(body))
 
+    def respond(self, record: RequestRecord) -> bool:
+        """Sends it in one call. False: that cannot be, and nothing was sent; call the response as an application."""
+        return record.respond(self.status, self.lines, self.body, self.closes)
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         record = record_of(scope)
         if len(self.body) > PIECE_BYTES and record.method != "HEAD":
@@ -56,7 +60,7 @@ class Response:
                 # Too late to reject a write: it is done. Its body was counted with room for the response.
                 record.hold(len(self.body), check=record.method == "GET")
             await self._send_in_pieces(record, send)
-        elif not record.respond(self.status, self.lines, self.body, self.closes):
+        elif not self.respond(record):
             await send(self._start())
             await send({"type": "http.response.body", "body": self.body})
 
@@ -99,6 +103,9 @@ class StreamedResponse(Response):
         self.closes = False
         self.lines = _JSON
         self._chunks = chunks
+
+    def respond(self, record: RequestRecord) -> bool:
+        return False
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         record = record_of(scope)

@@ -63,6 +63,7 @@ class FastPath:
                     response = await error_in_turn(error, scope, record)
                 except Exception as error:
                     response = error_response(error, record)
-                await response(scope, receive, send)
+                if not response.respond(record):
+                    await response(scope, receive, send)
                 return
         await self._otherwise(scope, receive, send)
