@@ -15,6 +15,7 @@ from service.http.browser_guard import browser_guard
 from service.http.capacity import Capacity
 from service.http.cors import CorsPolicy
 from service.http.error_handler import handle_exception
+from service.http.errors import AuthFailure
 from service.http.forwarded import believing
 from service.http.load_shedding import in_turn, shedding
 from service.monitoring import health, metrics
@@ -67,7 +68,7 @@ def create_app(
         max_per_user=settings.user_share,
         max_buffered=settings.buffer_bytes,
     )
-    auth_failures: Counter[str] = Counter()
+    auth_failures: Counter[AuthFailure] = Counter()
     numbers = metrics.Metrics(database, capacity, auth_failures, authenticator, metrics_folder)
     try:
         tracing = Tracing() if is_wanted() else None

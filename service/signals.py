@@ -83,7 +83,7 @@ class Stop:
             self._raises = before and not self.asked
 
     @contextmanager
-    def told(self, listener: Callable[[], None]) -> Generator[None]:
+    def calls(self, listener: Callable[[], None]) -> Generator[None]:
         """Calls `listener` at the first signal and at the one that means "at once"; now, if one came before."""
         before, self._raises, self._listener = self._raises, False, listener
         if self.asked:

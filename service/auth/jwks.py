@@ -14,7 +14,7 @@ import msgspec
 
 from service.auth.authenticator import KeyStats
 from service.auth.keys import ALGORITHMS, Key, UnusableKey, from_jwk
-from service.http.errors import unavailable
+from service.http.errors import AuthFailure, unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ class Jwks:
         if not self._knows(kid):
             await self._look_again()
             if not (self._reached or self._knows(kid)):
-                raise unavailable()  # not 401: the token may be valid
+                raise unavailable(AuthFailure.NO_KEYS)  # not 401: the token may be valid
         return [key for key in self._keys if key.algorithm == algorithm and kid in (None, key.kid)]
 
     def _knows(self, kid: str | None) -> bool:
@@ -122,7 +122,7 @@ class Jwks:
         if cooling and (self._fetching is None or failed):
             return
         if self._waiting >= MAX_WAITING:
-            raise unavailable()
+            raise unavailable(AuthFailure.NO_KEYS)
         if self._fetching is None:
             self._next_look = time.monotonic() + self._cool_down_s
         self._waiting += 1

@@ -94,7 +94,7 @@ class PostgresConnector:
         await self._pool.putconn(lane.connection)
 
     async def _look_at(self, connection: psycopg.AsyncConnection[Any]) -> None:
-        """Overrides settings of the role or the database that would change the service's promises, or warns of them."""
+        """Asks a new session whether Citus is there and whether commits are durable; warns where they are not."""
         row = await (await connection.execute(_ASK)).fetchone()
         assert row is not None
         self.begin_commit, durable = row[0], row[1] not in ("off", "local")

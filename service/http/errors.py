@@ -6,6 +6,7 @@ import anything but limits.
 """
 
 import json
+from enum import StrEnum
 
 import msgspec
 
@@ -24,6 +25,17 @@ _CLOSE = ((b"connection", b"close"),)
 _SHOWN_LENGTH = 100  # characters of a name that the client sent
 
 
+class AuthFailure(StrEnum):
+    """Why a caller was not let through, for the metric."""
+
+    ABSENT = "no_token"
+    INVALID = "invalid_token"
+    EXPIRED = "expired_token"
+    NO_KEYS = "no_keys"  # the provider's keys could not be fetched
+    ANOTHER_USER = "another_user"
+    OTHER = "other"  # an authenticator's own reason
+
+
 class ErrorBody(msgspec.Struct, omit_defaults=True):
     """The JSON of every error."""
 
@@ -34,19 +46,29 @@ class ErrorBody(msgspec.Struct, omit_defaults=True):
 class ApiError(Exception):
     """A response that is not a success. Raised anywhere below service.http.error_handler, which sends it.
 
-    `headers` are ready for ASGI: lower-case names, bytes.
+    `headers` are ready for ASGI: lower-case names, bytes. `auth_failure` is for the errors of an authenticator.
     """
 
-    __slots__ = ("field", "headers", "message", "status")
+    __slots__ = ("auth_failure", "field", "headers", "message", "status")
 
     def __init__(
-        self, status: int, message: str, field: str | None = None, headers: tuple[tuple[bytes, bytes], ...] = ()
+        self,
+        status: int,
+        message: str,
+        field: str | None = None,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+        auth_failure: AuthFailure = AuthFailure.OTHER,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
         self.field = field
         self.headers = headers
+        self.auth_failure = auth_failure
+
+
+class InvalidJson(ApiError):
+    """The body is not JSON. Of a part of a body, this is said of the whole."""
 
 
 def _bad_field(field: str, message: str) -> ApiError:
@@ -114,25 +136,27 @@ def origin_not_allowed() -> ApiError:
     return ApiError(400, "Origin, method or headers are not allowed across origins")
 
 
-def unauthenticated(message: str, *, token_sent: bool = True) -> ApiError:
+def unauthenticated(
+    message: str, *, token_sent: bool = True, auth_failure: AuthFailure = AuthFailure.OTHER
+) -> ApiError:
     """401 with the challenge of RFC 6750, 3: it names an error only where a token was sent."""
     challenge = b'Bearer error="invalid_token"' if token_sent else b"Bearer"
-    return ApiError(401, message, headers=((b"www-authenticate", challenge),))
+    return ApiError(401, message, headers=((b"www-authenticate", challenge),), auth_failure=auth_failure)
 
 
 def authentication_required() -> ApiError:
     """401, without a token."""
-    return unauthenticated("Authentication required", token_sent=False)
+    return unauthenticated("Authentication required", token_sent=False, auth_failure=AuthFailure.ABSENT)
 
 
 def invalid_token() -> ApiError:
     """401. One sentence for every defect of a token: a forger learns nothing from it."""
-    return unauthenticated("Invalid token")
+    return unauthenticated("Invalid token", auth_failure=AuthFailure.INVALID)
 
 
 def token_expired() -> ApiError:
     """401, for a token that was valid until its expiry."""
-    return unauthenticated("Token has expired")
+    return unauthenticated("Token has expired", auth_failure=AuthFailure.EXPIRED)
 
 
 def access_denied() -> ApiError:
@@ -213,7 +237,7 @@ def body_not_json() -> ApiError:
 
 def invalid_json() -> ApiError:
     """400, also for no body where one is needed."""
-    return ApiError(400, "Request body must be valid JSON")
+    return InvalidJson(400, "Request body must be valid JSON")
 
 
 def not_an_object() -> ApiError:
@@ -345,9 +369,9 @@ def internal_error() -> ApiError:
     return ApiError(500, "Internal server error")
 
 
-def unavailable() -> ApiError:
+def unavailable(auth_failure: AuthFailure = AuthFailure.OTHER) -> ApiError:
     """503: the database is away, the service is full, or it is shutting down."""
-    return ApiError(503, "Service is temporarily unavailable", headers=_RETRY_AFTER)
+    return ApiError(503, "Service is temporarily unavailable", headers=_RETRY_AFTER, auth_failure=auth_failure)
 
 
 def database_timeout() -> ApiError:

@@ -31,6 +31,7 @@ from service.auth import Authenticator, HasKeyStats
 from service.database import GROUP_SIZES, SQLSTATES, TIME_BOUNDS, Database
 from service.http.asgi import GET_AND_HEAD
 from service.http.capacity import REASONS, Capacity
+from service.http.errors import AuthFailure
 from service.monitoring.expired_records import EXPIRED_RECORDS, MAX_COUNTED, Expired, ExpiredRecords
 
 log = logging.getLogger("service.metrics")
@@ -40,7 +41,6 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 SNAPSHOT_S = 1.0
 COMPLAIN_S = 60.0  # between two lines about a folder that is full
 WORKER_RESTARTS = "worker_restarts"  # the supervisor's file in the shared folder
-AUTH_REASONS = ("no_token", "invalid_token", "expired_token", "another_user", "no_keys")
 _BEGAN = time.time()
 FAILURE_CLASSES = ("lost", *{sqlstate[:2]: None for sqlstate in SQLSTATES})
 METHODS = frozenset({"", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})  # "": it was not even HTTP
@@ -75,7 +75,7 @@ class Metrics:
         self,
         database: Database,
         capacity: Capacity,
-        auth_failures: Mapping[str, int],
+        auth_failures: Mapping[AuthFailure, int],
         authenticator: Authenticator | None,
         folder: Path | None,
     ) -> None:
@@ -157,7 +157,7 @@ class Metrics:
             statements={name: (count, stats.seconds[name]) for name, count in stats.statements.items()},
             failures=dict(stats.failures),
             rejected=dict.fromkeys(REASONS, 0.0) | capacity.rejected,
-            auth_failures={**dict.fromkeys(AUTH_REASONS, 0.0), **self._auth_failures},
+            auth_failures={**dict.fromkeys(AuthFailure, 0.0), **self._auth_failures},
             waits=list(stats.waits),
             times=list(stats.times),
             groups=[float(count) for count in stats.groups],

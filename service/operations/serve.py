@@ -66,7 +66,7 @@ def serve(host: str | None, port: int | None, workers: int | None) -> None:
             with stop.deferred(), ExitStack() as stack:
                 _serve(settings, stack)
         except Interrupted:
-            pass  # while it started, and orderly
+            pass  # a signal during the start; everything was closed
         except SettingsError as error:
             _fail("the settings cannot be used", form, error.problems)
         except (ClickException, embedded.EmbeddedError, StartFailed) as error:
@@ -110,15 +110,15 @@ def _serve(settings: Settings, stack: ExitStack) -> None:
         complete = msgspec.structs.replace(complete, database_url=Secret(cluster.service_url))
     database = _place(complete, cluster)
 
-    from service.server import uvicorn, workers
+    from service.server import process, workers
 
-    runs = uvicorn.serve if settings.workers == 1 else workers.serve
+    runs = process.serve if settings.workers == 1 else workers.serve
     runs(complete, listener.socket, lambda: _greet(settings, listener, database))
 
 
 def _import_server() -> None:
     with suppress(Exception):  # it is raised where it is imported for use
-        import_module("service.server.uvicorn")
+        import_module("service.server.process")
 
 
 def _check_usable(settings: Settings) -> None:

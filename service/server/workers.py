@@ -4,8 +4,8 @@ The supervisor alone decides what a signal means, and tells its workers through 
 that reaches it directly for "finish", never for "at once": it cannot tell the operator's second signal from a copy of
 the first. A worker whose supervisor is gone reads the end of its socket pair and finishes too.
 
-uvicorn's own supervisor relays each signal, so that a signal to the process group arrives twice; and it waits for
-workers by polling. Must not know tasks, nor where the database came from.
+uvicorn's own supervisor relays each signal, so that a signal to the process group arrives twice. Must not import
+tasks or the embedded database.
 """
 
 import logging
@@ -26,7 +26,7 @@ from service import signals
 from service.monitoring import logs
 from service.monitoring.metrics import WORKER_RESTARTS
 from service.server import StartFailed
-from service.server.uvicorn import FINISH_S, Server, application, raise_descriptor_limit
+from service.server.process import FINISH_S, Server, application, raise_descriptor_limit
 from service.settings import ALIASES, Settings, SettingsError, environment, load, names
 
 log = logging.getLogger("service.server")
@@ -52,7 +52,7 @@ def serve(settings: Settings, listener: socket.socket, started: Callable[[], Non
         ) from None
     with folder as metrics_folder:
         supervisor = _Supervisor(settings, listener, metrics_folder)
-        with signals.stop.told(supervisor.told):
+        with signals.stop.calls(supervisor.pass_on):
             supervisor.run(started)
 
 
@@ -96,8 +96,8 @@ class _Supervisor:
         self._workers: list[_Worker] = []
         self._failed = 0  # workers in a row that ended before they served
 
-    def told(self) -> None:
-        """A signal came."""
+    def pass_on(self) -> None:
+        """Tells the workers what the operator asks for."""
         for worker in self._workers:
             worker.tell(AT_ONCE if signals.stop.at_once else FINISH)
 
@@ -167,12 +167,12 @@ def _how(process: "subprocess.Popen[bytes]") -> str:
 
 
 def worker_environment(settings: Settings) -> dict[str, str]:
-    """What a worker needs: the settings but those of migrations, and what is not a setting."""
+    """The environment of a worker: ours without MIGRATION_DATABASE_URL, and each variable that is no setting."""
     ours = {*names(), *ALIASES, "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"}
-    theirs = {name: text for name, text in os.environ.items() if name not in ours}
-    ours_given = environment(settings)
-    ours_given.pop("MIGRATION_DATABASE_URL", None)
-    return theirs | ours_given
+    others = {name: text for name, text in os.environ.items() if name not in ours}
+    given = environment(settings)
+    given.pop("MIGRATION_DATABASE_URL", None)
+    return others | given
 
 
 def main() -> None:
@@ -192,7 +192,7 @@ def _serve_as_worker(settings: Settings, control: socket.socket, listener: socke
         log.error(str(error))
         sys.exit(1)
     server = Server(settings, app, lambda: _say_serving(control))
-    with signals.stop.told(server.stop):
+    with signals.stop.calls(server.stop):
         signals.stop.install()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.SIGNALS)
         threading.Thread(target=_obey, args=(control, server), daemon=True).start()

@@ -65,9 +65,9 @@ class _Batch:
             for index, (begin, end) in enumerate(spans, first):
                 try:
                     decode_create(self._body[begin:end])
+                except errors.InvalidJson:
+                    raise
                 except errors.ApiError as error:
-                    if error.message == errors.invalid_json().message:
-                        raise
                     raise errors.batch_item(index, error) from error
             raise errors.invalid_json() from failure
 

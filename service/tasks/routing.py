@@ -15,6 +15,7 @@ from service.http import errors
 from service.http.asgi import ASGIApp, Lines, Receive, RequestRecord, Scope, line, record_of
 from service.http.browser_guard import Guard
 from service.http.error_handler import error_response
+from service.http.errors import AuthFailure
 from service.http.responses import EmptyResponse
 from service.tasks import handlers
 from service.tasks.queries import Queries
@@ -26,19 +27,15 @@ PREFIX = "/api/{user_id:str}/tasks"
 MakeTaskRequest = Callable[[Scope, RequestRecord, Receive, str, str | None], Awaitable[TaskRequest]]
 
 
-# Reasons for the metric, by the error's sentence.
-AUTH_FAILURES = {
-    errors.authentication_required().message: "no_token",
-    errors.invalid_token().message: "invalid_token",
-    errors.token_expired().message: "expired_token",
-    errors.unavailable().message: "no_keys",
-}
 # Browsers and shared caches must not keep one user's tasks for another.
 _NO_STORE: Lines = line(b"cache-control", b"private, no-store")
 
 
 def task_requests(
-    authenticator: Authenticator | None, queries: Queries, auth_failures: Counter[str], guard: Guard | None = None
+    authenticator: Authenticator | None,
+    queries: Queries,
+    auth_failures: Counter[AuthFailure],
+    guard: Guard | None = None,
 ) -> MakeTaskRequest:
     """Makes the TaskRequest of every task request: authenticates the caller and checks the path. Without an
     `authenticator` the caller is the path's user. `guard` rejects requests that web pages must not send.
@@ -50,11 +47,11 @@ def task_requests(
         try:
             principal = await judge.authenticate(record.request_headers, user_id)
         except errors.ApiError as error:
-            auth_failures[AUTH_FAILURES.get(error.message, "other")] += 1
+            auth_failures[error.auth_failure] += 1
             raise
         record.go_on()
         if principal.user_id != user_id:
-            auth_failures["another_user"] += 1
+            auth_failures[AuthFailure.ANOTHER_USER] += 1
             raise errors.access_denied()
 
     async def make(
@@ -91,7 +88,7 @@ def router(make: MakeTaskRequest) -> Router:
     )
 
 
-@route(["/", "/batch", "/{task_id:str}", "/{task_id:str}/complete"], http_method=HttpMethod.OPTIONS)
+@route(sorted({path for handler in handlers.HANDLERS for path in handler.paths}), http_method=HttpMethod.OPTIONS)
 async def _options(request: Request[Any, Any, Any]) -> EmptyResponse:
     """What the path allows. Litestar's own response names the methods of the first handler of a path only."""
     template = request.scope["path_template"]

@@ -317,6 +317,7 @@ def test_a_request_id_that_could_spoil_a_log_is_replaced(client: httpx.Client, t
     ("path", "allowed"),
     [
         ("", {"GET", "HEAD", "POST", "OPTIONS"}),
+        ("/batch", {"POST", "OPTIONS"}),
         ("/1", {"GET", "HEAD", "PUT", "DELETE", "OPTIONS"}),
         ("/1/complete", {"PATCH", "OPTIONS"}),
     ],

@@ -29,7 +29,7 @@ from service.database import Database, Statement
 from service.http.conditional import NO_PRECONDITIONS
 from service.http.limits import ID_MAX
 from service.http.responses import encode
-from service.server import uvicorn as server
+from service.server import process as server
 from service.server.listener import listener_of
 from service.settings import Settings, load
 from service.tasks import queries

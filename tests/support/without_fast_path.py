@@ -4,9 +4,9 @@ import sys
 from functools import partial
 
 from service.__main__ import main
-from service.server import uvicorn, workers
+from service.server import process, workers
 
-uvicorn.create_app = partial(uvicorn.create_app, fast_path=False)
+process.create_app = partial(process.create_app, fast_path=False)
 workers.MODULE = "tests.support.without_fast_path"
 
 if __name__ == "__main__":

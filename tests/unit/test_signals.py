@@ -26,7 +26,7 @@ def stop(clock: Clock) -> Stop:
 
 def test_copies_of_a_signal_are_one_and_a_later_one_means_at_once(stop: Stop, clock: Clock) -> None:
     told: list[bool] = []
-    with stop.told(lambda: told.append(stop.at_once)):
+    with stop.calls(lambda: told.append(stop.at_once)):
         for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             stop.handle(number)
             clock.now += ECHO_S / 5
@@ -79,6 +79,6 @@ def test_a_server_is_told_of_a_signal_that_came_before_it(stop: Stop) -> None:
     told: list[bool] = []
     with pytest.raises(Interrupted), stop.deferred():
         stop.handle(signal.SIGTERM)
-        with stop.told(lambda: told.append(stop.at_once)):
+        with stop.calls(lambda: told.append(stop.at_once)):
             pass
     assert told == [False]

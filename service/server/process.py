@@ -43,10 +43,10 @@ def serve(settings: Settings, listener: socket.socket, started: Callable[[], Non
     raise_descriptor_limit()
     server = Server(settings, application(settings), started)
 
-    def told() -> None:
+    def on_signal() -> None:
         server.stop_at_once() if signals.stop.at_once else server.stop()
 
-    with signals.stop.told(told):
+    with signals.stop.calls(on_signal):
         server.run([listener])
 
 
