@@ -52,6 +52,11 @@ class _Rules(Visitor):
                     self.found.append(f"UPDATE calls the volatile {_name(call)}()")
                 elif kind == "stable" and any(_columns(argument) for argument in _arguments(call)):
                     self.found.append(f"UPDATE calls the stable {_name(call)}() with a column")
+            self.found += [
+                "UPDATE adds an interval to a column, which is stable"
+                for sum_ in _interval_sums(part)
+                if _columns(sum_)
+            ]
 
     def visit_OnConflictClause(self, _: Any, node: ast.OnConflictClause) -> None:
         if node.action != OnConflictAction.ONCONFLICT_UPDATE:
@@ -62,6 +67,7 @@ class _Rules(Visitor):
             for call in _calls(target):
                 if self._kind(call) != "immutable":
                     self.found.append(f"DO UPDATE SET calls {_name(call)}(), which is not immutable")
+            self.found += ["DO UPDATE SET adds an interval, which is not immutable" for _ in _interval_sums(target)]
 
     def visit_SelectStmt(self, _: Any, node: ast.SelectStmt) -> None:
         if node.lockingClause and not self._single_shard:
@@ -93,6 +99,22 @@ def _nodes(root: Any) -> Iterator[Any]:
 
 def _calls(root: Any) -> list[Any]:
     return [node for node in _nodes(root) if isinstance(node, ast.FuncCall | ast.SQLValueFunction)]
+
+
+def _interval_sums(root: Any) -> list[Any]:
+    """Where an interval is added or subtracted. PostgreSQL's operators for that on timestamptz are stable, because the
+    length of a day depends on the time zone.
+    """
+    return [
+        node
+        for node in _nodes(root)
+        if isinstance(node, ast.A_Expr)
+        and node.name[-1].sval in ("+", "-")
+        and any(
+            isinstance(side, ast.TypeCast) and side.typeName.names[-1].sval == "interval"
+            for side in (node.lexpr, node.rexpr)
+        )
+    ]
 
 
 def _columns(root: Any) -> list[Any]:

@@ -12,7 +12,9 @@ from tests.sql.rules import Volatility, broken
 KEPT = [
     "UPDATE tasks SET updated_at = greatest(updated_at, pg_catalog.statement_timestamp()) WHERE user_id = $1",
     "UPDATE tasks SET title = pg_catalog.lower(title) WHERE user_id = $1",
-    "INSERT INTO idempotency_keys AS kept (user_id, key) VALUES ($1, $2) ON CONFLICT (user_id, key) DO UPDATE "
+    "UPDATE tasks SET updated_at = pg_catalog.statement_timestamp() - interval '1 hour' WHERE user_id = $1",
+    "INSERT INTO idempotency_keys AS kept (user_id, operation, key, fingerprint, task_ids) "
+    "VALUES ($1, 'create', $2, 'x', '{}') ON CONFLICT (user_id, operation, key) DO UPDATE "
     "SET key = CASE WHEN excluded.created_at - kept.created_at < interval '24 hours' THEN $2 END",
     "INSERT INTO tasks (user_id, title) SELECT $1, pg_catalog.now()::text",
     "SELECT id FROM tasks WHERE user_id = $1 FOR SHARE",
@@ -21,17 +23,21 @@ BROKEN = {
     "UPDATE tasks SET updated_at = pg_catalog.clock_timestamp() WHERE user_id = $1": "the volatile clock_timestamp()",
     "UPDATE tasks SET completed = true WHERE user_id = $1 AND pg_catalog.random() > 0.5": "the volatile random()",
     "UPDATE tasks SET title = pg_catalog.to_char(created_at, 'Y') WHERE user_id = $1": "stable to_char() with a column",
+    "UPDATE tasks SET updated_at = updated_at + interval '1 hour' WHERE user_id = $1": "adds an interval to a column",
+    "UPDATE tasks SET version = 1 WHERE user_id = $1 AND created_at < created_at - $2::interval": "adds an interval",
     "UPDATE tasks SET user_id = $2 WHERE user_id = $1": "the distribution column user_id",
     "UPDATE users SET id = $2 WHERE id = $1": "the distribution column id",
     "WITH a AS (UPDATE tasks SET updated_at = pg_catalog.clock_timestamp() WHERE user_id = $1 RETURNING id) "
     "SELECT id FROM a": "the volatile clock_timestamp()",
-    "INSERT INTO tasks (user_id, id) VALUES ($1, $2) ON CONFLICT (user_id, id) DO UPDATE SET created_at = "
+    "INSERT INTO users (id) VALUES ($1) ON CONFLICT (id) DO UPDATE SET created_at = "
     "pg_catalog.now()": "now(), which is not immutable",
-    "INSERT INTO tasks (user_id, id) VALUES ($1, $2) ON CONFLICT (user_id, id) DO UPDATE SET created_at = "
+    "INSERT INTO users (id) VALUES ($1) ON CONFLICT (id) DO UPDATE SET created_at = "
     "CURRENT_TIMESTAMP": "current_timestamp(), which is not immutable",
-    "INSERT INTO tasks (user_id, id) VALUES ($1, $2) ON CONFLICT (user_id, id) DO UPDATE SET user_id = $3": "DO UPDATE "
+    "INSERT INTO users (id) VALUES ($1) ON CONFLICT (id) DO UPDATE SET created_at = "
+    "excluded.created_at - interval '1 day'": "adds an interval, which is not immutable",
+    "INSERT INTO users (id) VALUES ($1) ON CONFLICT (id) DO UPDATE SET id = $2": "DO UPDATE "
     "changes the distribution column",
-    "INSERT INTO tasks (user_id, id) VALUES ($1, (SELECT 1))": "a subquery within",
+    "INSERT INTO tasks (user_id, title) VALUES ($1, (SELECT 'x'))": "a subquery within",
     "INSERT INTO tasks (user_id) VALUES ($1) RETURNING pg_catalog.now()": "RETURNING calls now()",
     "SELECT lower(title) FROM tasks WHERE user_id = $1": "write pg_catalog.lower()",
     "INSERT INTO tasks (user_id, id) VALUES ($1, nextval('tasks_id_seq'))": "write pg_catalog.nextval()",
