@@ -71,7 +71,7 @@ def lines(output: str) -> list[dict[str, Any]]:
 def serve_to_end(folder: Path, start: Start) -> tuple[int, str]:
     done = subprocess.run(
         [sys.executable, "-m", "service", "serve", *start.arguments],
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)} | SETTINGS | start.settings,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)} | SETTINGS | dict(start.settings),
         cwd=folder,
         capture_output=True,
         text=True,
