@@ -31,6 +31,7 @@ from tests.support.processes import ROOT, RunningService, wait_ready
 
 pytestmark = pytest.mark.load
 
+TASK_1 = b'HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n[{"id": 1}]'
 QUICK = ["--duration", "1s", "--warm-up", "0s", "--connections", "4"]
 
 
@@ -238,8 +239,7 @@ def test_a_service_that_hangs_while_tasks_are_deleted_is_given_up(
 
 def test_slow_responses_are_no_errors(tmp_path: Path) -> None:
     """Those to what was sent before the end are waited for, as long as for any other."""
-    response = b'HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n[{"id": 1}]'
-    with raw_server(response, close=False, delay_s=3.2) as url:
+    with raw_server(TASK_1, close=False, delay_s=3.2) as url:
         done = run(url, tmp_path, "--keep", "--tasks", "1", "--operation", "get", "--threshold", "errors<=0")
     assert done.exit_code == 0, done.output
     assert re.search(r"get +4 +0 ", done.stdout)
@@ -442,18 +442,11 @@ def test_errors_of_the_warm_up_are_told() -> None:
     assert "--users" in limited
 
 
-def test_no_success_at_all_is_an_error(tmp_path: Path, service: RunningService, user: str) -> None:
-    """The tasks can be made, the load cannot be served: its Host is refused by nobody, its path by all."""
-    done = run(
-        service.url,
-        tmp_path,
-        "--user",
-        user,
-        "--header",
-        "Accept-Encoding: x" + "y" * 70_000,
-        "--threshold",
-        "errors<1%",
-    )
+def test_no_success_at_all_is_an_error_also_with_a_threshold(tmp_path: Path) -> None:
+    with raw_server(TASK_1, close=False, delay_s=0.5) as url:
+        done = run(url, tmp_path, "--keep", "--tasks", "1", "--timeout", "200ms", "--threshold", "errors<1%")
+    assert "no response within 0.2 s" in done.stdout
+    assert "FAILED  errors<1%" in done.stdout
     assert done.exit_code == 1
 
 
