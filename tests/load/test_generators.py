@@ -182,6 +182,15 @@ def test_a_generator_that_does_not_stop_is_killed(monkeypatch: pytest.MonkeyPatc
     running.close()
 
 
+def test_a_service_that_falls_behind_is_not_as_fast_as_the_rate() -> None:
+    """It serves 10 a second at most. All 30 responses come, most of them after the end."""
+    with server(lambda *_: time.sleep(0.1) or 200) as url:
+        job = Job(url, GET, Workload(USERS, TASKS), rate=30, seconds=1, connections=1, grace=20)
+        result = generator.run(job)
+    assert result.outcomes == {"200": 30}
+    assert 0 < result.rps() <= 10
+
+
 def test_the_warm_up_is_not_measured() -> None:
     with server(lambda *_: 200) as url:
         result = generator.run(Job(url, GET, Workload(USERS, TASKS), rate=100, seconds=0.5, warm_up=0.5, connections=4))

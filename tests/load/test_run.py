@@ -179,7 +179,7 @@ def test_a_user_per_token(shared_database_url: str, tmp_path: Path) -> None:
             "",
             "with 301 to https://x/. Redirects are not",
         ),
-        (b"404 -\r\nContent-Length: 0\r\n\r\n", "/api", "404. --url is where /api begins, without /api itself"),
+        (b"404 -\r\nContent-Length: 0\r\n\r\n", "/api", "404. --url is what comes before /api"),
         (b"401 -\r\nContent-Length: 0\r\n\r\n", "", "401 (--token, LOAD_TOKEN or --tokens prove who you are)"),
     ],
 )

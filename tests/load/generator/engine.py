@@ -170,7 +170,10 @@ class Engine:
         now = clock()
         self._in_flight -= 1
         status = str(connection.status)
-        self._count(connection, status, now, timed=status[0] == "2")
+        success = status[0] == "2"
+        self._count(connection, status, now, timed=success)
+        if success and self._start <= now <= self._end:
+            self._tally.in_time[connection.operation] += 1
         if connection.due >= self._start:
             self._tally.received_bytes += connection.size
         if connection.reusable:

@@ -57,6 +57,7 @@ class Tally:
         self._second: defaultdict[str, _Counts] = defaultdict(_Counts)
         self._over_time: list[Second] = []
         self._lags: defaultdict[int, int] = defaultdict(int)
+        self.in_time: Counter[str] = Counter()
         self.warm_up: Counter[str] = Counter()
         self.received_bytes = 0
 
@@ -98,7 +99,8 @@ class Tally:
         for name, counts in sorted(self._all.items()):
             timed = sum(counts.latencies.values())
             mean, longest = (counts.sum_us / timed / 1e3, counts.max_us / 1e3) if timed else (None, None)
-            made.append(Operation(name, dict(counts.outcomes), mean, counts.histogram().encode().decode(), longest))
+            encoded = counts.histogram().encode().decode()
+            made.append(Operation(name, dict(counts.outcomes), mean, encoded, longest, self.in_time[name]))
         return made
 
     @property

@@ -252,11 +252,11 @@ class Tasks:
     def _hint(self, response: httpx.Response) -> str:
         """What to do about a response that is no success."""
         if response.has_redirect_location:
-            return f" to {response.headers['Location']}. Redirects are not followed: --url has to be the place itself"
+            return f" to {response.headers['Location']}. Redirects are not followed: --url has to be the final URL"
         if response.status_code in (401, 403):
             return " (--token, LOAD_TOKEN or --tokens prove who you are)"
         if response.status_code == 404 and "/api" in urlsplit(self._url).path:
-            return ". --url is where /api begins, without /api itself"
+            return ". --url is what comes before /api"
         return ""
 
 

@@ -31,7 +31,7 @@ class Latencies(msgspec.Struct, rename={name: f"{name}_ms" for name in ("mean", 
     operation: str
     requests: int
     errors: int
-    rps: float  # successes a second
+    rps: float  # successes a second, those within the duration
     mean: float | None
     max: float | None
     percentiles: dict[str, float | None]
@@ -117,7 +117,7 @@ def summarize(
         run=run,
         url=url,
         service=UNKNOWN,
-        load=f"{load} Stopped after {result.seconds:.3g} s." if result.stopped else load,
+        load=f"{load} Stopped after {result.seconds:.2f} s." if result.stopped else load,
         options=options,
         generator=Generator(
             machine=f"{psutil.cpu_count()} cores, {platform.system()} {platform.release()}",
@@ -151,7 +151,7 @@ def _latencies(result: Result, operation: str | None) -> Latencies:
         operation=operation or "all",
         requests=requests,
         errors=errors,
-        rps=(requests - errors) / result.seconds,
+        rps=result.rps(operation),
         mean=result.mean_ms(operation),
         max=result.max_ms(operation),
         percentiles={

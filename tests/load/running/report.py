@@ -21,7 +21,8 @@ def _latencies(outcome: Outcome) -> Table:
     names = list(outcome.latencies[0].percentiles)
     return Table(
         "Latency",
-        "ms, of successful responses and of requests that waited in vain. Empty: too few requests for this percentile.",
+        "ms, of successes and of requests that timed out. Empty: too few requests for this percentile. Successes a "
+        "second: those within the duration.",
         ["", "requests", "errors", "successes/s", "mean", *names, "max"],
         [
             [

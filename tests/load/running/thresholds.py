@@ -85,7 +85,7 @@ def measured(threshold: Threshold, result: Result) -> float | None:
     if not requests:
         return None
     if threshold.metric == "rps":
-        return (requests - errors) / result.seconds
+        return result.rps(threshold.operation)
     if threshold.metric == "errors":
         return errors / requests * 100 if threshold.percent else errors
     if threshold.metric == "mean":
