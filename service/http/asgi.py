@@ -13,7 +13,7 @@ from typing import Any
 from litestar import HttpMethod
 
 from service.http.capacity import WAIT_BYTES, Capacity
-from service.http.limits import REQUEST_ID_LENGTH
+from service.http.limits import BODY_BYTES, REQUEST_ID_LENGTH
 
 Header = tuple[bytes, bytes]
 Headers = list[Header]
@@ -149,12 +149,14 @@ class RequestRecord:
 
     async def _wait_for_turn(self, begin: "Future[bool]") -> bool:
         self.wait()
+        has_body = any(name in (b"content-length", b"transfer-encoding") for name, _ in self.request_headers)
+        size = WAIT_BYTES + (BODY_BYTES if has_body else 0)  # so much of a body is here while nobody reads it
         try:
-            self.hold(WAIT_BYTES)
+            self.hold(size)
             await begin
         finally:
             begin.cancel()
-        self.drop(WAIT_BYTES)
+        self.drop(size)
         self.began = perf_counter()  # the service's time, which is not the time that it lets a client wait
         return begin.result()
 

@@ -71,6 +71,7 @@ class Connection(asyncio.Protocol):
         self._client: tuple[str, int] | None = None
         self._scheme = "http"
         self._reading = True
+        self._kept = 0  # bytes of later requests that are counted as buffered, while nothing is read
         self._eof = False  # the client has closed its side
         self._stopping = False
         self._deadline = 0.0  # monotonic time at which `expire` ends the state; 0: none
@@ -89,6 +90,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.discard(self)
         self.context.discard(self)
+        self.context.drop(self._kept)
         self._to(CLOSED)
         self.resume_writing()
         self.abandon()
@@ -96,9 +98,13 @@ class Connection(asyncio.Protocol):
     # What the subclass says ----------------------------------------------------------------------------------
 
     @property
-    def has_unread(self) -> bool:
-        """Whether bytes are here that belong to later requests."""
+    def unread_bytes(self) -> int:
+        """Bytes that are here and belong to later requests."""
         raise NotImplementedError
+
+    @property
+    def has_unread(self) -> bool:
+        return self.unread_bytes > 0
 
     @property
     def has_started(self) -> bool:
@@ -201,11 +207,17 @@ class Connection(asyncio.Protocol):
         if self._reading and self.state not in _END:
             self._reading = False
             self.transport.pause_reading()
+            self._kept = self.unread_bytes
+            if self._kept and not self.context.keep(self._kept):
+                self.abort()
 
     def resume_reading(self) -> None:
         if not self._reading and self.state not in _END:
             self._reading = True
             self.transport.resume_reading()
+            if self._kept:
+                self.context.drop(self._kept)
+                self._kept = 0
 
     def shutdown(self) -> None:
         """The server stops: the connection ends after its next response, or soon if no request comes."""

@@ -62,8 +62,8 @@ class HttpProtocol(Connection):
         self._checked = 0  # bytes in which the end of a head was looked for
 
     @property
-    def has_unread(self) -> bool:
-        return self._position < len(self._buffer)
+    def unread_bytes(self) -> int:
+        return len(self._buffer) - self._position
 
     @property
     def has_started(self) -> bool:

@@ -112,24 +112,32 @@ class StreamedResponse(Response):
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         record = record_of(scope)
+        first = await anext(self._chunks)
+        record.hold(len(first))  # raises ApiError while the response can still be one
         await send(self._start())
         gone = asyncio.create_task(_disconnected(receive))
         try:
             if record.method != "HEAD":
+                await _send_held(first, record, send)
                 async for chunk in self._chunks:
                     if gone.done():
                         return
                     record.hold(len(chunk), check=False)
-                    record.wait()
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
-                    record.go_on(started=True)
-                    record.drop(len(chunk))
+                    await _send_held(chunk, record, send)
         except Failure as failure:
             record.failure = failure  # a response that is not ended makes the server cut the connection
             return
         finally:
             gone.cancel()
         await send({"type": "http.response.body", "body": b""})
+
+
+async def _send_held(chunk: bytes, record: RequestRecord, send: Send) -> None:
+    """Waits for a client that does not take it yet."""
+    record.wait()
+    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    record.go_on(started=True)
+    record.drop(len(chunk))
 
 
 async def _disconnected(receive: Any) -> None:

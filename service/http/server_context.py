@@ -6,6 +6,7 @@ time limits, so that HttpProtocol needs no timers and no help from the server th
 
 import asyncio
 import logging
+import sys
 import time
 from collections.abc import Callable
 from email.utils import formatdate
@@ -17,7 +18,7 @@ from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 from uvicorn.server import ServerState
 
 from service.http.asgi import CAPACITY, REPORT, ASGIApp, RequestRecord, Scope
-from service.http.capacity import Capacity
+from service.http.capacity import WAIT_BYTES, Capacity
 
 log = logging.getLogger("uvicorn.error")
 
@@ -47,7 +48,7 @@ class ServerContext:
         self.tasks = state.tasks
         self.report: Callable[[RequestRecord], None] = app_state.get(REPORT, _unreported)
         # The application's, or one that nobody reads.
-        self._capacity: Capacity = app_state.get(CAPACITY) or Capacity(0, max_per_user=0, max_buffered=0)
+        self._capacity: Capacity = app_state.get(CAPACITY) or Capacity(0, max_per_user=0, max_buffered=sys.maxsize)
         self.keep_alive_s = config.timeout_keep_alive
         self.root_path = config.root_path
         self.max_concurrency = config.limit_concurrency
@@ -77,6 +78,21 @@ class ServerContext:
         """It ticks no longer."""
         self._connections.discard(connection)
         self._capacity.connections -= 1
+
+    def keep(self, size: int) -> bool:
+        """Counts bytes that a connection keeps unread. False: the memory for buffers is used up, and they are more than
+        a few. They are counted all the same.
+        """
+        capacity = self._capacity
+        capacity.buffered += size
+        if size <= WAIT_BYTES or capacity.buffered <= capacity.max_buffered:
+            return True
+        capacity.rejected["memory"] += 1
+        return False
+
+    def drop(self, size: int) -> None:
+        """They are kept no longer."""
+        self._capacity.buffered -= size
 
     def log_access(self, scope: Scope, status: int) -> None:
         """uvicorn's access log."""

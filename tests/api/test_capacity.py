@@ -4,8 +4,9 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
+import psutil
 import psycopg
 import pytest
 
@@ -92,6 +93,25 @@ def test_one_user_has_no_more_than_a_share(small: RunningService, url: str) -> N
         assert [one.result().status for one in (*stuck, waits)] == [200, 200, 200]
     assert exchange(small.url, request("GET", path)).status == 200
     assert 'requests_rejected_total{reason="user"} 1.0' in small.http.get("/metrics").text
+
+
+def test_pipelined_requests_and_unread_lists_take_bounded_memory(small: RunningService) -> None:
+    """Each client asks for a list that it does not read, and for 256 kB of requests behind it."""
+    batch = [{"title": "x", "description": "a" * 5000}] * 500
+    assert small.http.post("/api/pipelines/tasks/batch", json=batch).status_code == 201
+    sent = request("GET", "/api/pipelines/tasks") + request("GET", "/livez") * 6000
+    before = psutil.Process(small.process.pid).memory_info().rss
+    with ExitStack() as stack:
+        for _ in range(150):
+            one = stack.enter_context(connect(small.url))
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            one.setblocking(False)
+            with suppress(OSError):  # it was rejected
+                one.send(sent)
+        wait_until(lambda: 'rejected_total{reason="memory"} 0.0' not in small.http.get("/metrics").text)
+        assert psutil.Process(small.process.pid).memory_info().rss - before < 50_000_000  # 30 more than is counted
+        assert exchange(small.url, request("POST", "/api/small/tasks", b'{"title":"x"}')).status == 201
+    wait_until(lambda: "tasks_http_buffered_bytes 0.0" in small.http.get("/metrics").text)
 
 
 def test_bodies_are_rejected_before_memory_runs_out(small: RunningService) -> None:

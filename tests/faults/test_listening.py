@@ -1,8 +1,12 @@
 """Where it listens, and what its own database is kept from: a unix socket, draining, libpq's variables."""
 
+import os
 import signal
 import socket
 import stat
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,6 +16,7 @@ import psutil
 import pytest
 
 from tests.faults.test_stops import running
+from tests.support.http import connect, read_response, request
 from tests.support.processes import AWAY, RunningService, serve_to_end, wait_ready
 from tests.support.waiting import wait_until
 
@@ -46,6 +51,77 @@ def test_a_file_that_is_no_socket_stays(tmp_path: Path) -> None:
     assert (status, output.count("\n")) == (1, 1)
     assert "the file exists and is not a socket" in output
     assert (tmp_path / "s.sock").read_text() == "x"
+
+
+def test_a_unix_socket_has_the_group_of_a_folder_with_the_setgid_bit(database_url: str, reachable: Path) -> None:
+    """So a proxy's group can be had without a setting."""
+    group = 12345
+    try:
+        os.chown(reachable, -1, group)
+    except PermissionError:
+        pytest.skip("only root can give a folder to any group")
+    reachable.chmod(0o2750)
+    with running(reachable, database_url, HOST=f"unix:{reachable}/s.sock"):
+        found = (reachable / "s.sock").stat()
+        assert (found.st_gid, stat.S_IMODE(found.st_mode)) == (group, 0o660)
+
+
+HANDS_OVER = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+os.execv(sys.executable, [sys.executable, "-m", "service", "serve"])
+"""
+
+
+def test_a_socket_that_systemd_hands_over_is_served_and_stays(database_url: str, tmp_path: Path) -> None:
+    path = tmp_path / "theirs.sock"
+    with socket.socket(socket.AF_UNIX) as theirs:
+        theirs.bind(str(path))
+        theirs.listen()
+        process = subprocess.Popen(
+            [sys.executable, "-c", HANDS_OVER, str(theirs.fileno())],
+            env=os.environ | {"DATABASE_URL": database_url, "AUTH_MODE": "none", "HOST": "unix:/nowhere"},
+            cwd=tmp_path,
+            pass_fds=(theirs.fileno(),),
+        )
+        try:
+            with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://x") as client:
+                assert client.get("/livez", timeout=20).status_code == 200  # it waited in the queue for the start
+            process.terminate()
+            assert process.wait(10) == 0
+        finally:
+            process.kill()
+            process.wait()
+    assert path.is_socket()
+
+
+def test_an_idle_connection_is_closed_after_keep_alive_s(database_url: str, tmp_path: Path) -> None:
+    with running(tmp_path, database_url, KEEP_ALIVE_S="1") as service, connect(service.url) as one:
+        one.sendall(request("GET", "/livez"))
+        assert read_response(one).status == 200
+        begin = time.monotonic()
+        assert one.recv(1) == b""
+        assert 0.5 < time.monotonic() - begin < 3.5  # times are checked once a second
+
+
+def test_the_log_has_the_client_that_a_trusted_proxy_names(database_url: str, tmp_path: Path) -> None:
+    """A client of a unix socket has no address."""
+    path = tmp_path / "s.sock"
+    forwarded = {"X-Forwarded-For": "203.0.113.9, 198.51.100.7"}
+    settings = {"ACCESS_LOG": "true", "LOG_FORMAT": "json"}
+    with running(tmp_path, database_url, HOST=f"unix:{path}", TRUSTED_PROXIES="*", **settings) as service:
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://x") as client:
+            assert client.get("/api/u/tasks", headers=forwarded).status_code == 200
+        assert service.logged(route="/api/{user_id}/tasks", status=200)["client"] == "198.51.100.7"
+    for proxies, client in (
+        ("127.0.0.0/8", "198.51.100.7"),
+        ("127.0.0.1,198.51.100.7", "203.0.113.9"),
+        ("", "127.0.0.1"),
+    ):
+        with running(tmp_path, database_url, TRUSTED_PROXIES=proxies, **settings) as service:
+            assert service.http.get("/api/u/tasks", headers=forwarded).status_code == 200
+            assert service.logged(route="/api/{user_id}/tasks", status=200)["client"] == client
 
 
 def test_while_it_drains_it_serves_and_is_not_ready(database_url: str, tmp_path: Path) -> None:
