@@ -162,6 +162,11 @@ class Database:
         return self.connections.reachable
 
     @property
+    def read_only(self) -> bool:
+        """Whether a setting of the role, the database or the server makes writes fail, by what is already known."""
+        return any(lane.read_only for pool in (self.reads, self.writes) for lane in pool.lanes)
+
+    @property
     def mismatch(self) -> str | None:
         """Which statement does not fit the schema or the role's privileges, and why; None: all fit."""
         return self._schema.mismatch

@@ -175,6 +175,14 @@ class Lane:
         """Nothing is in flight, and no cancel is on its way that could hit what is sent next."""
         return not self.groups and not self._cancelling
 
+    @property
+    def read_only(self) -> bool:
+        """Whether a setting of the role, the database or the server makes every write fail.
+
+        PostgreSQL reports it by itself, also when it changes; a pooler in between may not.
+        """
+        return self._pgconn.parameter_status(b"default_transaction_read_only") == b"on"
+
     def move(self, state: LaneState) -> None:
         """Every change of state comes through here."""
         assert state in LANE_TRANSITIONS[self.state], f"{self.state.name} → {state.name}"

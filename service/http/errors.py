@@ -392,6 +392,11 @@ def database_unreachable() -> ApiError:
     return ApiError(503, "The database cannot be reached", headers=_RETRY_AFTER)
 
 
+def database_read_only() -> ApiError:
+    """503."""
+    return ApiError(503, "The database is set to read-only, so writes fail", headers=_RETRY_AFTER)
+
+
 def schema_mismatch() -> ApiError:
     """503."""
     return ApiError(503, "The database's schema does not fit this version of the service", headers=_RETRY_AFTER)

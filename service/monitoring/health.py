@@ -26,6 +26,8 @@ class Health:
             return errors.database_unreachable()
         if self._database.mismatch is not None:
             return errors.schema_mismatch()
+        if self._database.read_only:
+            return errors.database_read_only()
         return None
 
 

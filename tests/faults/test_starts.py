@@ -10,9 +10,10 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from service.operations.embedded import Embedded
 from tests.faults.conftest import Serve
-from tests.support.databases import TEMPLATE, create, named
+from tests.support.databases import TEMPLATE, create, named, terminate
 from tests.support.http import AsyncClient
 from tests.support.processes import RunningService, wait_ready
+from tests.support.waiting import until
 
 UNAVAILABLE = (503, {"error": "Service is temporarily unavailable"})
 
@@ -102,6 +103,26 @@ async def test_revoked_privilege_is_503_until_it_is_granted(url: str, admin: psy
         )
     wait_ready(service.url)
     assert await ask(service, "/api/u/tasks") == (200, [])
+
+
+async def test_a_database_that_is_set_to_read_only_is_not_ready_until_it_is_reset(
+    url: str, admin: psycopg.Connection, serve: Serve
+) -> None:
+    name = admin.info.dbname
+    admin.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on".encode())
+    service = serve(url, ready=False)
+    read_only = (503, {"error": "The database is set to read-only, so writes fail"})
+
+    async def is_said() -> bool:
+        return await ask(service, "/readyz") == read_only
+
+    await until(is_said)
+    assert await ask(service, "/api/u/tasks") == (200, [])
+    admin.execute("SET default_transaction_read_only = off")
+    admin.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only".encode())
+    terminate(admin)
+    await ask(service, "/api/u/tasks")
+    wait_ready(service.url)
 
 
 async def test_table_that_goes_and_comes_back_is_503_meanwhile(

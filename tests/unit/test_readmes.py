@@ -100,7 +100,12 @@ def test_the_settings_table_is_that_of_the_code() -> None:
 
 def test_the_bodies_of_readyz_are_those_of_the_code() -> None:
     text = (ROOT / "deploy" / "README.md").read_text()
-    reasons = (errors.database_unreachable(), errors.schema_mismatch(), errors.shutting_down())
+    reasons = (
+        errors.database_unreachable(),
+        errors.schema_mismatch(),
+        errors.database_read_only(),
+        errors.shutting_down(),
+    )
     assert [error.message for error in reasons if f'`{{"error":"{error.message}"}}`' not in text] == []
 
 

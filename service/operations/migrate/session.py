@@ -109,7 +109,11 @@ def connect(
         connection.prepare_threshold = None  # PgBouncer before 1.21 has no prepared statements
         if on_notice is not None:
             connection.add_notice_handler(on_notice)
-        yield _session(connection)
+        try:
+            session = _session(connection)
+        except psycopg.Error as error:  # a privilege, or a timeout of a millisecond that the role carries
+            raise MigrationError(f"The database refused: {first_line(error)} (SQLSTATE {error.sqlstate})") from error
+        yield session
 
 
 def first_line(error: psycopg.Error) -> str:

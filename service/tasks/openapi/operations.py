@@ -221,7 +221,12 @@ def service_paths() -> Json:
             "Whether the service can serve, from what is known already: it never asks the database, so that probes do "
             "not keep a suspended one awake.",
             state("ready"),
-            (errors.shutting_down(), errors.database_unreachable(), errors.schema_mismatch()),
+            (
+                errors.shutting_down(),
+                errors.database_unreachable(),
+                errors.schema_mismatch(),
+                errors.database_read_only(),
+            ),
         ),
         "/metrics": get(
             "metrics",
