@@ -6,8 +6,10 @@ OURS = ("service", "tests")
 
 
 def main() -> None:
-    try:
+    try:  # importing takes a second or more, in which Ctrl-C is no traceback either
         from tests.load.cli import cli
+    except KeyboardInterrupt:
+        sys.exit(130)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package in OURS:

@@ -182,6 +182,16 @@ def test_a_generator_that_does_not_stop_is_killed(monkeypatch: pytest.MonkeyPatc
     running.close()
 
 
+def test_a_service_that_is_gone_at_the_end_is_not_waited_for() -> None:
+    """Requests are due that no connection will take."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    begun = time.monotonic()
+    result = generator.run(Job(url, GET, Workload(USERS, TASKS), rate=200, seconds=0.5, connections=1, grace=60))
+    assert time.monotonic() - begun < 20
+    assert result.outcomes[NOT_SENT] + result.outcomes["connection refused"] == 100
+
+
 def test_a_service_that_falls_behind_is_not_as_fast_as_the_rate() -> None:
     """It serves 10 a second at most. All 30 responses come, most of them after the end."""
     with server(lambda *_: time.sleep(0.1) or 200) as url:

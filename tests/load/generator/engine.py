@@ -93,7 +93,7 @@ class Engine:
             if now >= next_sweep:
                 self._sweep(now)
                 next_sweep = now + SWEEP_S
-            if not self._sending and (now >= self._end + grace or not (self._in_flight or self._waiting)):
+            if not self._sending and (now >= self._end + grace or not self._expecting()):
                 break
             pause = min(next_sweep, begun + made / job.rate if job.rate and made < total else next_sweep) - clock()
             self._wait(pause)
@@ -101,6 +101,12 @@ class Engine:
         used = time.process_time() - cpu
         starved = None if waited is None else ((waited_for_cpu() or waited) - waited) / elapsed
         return self._finish(second, used / elapsed, starved)
+
+    def _expecting(self) -> bool:
+        """Whether waiting after the end is of use: connections that are down are not opened again."""
+        if self._in_flight or not self._waiting:
+            return self._in_flight > 0
+        return any(connection.state is not State.DOWN for connection in self._connections)
 
     def _finish(self, second: int, busy: float, starved: float | None) -> Result:
         now = clock()
