@@ -48,8 +48,9 @@ TRANSITIONS: dict[State, set[State]] = {
     CLOSING: {CLOSED},
     CLOSED: set(),
 }
-# What it may take to leave a state. The other states end with the application (BODY, RESPONSE) or are held to a rate.
-_TIME_LIMITS = {HEAD: HEAD_S, SKIP: DRAIN_S, LINGER: DRAIN_S}
+# What it may take to leave a state, and IDLE uvicorn's timeout_keep_alive. The other states end with the application
+# (BODY, RESPONSE) or are held to a rate.
+_TIME_LIMITS = dict.fromkeys(State, 0.0) | {HEAD: HEAD_S, SKIP: DRAIN_S, LINGER: DRAIN_S}
 BETWEEN_REQUESTS = (IDLE, HEAD)
 APPLICATION_RUNS = (BODY, RESPONSE)
 
@@ -77,6 +78,7 @@ class Connection(asyncio.Protocol):
         self._deadline = 0.0  # monotonic time at which `expire` ends the state; 0: none
         self._written = 0  # bytes given to the transport
         self._rate = WriteRate()
+        self._keep_alive_s = context.keep_alive_s
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -85,7 +87,7 @@ class Connection(asyncio.Protocol):
         self._scheme = "https" if is_ssl(self.transport) else "http"
         self._connections.add(self)
         self.context.add(self)
-        self._deadline = self.context.now + self.context.keep_alive_s
+        self._deadline = self.context.now + self._keep_alive_s
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.discard(self)
@@ -151,7 +153,7 @@ class Connection(asyncio.Protocol):
         if state not in TRANSITIONS[self.state]:
             raise RuntimeError(f"a connection goes from {self.state.name} to {state.name}")
         self.state = state
-        limit = self.context.keep_alive_s if state is IDLE else _TIME_LIMITS.get(state, 0.0)
+        limit = self._keep_alive_s if state is IDLE else _TIME_LIMITS[state]
         self._deadline = self.context.now + limit if limit else 0.0
 
     def _close(self) -> None:

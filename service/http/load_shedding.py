@@ -28,7 +28,8 @@ def shedding(app: ASGIApp, capacity: Capacity) -> ASGIApp:
         record = record_of(scope)
         record.enter(capacity)
         try:
-            if scope["path"] not in ALWAYS and scope["method"] != "OPTIONS":
+            crowded = capacity.in_flight > capacity.max_in_flight
+            if crowded and scope["path"] not in ALWAYS and scope["method"] != "OPTIONS":
                 capacity.check_places()
             await app(scope, receive, send)
         except ApiError as error:
