@@ -18,6 +18,8 @@ ESCAPES = "write @ as %40, / as %2F, ? as %3F and % as %25 in it"
 
 def problem_of(conninfo: str) -> str | None:
     """Why libpq cannot use it, to be put behind the name of the setting; None: it can."""
+    if conninfo.startswith(('"', "'")):
+        return "must not be in quotes: only a shell or .env takes them off"
     scheme = _SCHEME.match(conninfo)
     if scheme is not None:
         if scheme[1].lower() not in ("postgresql", "postgres") or scheme[1] != scheme[1].lower():

@@ -58,7 +58,9 @@ def read(dotenv: Path, problems: list[str]) -> dict[str, str]:
         elif "\n" in text or "\r" in text:
             problems.append(f"{place}: the value of {name} goes on in the next line; is a quote missing?")
         elif name in known or name.startswith(STANDARD):
-            if is_set(text):  # no interpolation: a password may hold a $
+            if is_set(text) and texts.get(name, text) != text:
+                problems.append(f"{place}: {name} has another value in an earlier line: keep one of them")
+            elif is_set(text):  # no interpolation: a password may hold a $
                 texts[name] = text
         else:
             meant = similar(name)

@@ -1,6 +1,7 @@
 """Reads the settings from the environment, `.env` and the command line, and checks them as a whole."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -70,12 +71,18 @@ def log_format(environ: Mapping[str, str] = os.environ, dotenv: Path = Path(".en
 
 
 def near_misses(environ: Mapping[str, str] = os.environ) -> list[str]:
-    """A sentence for each variable of the environment that is probably meant for a setting and has another name."""
-    known = names()
+    """A sentence for each variable of the environment that is probably meant for a setting and has another name, or has
+    quotes around its value, as `docker --env-file` leaves them.
+    """
+    known = {*names(), *ALIASES}
+    quoted = [name for name, text in environ.items() if name in known and re.fullmatch(r"\s*(['\"]).*\1\s*", text)]
     return [
-        f"{name} in the environment is not a setting: did you mean {meant}?"
-        for name, text in environ.items()
-        if name.upper() not in known and name not in ALIASES and is_set(text) and (meant := similar(name))
+        *(
+            f"{name} in the environment is not a setting: did you mean {meant}?"
+            for name, text in environ.items()
+            if name.upper() not in known and is_set(text) and (meant := similar(name))
+        ),
+        *(f"{name} in the environment is in quotes, which belong to the value then: remove them" for name in quoted),
     ]
 
 

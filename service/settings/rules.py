@@ -11,7 +11,7 @@ from service.settings.origins import origin_problem
 
 def unsafe(settings: Settings, environ: Mapping[str, str], *, serves: bool, wrong: Iterable[str]) -> list[str]:
     """What cannot be used together, or not at all. A setting in `wrong` has been named already."""
-    problems = [*(_authentication(settings, wrong) if serves else ()), *_proxies(settings)]
+    problems = [*(_authentication(settings, wrong) if serves else ()), *_addresses(settings)]
     if (
         "AUTH_JWT_SECRET" in environ
         and environ.get("BETTER_AUTH_SECRET", environ["AUTH_JWT_SECRET"]) != (environ["AUTH_JWT_SECRET"])
@@ -53,11 +53,21 @@ def _authentication(settings: Settings, wrong: Iterable[str]) -> list[str]:
     return problems
 
 
-def _proxies(settings: Settings) -> list[str]:
-    """What is wrong with the settings that belong to a proxy in front."""
+def _addresses(settings: Settings) -> list[str]:
+    """What is wrong with the settings of addresses: those to listen on, and those of clients and proxies."""
     problems: list[str] = []
     if settings.host.startswith(UNIX) and not settings.host.removeprefix(UNIX).startswith("/"):
         problems.append("HOST=unix: must name a file by its absolute path, as in unix:/run/tasks.sock")
+    if not settings.host.startswith(UNIX):
+        if settings.host == "*":
+            problems.append("HOST=* is not an address: write 0.0.0.0 or ::")
+        elif "/" in settings.host or re.fullmatch(r"[^:]*:[0-9]*", settings.host):
+            problems.append("HOST must be an address or a name alone, without http:// and port: the port is PORT")
+    problems += [
+        f"ALLOWED_HOSTS: {host!r} is not what a Host header has: write a name or name:port"
+        for host in settings.allowed_hosts
+        if host != "*" and not re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(:[0-9]+)?", host)
+    ]
     if settings.trusted_proxies != ("*",):
         for proxy in settings.trusted_proxies:
             if proxy == "*":

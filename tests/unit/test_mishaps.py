@@ -58,6 +58,7 @@ MISHAPS = [
     Mishap("Latin-1", ".env cannot be read: it is not UTF-8", b"HOST=\xff\n"),
     Mishap("UTF-16", ".env cannot be read: it is not UTF-8", "PORT=80\n".encode("utf-16")),
     Mishap("a bad value behind a byte order mark", "PORT must be a whole number", b"\xef\xbb\xbfPORT=x\n"),
+    Mishap("two values", ".env, line 3: PORT has another value in an earlier line", b"PORT=1\nWORKERS=1\nPORT=2\n"),
     # Values
     Mishap(
         "a port with a unit", "PORT must be a whole number from 0 to 65535, not '80/tcp'", environ={"PORT": "80/tcp"}
@@ -96,6 +97,16 @@ MISHAPS = [
         "AUTH_JWKS_URL must be https",
         environ={"AUTH_MODE": "jwt", "AUTH_JWKS_URL": "http://a/jwks"},
     ),
+    # Addresses
+    Mishap("a URL to listen on", "HOST must be an address or a name alone", environ=LOCAL | {"HOST": "http://0.0.0.0"}),
+    Mishap("a host with its port", "HOST must be an address or a name alone", environ=LOCAL | {"HOST": "0.0.0.0:8000"}),
+    Mishap("a port alone", "HOST must be an address or a name alone", environ=LOCAL | {"HOST": ":8000"}),
+    Mishap("every address", "HOST=* is not an address: write 0.0.0.0 or ::", environ=LOCAL | {"HOST": "*"}),
+    Mishap(
+        "an origin as a host",
+        "ALLOWED_HOSTS: 'https://a.example' is not what a Host header has",
+        environ=LOCAL | {"ALLOWED_HOSTS": "b.example:80,https://a.example"},
+    ),
     # Proxies
     Mishap(
         "a host name that is trusted",
@@ -120,6 +131,9 @@ MISHAPS = [
         environ=LOCAL | {"HOST": "unix:x.sock"},
     ),
     # The database's URL
+    Mishap(
+        "quotes that docker leaves", "DATABASE_URL must not be in quotes", environ=url('"postgresql://u:s3cret@db/d"')
+    ),
     Mishap("an @ in the password", f"DATABASE_URL {ESCAPE}", environ=url("postgresql://u:s3c@ret@db/d")),
     Mishap("a / in the password", f"DATABASE_URL {ESCAPE}", environ=url("postgresql://u:s3c/ret@db/d")),
     Mishap("a ? in the password", f"DATABASE_URL {ESCAPE}", environ=url("postgresql://u:s3c?ret@db/d")),
@@ -196,6 +210,11 @@ def test_mishap_stops_the_start_with_a_sentence(folder: Path, mishap: Mishap, mo
         ({"LOGLEVEL": "x"}, ["LOGLEVEL in the environment is not a setting: did you mean LOG_LEVEL?"]),
         ({"AUTH_SECRET": "x"}, ["AUTH_SECRET in the environment is not a setting: did you mean AUTH_JWT_SECRET?"]),
         ({"DATABSE_URL": ""}, []),
+        (
+            {"AUTH_JWT_SECRET": "'s3cret'"},
+            ["AUTH_JWT_SECRET in the environment is in quotes, which belong to the value then: remove them"],
+        ),
+        ({"AUTH_JWT_SECRET": "'s3cret"}, []),
         ({"HOSTNAME": "x", "PGHOST": "x", "HOME": "x", "PATH": "x", "TASKS_PORT": "x", "BETTER_AUTH_URL": "x"}, []),
     ],
 )
