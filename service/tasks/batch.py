@@ -123,5 +123,5 @@ class _Batch:
 
     async def _pause(self) -> None:
         if perf_counter() - self._began > SLICE_S:
-            await asyncio.sleep(0)
+            await asyncio.sleep(SLICE_S)
             self._began = perf_counter()
