@@ -166,12 +166,12 @@ class RequestRecord:
             self._waits = True
             self._capacity.in_flight -= 1
 
-    def go_on(self, *, started: bool = False) -> None:
-        """Takes a place again. Raises ApiError (503) where there is none, unless the response has `started`."""
+    def go_on(self, *, check: bool = True) -> None:
+        """Takes a place again. Raises ApiError (503) where there is none, unless told not to check."""
         if self._capacity is not None and self._waits:
             self._waits = False
             self._capacity.in_flight += 1
-            if not started:
+            if check:
                 self._capacity.check_places()
 
     def hold(self, size: int, *, check: bool = True) -> None:

@@ -138,7 +138,7 @@ async def _send_held(chunk: bytes, record: RequestRecord, send: Send) -> None:
     """Waits for a client that does not take it yet."""
     record.wait()
     await send({"type": "http.response.body", "body": chunk, "more_body": True})
-    record.go_on(started=True)
+    record.go_on(check=False)
     record.drop(len(chunk))
 
 

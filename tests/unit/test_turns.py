@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from service.http import turns
 from service.http.asgi import RequestRecord
 from service.http.capacity import Capacity
 from service.http.errors import ApiError
+from service.http.load_shedding import in_turn, shedding
 from service.http.turns import ALONE, MANY, UNQUEUED, Turns
 
 
@@ -26,6 +28,11 @@ def waits(begin: turns.Begin) -> "asyncio.Future[bool]":
     return begin
 
 
+async def ended(begin: turns.Begin) -> bool:
+    async with asyncio.timeout(5):
+        return await waits(begin)
+
+
 async def test_a_request_above_the_share_begins_when_a_place_is_free_and_others_begin_at_once() -> None:
     places = filled()
     first, second = waits(places.enter("a")), waits(places.enter("a"))
@@ -33,11 +40,11 @@ async def test_a_request_above_the_share_begins_when_a_place_is_free_and_others_
     await asyncio.sleep(0.02)
     assert not first.done()
     places.leave("a")
-    assert await first
+    assert await ended(first)
     await asyncio.sleep(0.02)
     assert (second.done(), places.waiting) == (False, 1)
     places.leave("a")
-    assert await second
+    assert await ended(second)
     places.leave("a")
     await asyncio.sleep(0.02)
     assert places.enter("a") is True  # the queue is gone
@@ -47,7 +54,7 @@ async def test_without_a_place_it_is_rejected_after_a_while(monkeypatch: pytest.
     monkeypatch.setattr(turns, "MAX_WAIT_S", 0.05)
     places = filled()
     begin = time.monotonic()
-    assert await waits(places.enter("a")) is False
+    assert await ended(places.enter("a")) is False
     assert 0.05 <= time.monotonic() - begin < 1
 
 
@@ -57,7 +64,7 @@ async def test_as_many_wait_as_memory_allows() -> None:
     assert places.enter("a") is False
     kept[0].cancel()
     places.leave("a")
-    assert await kept[1]
+    assert await ended(kept[1])
 
 
 async def test_a_client_that_has_gone_takes_no_place() -> None:
@@ -65,22 +72,22 @@ async def test_a_client_that_has_gone_takes_no_place() -> None:
     gone, second = waits(places.enter("a")), waits(places.enter("a"))
     gone.cancel()
     places.leave("a")
-    assert await second
+    assert await ended(second)
 
 
 async def test_the_end_of_the_server_ends_the_wait() -> None:
     places = filled()
     waiting, unknown = waits(places.enter("a")), [places.pass_by("::1") for _ in range(UNQUEUED + 1)]
     places.close()
-    assert await waiting is False
-    assert await waits(unknown[-1]) is True  # there are no places for it to wait for
+    assert await ended(waiting) is False
+    assert await ended(unknown[-1]) is True  # there are no places for it to wait for
     assert places.enter("a") is False
     assert places.enter("b") is True
 
 
 async def test_a_user_with_many_requests_takes_turns_unless_nobody_else_calls() -> None:
     places = filled(max_per_user=100)
-    assert await waits(places.enter("a"))  # the share is not used up
+    assert await ended(places.enter("a"))  # the share is not used up
     for _ in range(ALONE):
         places.enter("b")
         places.leave("b")
@@ -147,6 +154,29 @@ async def test_what_was_given_to_a_request_that_is_cancelled_is_given_back() -> 
         await task
     assert (capacity.in_flight, capacity.buffered) == (0, 0)
     assert capacity.turns.enter("a") is True
+
+
+async def test_a_probe_that_waited_is_not_rejected() -> None:
+    capacity = Capacity(0, max_per_user=1, max_buffered=10_000_000)
+    served: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        served.append(scope["path"])
+
+    async def request(path: str) -> int | None:
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "method": "GET", "path": path, "headers": [], "client": ("::1", 1)}
+        await shedding(in_turn(app), capacity)(scope, None, send)
+        return sent[0]["status"] if sent else None
+
+    async with asyncio.timeout(5):
+        assert set(await asyncio.gather(*(request("/livez") for _ in range(20)))) == {None}
+        assert await request("/docs") == 503
+    assert served == ["/livez"] * 20
 
 
 async def test_no_memory_to_wait_is_503_and_leaves_the_queue() -> None:
