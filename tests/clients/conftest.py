@@ -18,7 +18,7 @@ from tests.support.processes import ROOT, RunningService, wait_ready
 from tests.support.tokens import SECRET, SHARED, claims, token
 
 HERE = Path(__file__).parent
-CLIENTS = ROOT / "clients"
+CLIENTS = ROOT / "service" / "tasks" / "clients"
 PAGE = (CLIENTS / "README.md").read_text()
 MODULES = HERE / "node_modules"
 ENVIRONMENT: Mapping[str, str] = {

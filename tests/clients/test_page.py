@@ -1,4 +1,4 @@
-"""clients/: what the page says, followed word by word, works; its clients lose nothing and make no change twice."""
+"""service/tasks/clients: its page works word by word; its clients lose nothing and make no change twice."""
 
 import re
 import shutil
