@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 import pytest
 
-from service.http import errors
+from service.database import call, lane
+from service.http import connection, errors
 from service.operations.cli import cli
 from service.settings import describe
 from tests.support.processes import ROOT
@@ -116,6 +117,22 @@ def test_every_row_of_the_failure_table_names_its_test() -> None:
     assert table is not None
     unproven = [row for row in table[1].splitlines() if not re.search(r"\[`test_\w+`\]\([^)]+\.py\)[^|]* \|$", row)]
     assert unproven == []
+
+
+def arrows(path: Path) -> list[set[tuple[str, str]]]:
+    """Of each state diagram of a page: which state follows which."""
+    diagrams = re.findall(r"^```mermaid\nstateDiagram-v2\n(.*?)^```$", path.read_text(), re.DOTALL | re.MULTILINE)
+    return [set(re.findall(r"^ *(\w+) --> (\w+)", diagram, re.MULTILINE)) for diagram in diagrams]
+
+
+def test_the_state_diagrams_are_those_of_the_code() -> None:
+    """Any state of a connection can be followed by CLOSED, which the page says in words."""
+    of_call = {(state.name, to.name) for state in call.CallState for to in call.TRANSITIONS[state]}
+    of_lane = {(state.name, to.name) for state in lane.LaneState for to in lane.LANE_TRANSITIONS[state]}
+    of_connection = {(state.name, to.name) for state, after in connection.TRANSITIONS.items() for to in after}
+    in_words = {(state.name, "CLOSED") for state in connection.State} - {("CLOSING", "CLOSED")}
+    assert arrows(ROOT / "service" / "database" / "README.md") == [of_call, of_lane]
+    assert arrows(ROOT / "service" / "http" / "README.md") == [of_connection - in_words]
 
 
 def commands(group: click.Group, path: str) -> Iterator[tuple[str, str]]:
