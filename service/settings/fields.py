@@ -185,7 +185,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             ge=1,
             le=600_000,
-            description="Milliseconds that a request may spend in the database in all, queues and retries included.",
+            description="Milliseconds that one call to the database may take, queues and retries included. Most "
+            "requests make one; a streamed list makes one for each of its pages.",
         ),
     ] = 10_000
     max_in_flight: Annotated[
@@ -211,7 +212,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             ge=0,
             le=1_000_000,
             description="Maximum memory in each process for request bodies and unread responses, in MB; above it the "
-            "response is 503. 0: a quarter of the memory of the machine or its cgroup, divided by WORKERS.",
+            "response is 503. 0: a quarter of the memory of the machine or its cgroup, divided by WORKERS; at "
+            "least 16.",
         ),
     ] = 0
     shutdown_grace_s: Annotated[
