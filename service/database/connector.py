@@ -9,15 +9,12 @@ from psycopg_pool import AsyncNullConnectionPool
 
 from service.database.failures import Unavailable
 from service.database.lane import Lane, LaneOwner
-from service.database.statement import Statement
+from service.database.statement import Statement, read
+from service.paths import root
 
 log = logging.getLogger("service.database")
 
-# Asked once on each new connection. Citus: a cancelled statement outside of BEGIN … COMMIT may have been done there.
-_ASK = (
-    "SELECT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname OPERATOR(pg_catalog.=) 'citus'),"
-    " pg_catalog.current_setting('synchronous_commit')"
-)
+SESSION_FACTS = read(root() / "sql" / "operations", "session_facts")  # asked once on each new connection
 
 
 class PostgresConnector:
@@ -33,7 +30,10 @@ class PostgresConnector:
         connect_timeout_s: float,
         generations: dict[Statement[Any], int],
     ) -> None:
-        self.begin_commit = False  # whether the last connection was to a database with Citus
+        # Whether the last connection was to a database with Citus, where a statement that was cancelled outside of
+        # BEGIN … COMMIT may have been done; and where it found the tables.
+        self.begin_commit = False
+        self._schema = "public"
         self._owner = owner
         self._prepare = prepare
         self._connect_timeout_s = connect_timeout_s
@@ -78,6 +78,7 @@ class PostgresConnector:
                 self._owner,
                 prepare=self._prepare,
                 begin_commit=self.begin_commit,
+                schema=self._schema,
                 lifetime_s=lifetime_s,
                 generations=self._generations,
             )
@@ -94,13 +95,15 @@ class PostgresConnector:
         await self._pool.putconn(lane.connection)
 
     async def _look_at(self, connection: psycopg.AsyncConnection[Any]) -> None:
-        """Asks a new session whether Citus is there and whether commits are durable; warns where they are not."""
-        row = await (await connection.execute(_ASK)).fetchone()
+        """Asks a new session where the tables are, and whether Citus is there; warns where commits are not durable."""
+        row = await (await connection.execute(SESSION_FACTS.encode())).fetchone()
         assert row is not None
-        self.begin_commit, durable = row[0], row[1] not in ("off", "local")
+        schema, _, _, _, self.begin_commit, synchronous_commit = row
+        self._schema = schema or "public"  # without any, every statement fails and says so
+        durable = synchronous_commit not in ("off", "local")
         if self._durable and not durable:
             log.warning(
                 "synchronous_commit is %s for this role: when PostgreSQL crashes, acknowledged writes are lost",
-                row[1],
+                synchronous_commit,
             )
         self._durable = durable

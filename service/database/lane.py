@@ -102,7 +102,7 @@ class Lane:
 
     Calls are told apart by their order alone, so whatever is out of order ends the lane. `generations` says for each
     statement how many texts of it were given up; the lanes of a process share it. With `begin_commit`, writes are sent
-    between BEGIN and COMMIT.
+    between BEGIN and COMMIT. `schema` is where the tables are.
     """
 
     __slots__ = (
@@ -118,6 +118,7 @@ class Lane:
         "_prepare",
         "_prepared",
         "_results",
+        "_schema",
         "_strange",
         "begin_commit",
         "cancels",
@@ -139,6 +140,7 @@ class Lane:
         *,
         prepare: bool,
         begin_commit: bool,
+        schema: str,
         lifetime_s: float,
         generations: dict[Statement[Any], int],
     ) -> None:
@@ -159,6 +161,7 @@ class Lane:
         self._prepared: dict[Statement[Any], Prepared] = {}
         self._names = 0
         self._generations = generations
+        self._schema = schema
         self._results: list[pq.abc.PGresult] = []  # of the first group, so far
         self._error: pq.abc.PGresult | None = None
         self._failed_at = 0  # how many results came before the error
@@ -213,12 +216,12 @@ class Lane:
                         self._names += 1
                         prepared = Prepared(b"%s_%d" % (statement.name.encode(), self._names), generation)
                         self._prepared[statement] = prepared
-                        pgconn.send_prepare(prepared.name, statement.text(generation))
+                        pgconn.send_prepare(prepared.name, statement.text(generation, self._schema))
                         expected.append(statement)
                     call.prepared = prepared
                     pgconn.send_query_prepared(prepared.name, call.values, result_format=_BINARY)
                 else:
-                    pgconn.send_query_params(statement.text(0), call.values, result_format=_BINARY)
+                    pgconn.send_query_params(statement.text(0, self._schema), call.values, result_format=_BINARY)
                 expected.append(call)
             if begin_commit:
                 pgconn.send_query_params(b"COMMIT", None)

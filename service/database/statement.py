@@ -48,11 +48,11 @@ class StatementError(Exception):
 class Statement(Generic[Row]):
     """One statement, ready to be sent.
 
-    `sql` has `$1`… for the file's named placeholders; `row_factory` takes the values of a row's columns in order;
-    `writes` says whether it may change rows. `key` holds the positions of the parameters that name the one row it
-    writes: in the service, calls with the same key follow each other. `lock_order` holds those by which it is sorted
-    among the writes that share its transaction; without it (and without a key) it shares none. `owns(rows, arguments)`
-    says whether these are rows of the user and the task that were asked for.
+    `sql` has `$1`… for the file's named placeholders, and `{schema}` for the schema of the tables. `row_factory` takes
+    the values of a row's columns in order; `writes` says whether it may change rows. `key` holds the positions of the
+    parameters that name the one row it writes: in the service, calls with the same key follow each other. `lock_order`
+    holds those by which it is sorted among the writes that share its transaction; without it (and without a key) it
+    shares none. `owns(rows, arguments)` says whether these are rows of the user and the task that were asked for.
     """
 
     __slots__ = ("encoders", "key", "lock_order", "name", "owns", "parameters", "row_factory", "sql", "writes")
@@ -94,9 +94,13 @@ class Statement(Generic[Row]):
         self.lock_order = tuple(order.index(part) for part in lock_order or key)
         self.owns = owns
 
-    def text(self, generation: int) -> bytes:
-        """The statement's text as it is prepared: another one for each generation, with the same meaning."""
-        return self.sql.encode() + b" " * generation
+    def text(self, generation: int = 0, schema: str = "public") -> bytes:
+        """The statement's text as it is prepared: another one for each generation, with the same meaning. Its tables
+        are those of `schema`: what a session's search path would find first may be another role's.
+        """
+        name = '"{}"'.format(schema.replace('"', '""'))
+        literal = "'{}.".format(name.replace("'", "''"))  # where a text names a relation, for regclass
+        return self.sql.replace("'{schema}.", literal).replace("{schema}", name).encode() + b" " * generation
 
     def encode(self, values: tuple[object, ...]) -> list[Value]:
         """The values as they are sent. Raises InternalError for a text that PostgreSQL cannot hold."""

@@ -241,6 +241,8 @@ def _trial(url: str, settings: Settings, *, lacking: list[str], distributed: boo
     ) as like:
         like.prepare_threshold = None
         errors = False
+        facts = like.execute(query("session_facts", "")).fetchone()
+        assert facts is not None
         for finding in _settings(like, settings):
             errors = errors or finding.level == "error"
             yield finding
@@ -248,7 +250,7 @@ def _trial(url: str, settings: Settings, *, lacking: list[str], distributed: boo
             for statement in tried:
                 try:
                     with like.transaction(force_rollback=True):
-                        _try(like, statement)
+                        _try(like, statement, facts[0] or "public")
                 except psycopg.Error as error:
                     errors = True
                     if lacking and error.sqlstate == "42501":
@@ -261,10 +263,10 @@ def _trial(url: str, settings: Settings, *, lacking: list[str], distributed: boo
         yield Finding("ok", f"statements: all {len(tried)} run, in a transaction that is rolled back")
 
 
-def _try(connection: psycopg.Connection[Any], statement: Statement[Any]) -> None:
+def _try(connection: psycopg.Connection[Any], statement: Statement[Any], schema: str) -> None:
     """Raises psycopg.Error."""
     values = statement.encode(tuple(TRIED.get(name) for name in statement.parameters))
-    result = connection.pgconn.exec_params(statement.sql.encode(), values)
+    result = connection.pgconn.exec_params(statement.text(schema=schema), values)
     if result.status not in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
         raise psycopg.errors.error_from_result(result)
 

@@ -88,17 +88,37 @@ def _of_task(rows: Sequence[Task | Deleted], arguments: Arguments) -> bool:
     return True
 
 
-def _of_user(rows: Sequence[Task | IdempotentCreate], arguments: Arguments) -> bool:
+def _of_user(rows: Sequence[Task], arguments: Arguments) -> bool:
     return [row.user_id for row in rows].count(arguments[0]) == len(rows)
 
 
+def _of_page(rows: Sequence[Task], arguments: Arguments) -> bool:
+    newest, most = arguments[1:]
+    return _of_user(rows, arguments) and len(rows) <= most and (not rows or rows[0].id <= newest)
+
+
 def _of_create(rows: Sequence[Task], arguments: Arguments) -> bool:
-    return _of_user(rows, arguments) and [task.title for task in rows].count(arguments[1]) == len(rows)
+    return len(rows) == 1 and rows[0].user_id == arguments[0] and rows[0].title == arguments[1]
+
+
+def _of_key(rows: Sequence[IdempotentCreate], arguments: Arguments) -> bool:
+    return len(rows) == 1 and rows[0].user_id == arguments[0]
+
+
+def _of_batch(rows: Sequence[Task], arguments: Arguments) -> bool:
+    sent = _decode_titles(arguments[1])
+    return _of_user(rows, arguments) and sorted(task.title for task in rows) == sorted(one.title for one in sent)
 
 
 def _of_change(rows: Sequence[Changed], arguments: Arguments) -> bool:
     return _of_task([changed.task for changed in rows], arguments)
 
+
+class _Titled(msgspec.Struct):
+    title: str
+
+
+_decode_titles = msgspec.json.Decoder(list[_Titled]).decode
 
 _PAGE = {"user_id": str, "newest": int, "rows": int}
 _ROW = ("user_id", "task_id")  # what a write locks
@@ -106,9 +126,9 @@ _PRECONDITIONS = {"versions": list, "excluded_versions": list}
 MAX_ATTEMPTS = 10
 
 GET = _statement("get", {"user_id": str, "task_id": int}, Task, _of_task)
-LIST = _statement("list", _PAGE, Task, _of_user)
-LIST_OPEN = _statement("list_open", _PAGE, Task, _of_user)
-LIST_COMPLETED = _statement("list_completed", _PAGE, Task, _of_user)
+LIST = _statement("list", _PAGE, Task, _of_page)
+LIST_OPEN = _statement("list_open", _PAGE, Task, _of_page)
+LIST_COMPLETED = _statement("list_completed", _PAGE, Task, _of_page)
 # Creates lock the user's row, so they may share a commit with other writes. The keyed ones and the batch may not: they
 # wait for other transactions by design, or take long.
 CREATE = _statement(
@@ -122,14 +142,14 @@ CREATE_IDEMPOTENT = _statement(
     "create_idempotent",
     {"user_id": str, "key": str, "fingerprint": bytes, "title": str, "description": str, "completed": bool},
     IdempotentCreate,
-    _of_user,
+    _of_key,
 )
-CREATE_MANY = _statement("create_many", {"user_id": str, "tasks": str}, Task, _of_user)
+CREATE_MANY = _statement("create_many", {"user_id": str, "tasks": str}, Task, _of_batch)
 CREATE_MANY_IDEMPOTENT = _statement(
     "create_many_idempotent",
     {"user_id": str, "key": str, "fingerprint": bytes, "tasks": str},
     IdempotentCreate,
-    _of_user,
+    _of_key,
 )
 UPDATE = _statement(
     "update",

@@ -4,7 +4,7 @@
 SELECT pg_catalog.count(*)::integer AS records, extract(EPOCH FROM pg_catalog.min(created_at))::double precision AS oldest
 FROM (
     SELECT created_at
-    FROM idempotency_keys
+    FROM {schema}.idempotency_keys
     WHERE created_at <= pg_catalog.now() - interval '24 hours'
     ORDER BY created_at
     LIMIT %(rows)s

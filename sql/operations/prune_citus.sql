@@ -1,11 +1,11 @@
 -- Deletes one batch of idempotency records that are older than 24 hours, where the table is distributed by Citus, which
 -- has no locking clause over several shards. Returns no rows. Safe while serving: a record that a request is using at the
 -- moment is waited for, and the age is tested again on what the request has left. Index: idempotency_keys_created_at_idx.
-DELETE FROM idempotency_keys
+DELETE FROM {schema}.idempotency_keys
 WHERE created_at <= pg_catalog.now() - interval '24 hours'
     AND (user_id, operation, key) IN (
         SELECT user_id, operation, key
-        FROM idempotency_keys
+        FROM {schema}.idempotency_keys
         WHERE created_at <= pg_catalog.now() - interval '24 hours'
         ORDER BY created_at
         LIMIT %(rows)s

@@ -1,14 +1,62 @@
--- What a command must know before any other query: the schema that unqualified names create tables in, the
--- database's encoding, and the schema in which the search path finds the bookkeeping of migrations, if any does. Runs
--- before the search path is set to pg_catalog, so every name is qualified and every operator one that cannot be shadowed:
--- both sides of each = have the same type.
+-- What must be known about a new session before any other query: the schema of the service's tables, the schema in which
+-- new tables would be made, the one in which migrations are recorded, the database's encoding, whether Citus is there, and
+-- whether commits are durable.
+-- The search path says where to look, but a schema that stands in it only as "$user" counts only where its owner is this
+-- role, the database's owner or a superuser: whoever may create schemas could else put other tables before the service's.
+-- Only tables count, and none with row security or columns that are computed when they are read: to read a view, say, runs
+-- its owner's functions as this role.
+-- Runs before the search path is set to pg_catalog, so every name is qualified, and every operator is one that cannot be
+-- shadowed: both sides of each = have the same type.
+WITH trusted AS (
+    SELECT role.oid
+    FROM pg_catalog.pg_roles AS role
+    WHERE role.rolsuper
+        OR role.rolname OPERATOR(pg_catalog.=) current_user
+        OR role.oid OPERATOR(pg_catalog.=) (
+            SELECT datdba FROM pg_catalog.pg_database
+            WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
+        )
+),
+
+path AS (
+    SELECT space.oid, space.nspname AS name, entry.place
+    FROM pg_catalog.unnest(pg_catalog.current_schemas(false)) WITH ORDINALITY AS entry (name, place)
+    INNER JOIN pg_catalog.pg_namespace AS space ON space.nspname OPERATOR(pg_catalog.=) entry.name
+    WHERE space.nspname OPERATOR(pg_catalog.<>) 'pg_catalog'::pg_catalog.name
+        AND (
+            space.nspname OPERATOR(pg_catalog.<>) current_user
+            OR pg_catalog.strpos(pg_catalog.current_setting('search_path'), '$user') OPERATOR(pg_catalog.=) 0
+            OR EXISTS (SELECT FROM trusted WHERE trusted.oid OPERATOR(pg_catalog.=) space.nspowner)
+        )
+),
+
+safe AS (
+    SELECT relation.relname AS name, path.name AS schema, path.place
+    FROM path INNER JOIN pg_catalog.pg_class AS relation ON relation.relnamespace OPERATOR(pg_catalog.=) path.oid
+    WHERE relation.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'p']::pg_catalog."char" [])
+        AND NOT relation.relrowsecurity
+        AND NOT EXISTS (
+            SELECT FROM pg_catalog.pg_attribute AS field
+            WHERE field.attrelid OPERATOR(pg_catalog.=) relation.oid
+                AND field.attgenerated OPERATOR(pg_catalog.=) 'v'::pg_catalog."char"
+        )
+)
+
 SELECT
-    pg_catalog.current_schema() AS schema,
-    pg_catalog.current_setting('server_encoding') AS encoding,
+    coalesce(
+        (
+            SELECT safe.schema FROM safe
+            WHERE safe.name OPERATOR(pg_catalog.=) 'idempotency_keys'::pg_catalog.name ORDER BY safe.place LIMIT 1
+        ),
+        (SELECT path.name FROM path ORDER BY path.place LIMIT 1)
+    ) AS schema,
+    (SELECT path.name FROM path ORDER BY path.place LIMIT 1) AS new_schema,
     (
-        SELECT space.nspname
-        FROM pg_catalog.pg_class AS relation
-        INNER JOIN pg_catalog.pg_namespace AS space
-            ON relation.relnamespace OPERATOR(pg_catalog.=) space.oid
-        WHERE relation.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass('_yoyo_migration')::pg_catalog.oid
-    ) AS recorded_in
+        SELECT safe.schema FROM safe
+        WHERE safe.name OPERATOR(pg_catalog.=) '_yoyo_migration'::pg_catalog.name ORDER BY safe.place LIMIT 1
+    ) AS recorded_in,
+    pg_catalog.current_setting('server_encoding') AS encoding,
+    EXISTS (
+        SELECT FROM pg_catalog.pg_extension WHERE extname OPERATOR(pg_catalog.=) 'citus'::pg_catalog.name
+    ) AS citus,
+    pg_catalog.current_setting('synchronous_commit') AS synchronous_commit

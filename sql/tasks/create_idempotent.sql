@@ -5,15 +5,15 @@
 -- Returns one row: the owner, whether the key was first used with the same request (`same_request`), whether nothing was
 -- created now (`replayed`), the ids and the time of what was created. Served by idempotency_keys_pkey and users_pkey.
 WITH wanted AS (
-    SELECT pg_catalog.nextval('tasks_id_seq'::regclass) AS id
+    SELECT pg_catalog.nextval('{schema}.tasks_id_seq'::regclass) AS id
 ),
 
 owner AS (
-    INSERT INTO users (id) VALUES (%(user_id)s) ON CONFLICT (id) DO NOTHING
+    INSERT INTO {schema}.users (id) VALUES (%(user_id)s) ON CONFLICT (id) DO NOTHING
 ),
 
 record AS (
-    INSERT INTO idempotency_keys AS kept (user_id, operation, key, fingerprint, task_ids)
+    INSERT INTO {schema}.idempotency_keys AS kept (user_id, operation, key, fingerprint, task_ids)
     SELECT %(user_id)s, 'create', %(key)s, %(fingerprint)s, ARRAY[wanted.id] FROM wanted
     ON CONFLICT (user_id, operation, key) DO UPDATE SET
         fingerprint = CASE
@@ -32,7 +32,7 @@ record AS (
 ),
 
 created AS (
-    INSERT INTO tasks (user_id, id, title, description, completed)
+    INSERT INTO {schema}.tasks (user_id, id, title, description, completed)
     OVERRIDING SYSTEM VALUE
     SELECT %(user_id)s, wanted.id, %(title)s, %(description)s, %(completed)s
     FROM wanted INNER JOIN record ON record.task_ids[1] = wanted.id

@@ -1,9 +1,9 @@
 -- Creates many tasks, all or none, and the user's row with the first ones. `tasks` is a JSON array of objects.
 -- Ids ascend in the order sent. Served by users_pkey.
 WITH owner AS (
-    INSERT INTO users (id) VALUES (%(user_id)s) ON CONFLICT (id) DO NOTHING
+    INSERT INTO {schema}.users (id) VALUES (%(user_id)s) ON CONFLICT (id) DO NOTHING
 )
-INSERT INTO tasks (user_id, title, description, completed)
+INSERT INTO {schema}.tasks (user_id, title, description, completed)
 SELECT %(user_id)s, item.title, item.description, item.completed
 FROM ROWS FROM (
     pg_catalog.jsonb_to_recordset(%(tasks)s::jsonb) AS (title text, description text, completed boolean)

@@ -2,7 +2,7 @@
 -- for a JSON array of objects. Ids ascend in the order sent.
 -- Returns one row, as create_idempotent.sql does. Served by idempotency_keys_pkey and users_pkey.
 WITH item AS (
-    SELECT item.*, pg_catalog.nextval('tasks_id_seq'::regclass) AS id
+    SELECT item.*, pg_catalog.nextval('{schema}.tasks_id_seq'::regclass) AS id
     FROM ROWS FROM (
         pg_catalog.jsonb_to_recordset(%(tasks)s::jsonb) AS (title text, description text, completed boolean)
     ) WITH ORDINALITY AS item (title, description, completed, position)
@@ -10,11 +10,11 @@ WITH item AS (
 ),
 
 owner AS (
-    INSERT INTO users (id) VALUES (%(user_id)s) ON CONFLICT (id) DO NOTHING
+    INSERT INTO {schema}.users (id) VALUES (%(user_id)s) ON CONFLICT (id) DO NOTHING
 ),
 
 record AS (
-    INSERT INTO idempotency_keys AS kept (user_id, operation, key, fingerprint, task_ids)
+    INSERT INTO {schema}.idempotency_keys AS kept (user_id, operation, key, fingerprint, task_ids)
     SELECT %(user_id)s, 'batch', %(key)s, %(fingerprint)s, pg_catalog.array_agg(item.id ORDER BY item.position) FROM item
     ON CONFLICT (user_id, operation, key) DO UPDATE SET
         fingerprint = CASE
@@ -33,7 +33,7 @@ record AS (
 ),
 
 created AS (
-    INSERT INTO tasks (user_id, id, title, description, completed)
+    INSERT INTO {schema}.tasks (user_id, id, title, description, completed)
     OVERRIDING SYSTEM VALUE
     SELECT %(user_id)s, item.id, item.title, item.description, item.completed
     FROM item INNER JOIN record ON record.task_ids[item.position] = item.id

@@ -3,7 +3,7 @@
 -- A task that was kept is read FOR SHARE, so that the version returned is the newest one even if another transaction has
 -- just changed the task; if that version meets the conditions, the caller runs the statement again. Served by tasks_pkey.
 WITH deleted AS (
-    DELETE FROM tasks
+    DELETE FROM {schema}.tasks
     WHERE user_id = %(user_id)s AND id = %(task_id)s
         AND (%(versions)s::integer [] IS NULL OR version = ANY (%(versions)s::integer []))
         AND (%(excluded_versions)s::integer [] IS NULL OR version <> ALL (%(excluded_versions)s::integer []))
@@ -12,7 +12,7 @@ WITH deleted AS (
 
 kept AS (
     SELECT user_id, id, version
-    FROM tasks
+    FROM {schema}.tasks
     WHERE user_id = %(user_id)s AND id = %(task_id)s AND NOT EXISTS (SELECT FROM deleted)
     FOR SHARE
 )

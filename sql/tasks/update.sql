@@ -7,7 +7,7 @@
 -- condition held, or nothing had to change, when the statement began, and another transaction committed a change before
 -- the row was read. The caller then runs the statement again. Served by tasks_pkey.
 WITH changed AS (
-    UPDATE tasks
+    UPDATE {schema}.tasks
     SET
         title = coalesce(%(title)s, title),
         description = CASE WHEN %(sets_description)s THEN %(description)s ELSE description END,
@@ -27,7 +27,7 @@ WITH changed AS (
 
 unchanged AS (
     SELECT id, user_id, title, description, completed, version, created_at, updated_at
-    FROM tasks
+    FROM {schema}.tasks
     WHERE user_id = %(user_id)s AND id = %(task_id)s AND NOT EXISTS (SELECT FROM changed)
     FOR SHARE
 )

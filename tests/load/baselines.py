@@ -168,9 +168,7 @@ async def _calls(url: str, operation: str, users: int, tasks: int, seconds: floa
 
 
 def _rows(connection: psycopg.Connection, statement: Statement[Any], values: tuple[object, ...]) -> float:
-    result = connection.pgconn.exec_params(
-        statement.sql.encode(), statement.encode(values), result_format=pq.Format.BINARY
-    )
+    result = connection.pgconn.exec_params(statement.text(), statement.encode(values), result_format=pq.Format.BINARY)
     connection.rollback()
     transformer = Transformer()
 

@@ -46,7 +46,7 @@ class Ceiling(msgspec.Struct):
 def statement(operation: str) -> str:
     """The statement of sql/tasks as pgbench takes it."""
     file = ROOT / "sql" / "tasks" / f"{FILES.get(operation, operation)}.sql"
-    text = re.sub(r"--.*", "", file.read_text()).strip().rstrip(";")
+    text = re.sub(r"--.*", "", file.read_text()).strip().rstrip(";").replace("{schema}", "public")
     values = OPERATIONS[operation][1]
     return re.sub(r"%\((\w+)\)s", lambda match: values[match[1]], text)
 

@@ -62,7 +62,7 @@ def test_each_statement_touches_one_partition(
     connection: psycopg.Connection[Any], statement: Statement[Any], plan: str
 ) -> None:
     connection.execute(f"SET plan_cache_mode = {plan}".encode())
-    connection.execute(f"PREPARE asked AS {statement.sql}".encode())
+    connection.execute(b"PREPARE asked AS " + statement.text())
     for user in USERS:
         (home,) = partitions(connection, user)
         (task,) = connection.execute("SELECT max(id) FROM tasks WHERE user_id = %s", (user,)).fetchone() or (None,)
@@ -71,7 +71,7 @@ def test_each_statement_touches_one_partition(
         row = connection.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE asked ({literals})".encode()).fetchone()
         assert row
         assert touched(row[0][0]["Plan"]) <= {home}
-        if "INSERT INTO tasks" not in statement.sql:
+        if "INSERT INTO {schema}.tasks" not in statement.sql:
             assert touched(row[0][0]["Plan"]) == {home}
         assert partitions(connection, user) <= {home}  # where what it wrote is
 

@@ -75,7 +75,7 @@ def service(url: str, member: str) -> Iterator[psycopg.Connection[Any]]:
 def run(connection: psycopg.Connection[Any], statement: Statement[Any]) -> str | None:
     """Runs it as the lanes do, in the transaction that is open. Its SQLSTATE, None where it went well."""
     values = statement.encode(tuple(VALUES[name] for name in statement.parameters))
-    result = connection.pgconn.exec_params(statement.sql.encode(), values)
+    result = connection.pgconn.exec_params(statement.text(), values)
     if result.status in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
         return None
     state = result.error_field(pq.DiagnosticField.SQLSTATE)

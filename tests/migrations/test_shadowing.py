@@ -9,6 +9,7 @@ raises an error.
 
 from collections.abc import Callable, Iterator
 from itertools import product
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -21,6 +22,7 @@ from service.operations import migrate
 from service.operations.cli import cli
 from service.operations.migrate import MigrationError
 from service.paths import root
+from tests.support.processes import RunningService, plain_client, wait_ready
 
 pytestmark = pytest.mark.migrations
 
@@ -160,3 +162,83 @@ def test_check_says_that_others_may_create_in_the_schema(shared: str, monkeypatc
     done = CliRunner().invoke(cli, ["check"])
     assert "warning  schema public: mallory may create objects in it" in done.stdout
     assert "mend: REVOKE CREATE ON SCHEMA public FROM mallory" in done.stdout
+
+
+FOREIGN = """
+CREATE SCHEMA {role};
+CREATE FUNCTION {role}.foreign_function() RETURNS text LANGUAGE plpgsql AS $$
+BEGIN RAISE EXCEPTION 'a foreign function ran'; END $$;
+CREATE VIEW {role}.tasks AS
+    SELECT {role}.foreign_function() AS user_id, 1::bigint AS id, 'loot' AS title, '' AS description,
+        false AS completed, 1 AS version, now() AS created_at, now() AS updated_at;
+CREATE VIEW {role}.users AS SELECT {role}.foreign_function() AS id;
+CREATE VIEW {role}.idempotency_keys AS SELECT {role}.foreign_function() AS user_id;
+CREATE VIEW {role}._yoyo_migration AS
+    SELECT {role}.foreign_function() AS migration_hash, {role}.foreign_function() AS migration_id,
+        now()::timestamp AS applied_at_utc, '' AS checksum;
+GRANT USAGE ON SCHEMA {role} TO PUBLIC;
+GRANT ALL ON ALL TABLES IN SCHEMA {role} TO PUBLIC;
+"""
+
+
+@pytest.fixture
+def hijacked(database_url: str) -> Iterator[str]:
+    """A migrated database in which another login may create schemas."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("CREATE ROLE mallory LOGIN")
+        grant = sql.SQL("GRANT CREATE ON DATABASE {} TO mallory").format(sql.Identifier(connection.info.dbname))
+        connection.execute(grant)
+    yield database_url
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("DROP OWNED BY mallory CASCADE; DROP ROLE mallory")
+
+
+def test_another_logins_schema_of_the_roles_name_is_not_looked_into(
+    hijacked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The search path is "$user", public, and whoever may create schemas could make one of the role's name."""
+    settings = {"DATABASE_URL": hijacked, "MIGRATION_DATABASE_URL": hijacked, "AUTH_MODE": "none"}
+    with RunningService(tmp_path, **settings) as service, plain_client(service.url) as http:
+        wait_ready(service.url)
+        path = http.post("/api/victim/tasks", json={"title": "mine"}).headers["location"]
+        with psycopg.connect(hijacked, user="mallory") as mallory, psycopg.connect(hijacked) as owner:
+            mallory.execute(FOREIGN.format(role=owner.info.user).encode())
+            mallory.commit()
+            assert owner.execute("SELECT to_regclass('tasks')::text").fetchone() == ("tasks",)  # mallory's, unqualified
+            assert owner.execute("SELECT relkind FROM pg_class WHERE oid = 'tasks'::regclass").fetchone() == ("v",)
+        key = {"Idempotency-Key": "k"}
+        assert http.get(path).json()["title"] == "mine"
+        assert http.post("/api/victim/tasks", json={"title": "keyed"}, headers=key).status_code == 201
+        assert http.post("/api/victim/tasks/batch", json=[{"title": "of a batch"}]).status_code == 201
+        assert http.put(path, json={"title": "changed"}).json()["title"] == "changed"
+        assert [task["title"] for task in http.get("/api/victim/tasks").json()] == ["of a batch", "keyed", "changed"]
+        assert http.get("/readyz").status_code == 200
+        assert http.delete(path).status_code == 204
+    with RunningService(tmp_path, **settings) as service:  # and a new session
+        wait_ready(service.url)
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    for command in (["migrate", "status"], ["migrate", "apply"], ["check"], ["user", "export", "victim"], ["prune"]):
+        done = CliRunner().invoke(cli, command)
+        assert (done.exit_code, "foreign" in done.output) == (0, False), done.output
+    deleted = CliRunner().invoke(cli, ["user", "delete", "victim", "--yes"])
+    assert (deleted.exit_code, "2 tasks" in deleted.output) == (0, True), deleted.output
+    with psycopg.connect(hijacked) as owner:
+        assert owner.execute("SELECT count(*) FROM public.tasks").fetchone() == (0,)
+
+
+def test_views_with_the_bookkeepings_names_are_not_read(shared: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the first migration, in a schema that others may create in."""
+    with psycopg.connect(shared, user="mallory") as mallory:
+        body = "RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'a foreign function ran'; END $$"
+        mallory.execute(f"CREATE FUNCTION public.foreign_function() {body}".encode())
+        for name in ("_yoyo_migration", "_yoyo_log", "yoyo_lock", "users", "tasks", "idempotency_keys"):
+            mallory.execute(f"CREATE VIEW public.{name} AS SELECT public.foreign_function() AS id".encode())
+            mallory.execute(f"GRANT ALL ON public.{name} TO PUBLIC".encode())
+    for name, value in {"DATABASE_URL": shared, "MIGRATION_DATABASE_URL": shared, "AUTH_MODE": "none"}.items():
+        monkeypatch.setenv(name, value)
+    for command in (
+        *(["migrate", "status"], ["migrate", "apply", "--dry-run"], ["migrate", "apply"], ["check"], ["prune"]),
+        *(["user", "export", "victim"], ["user", "delete", "victim", "--yes"]),
+    ):
+        assert "foreign function ran" not in CliRunner().invoke(cli, command).output

@@ -81,7 +81,7 @@ LOOSE = [
 @pytest.mark.parametrize("statement", STATEMENTS, ids=lambda statement: statement.name)
 def test_each_statement_is_bound_to_its_user(statement: Statement[object]) -> None:
     assert any(table in statement.sql for table in OWNED)
-    assert complaints(statement.sql, statement.parameters.index("user_id") + 1) == []
+    assert complaints(statement.text().decode(), statement.parameters.index("user_id") + 1) == []
 
 
 @pytest.mark.parametrize("sql", BOUND)

@@ -79,7 +79,7 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def explain(connection: psycopg.Connection[Any], statement: Statement[Any]) -> list[dict[str, Any]]:
     """The nodes of the statement's generic plan, which the service's statements get from their sixth execution on."""
     values = ", ".join(["NULL"] * len(statement.parameters))
-    connection.execute(f"PREPARE wanted AS {statement.sql}".encode())
+    connection.execute(b"PREPARE wanted AS " + statement.text())
     try:
         row = connection.execute(f"EXPLAIN (FORMAT JSON) EXECUTE wanted({values})".encode()).fetchone()
     finally:

@@ -63,7 +63,7 @@ def plain(hint: Any) -> Any:
 def describe(url: str, statement: Statement[Any]) -> pq.abc.PGresult:
     """The statement, prepared."""
     with psycopg.connect(url) as connection:
-        prepared = connection.pgconn.prepare(b"", statement.sql.encode())
+        prepared = connection.pgconn.prepare(b"", statement.text())
         assert prepared.status == pq.ExecStatus.COMMAND_OK, prepared.get_error_message()
         return connection.pgconn.describe_prepared(b"")
 

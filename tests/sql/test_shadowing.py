@@ -1,4 +1,4 @@
-"""Another login's functions and operators in the tables' schema are never called by a statement.
+"""Another login's functions and operators in the tables' schema never run in a statement, nor are its tables used.
 
 PostgreSQL prefers an exact match of the argument types in any schema of the search path to a form of pg_catalog that
 needs a conversion. So for every operator and function that a statement uses, this database holds a form for each pair
@@ -16,8 +16,11 @@ import psycopg
 import pytest
 from pglast import ast, parse_sql
 from pglast.visitors import Visitor
+from psycopg import sql
 
 from service.database import Statement
+from service.monitoring.expired_records import EXPIRED_RECORDS
+from service.operations.prune import PRUNE, PRUNE_CITUS
 from service.tasks.queries import STATEMENTS
 
 TYPES = [
@@ -57,7 +60,7 @@ class Names(Visitor):
 def shadows() -> list[str]:
     names = Names()
     for statement in STATEMENTS:
-        names(parse_sql(statement.sql)[0].stmt)
+        names(parse_sql(statement.text().decode())[0].stmt)
     body = "RETURNS {} LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'a foreign function ran'; END $$"
     ddl = [f"CREATE FUNCTION public.shadow({a}, {b}) {body.format('boolean')}" for a, b in product(TYPES, TYPES)]
     ddl += [
@@ -88,7 +91,7 @@ def test_statement_calls_nothing_of_another_login(hostile: str, statement: State
         connection.execute("INSERT INTO tasks (user_id, title) OVERRIDING SYSTEM VALUE VALUES ('u', 't')")
         connection.execute("ALTER SEQUENCE tasks_id_seq RESTART WITH 100")
         connection.execute("UPDATE tasks SET id = DEFAULT")
-        connection.execute(f"PREPARE wanted AS {statement.sql}".encode())
+        connection.execute(b"PREPARE wanted AS " + statement.text())
         connection.execute(f"EXECUTE wanted({VALUES[statement.name]})".encode())
         connection.rollback()
 
@@ -97,3 +100,24 @@ def test_shadows_do_run_where_a_name_is_not_qualified(hostile: str) -> None:
     """The attack is real: without `pg_catalog.`, an exact match wins."""
     with psycopg.connect(hostile) as connection, pytest.raises(psycopg.errors.RaiseException, match="foreign function"):
         connection.execute("SELECT nextval('tasks_id_seq')")
+
+
+ODD = """Our 'odd" tasks"""
+
+
+@pytest.fixture(scope="module")
+def renamed(clone: Callable[[], str]) -> str:
+    """A database whose tables are in a schema with a name that has to be quoted everywhere."""
+    url = clone()
+    with psycopg.connect(url) as connection:
+        connection.execute(sql.SQL("ALTER SCHEMA public RENAME TO {}").format(sql.Identifier(ODD)))
+    return url
+
+
+@pytest.mark.parametrize(
+    "statement", [*STATEMENTS, PRUNE, PRUNE_CITUS, EXPIRED_RECORDS], ids=lambda statement: statement.name
+)
+def test_statement_finds_its_tables_without_a_search_path(renamed: str, statement: Statement[object]) -> None:
+    with psycopg.connect(renamed) as connection:
+        connection.execute("SET search_path = ''")
+        connection.execute(b"PREPARE wanted AS " + statement.text(schema=ODD))

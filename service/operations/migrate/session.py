@@ -123,10 +123,10 @@ def first_line(error: psycopg.Error) -> str:
 
 def _session(connection: psycopg.Connection[Any]) -> Session:
     pooled = _is_pooled(connection)
-    # The one query that the role's own search path resolves: it says where unqualified names lead.
+    # The one query before the search path is set. It says where the role's own would lead.
     row = connection.execute(query("session_facts", "")).fetchone()
     assert row is not None
-    schema, encoding, recorded_in = row
+    _, schema, recorded_in, encoding, *_ = row
     if encoding != ENCODING:
         raise MigrationError(
             f"The database's encoding is {encoding}, and the service needs {ENCODING}: create a database with "
