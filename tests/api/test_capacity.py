@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from tests.support.http import connect, exchange, request
+from tests.support.marks import own_protocol
 from tests.support.processes import RunningService, wait_ready
 from tests.support.waiting import wait_until
 
@@ -69,6 +70,7 @@ def until_waiting(service: RunningService, count: int) -> None:
     wait_until(lambda: f"tasks_http_requests_waiting {count}.0" in service.http.get("/metrics").text)
 
 
+@own_protocol
 def test_one_user_has_no_more_than_a_share(small: RunningService, url: str) -> None:
     """What is above it waits for a place, for 2 s at the most."""
     path = small.http.post("/api/greedy/tasks", json={"title": "x"}).headers["location"]
@@ -95,6 +97,7 @@ def test_one_user_has_no_more_than_a_share(small: RunningService, url: str) -> N
     assert 'requests_rejected_total{reason="user"} 1.0' in small.http.get("/metrics").text
 
 
+@own_protocol
 def test_pipelined_requests_and_unread_lists_take_bounded_memory(small: RunningService) -> None:
     """Each client asks for a list that it does not read, and for 256 kB of requests behind it."""
     batch = [{"title": "x", "description": "a" * 5000}] * 500
