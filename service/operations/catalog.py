@@ -105,9 +105,18 @@ def grant(privilege: str, role: str = ROLE) -> str:
     return f"GRANT {_privilege(privilege)} TO {role}"
 
 
-def revoke(privilege: str, role: str) -> str:
-    """The statement that takes it from the role."""
-    return f"REVOKE {_privilege(privilege)} FROM {role}"
+def revoke(privilege: str, role: str, kept: Iterable[str] = ()) -> str:
+    """What takes it from the role, in one line for psql. A privilege on a table takes those on its columns with it, so
+    what of those is in `kept` is granted again, before anybody else can see that it was gone.
+    """
+    taken = f"REVOKE {_privilege(privilege)} FROM {role}"
+    what, on, table = privilege.split(" ")
+    columns = [
+        name.removeprefix(f"{what} of {table}.") for name in sorted(kept) if name.startswith(f"{what} of {table}.")
+    ]
+    if on == "of" or not columns:
+        return taken
+    return f"BEGIN; {taken}; GRANT {what} ({', '.join(columns)}) ON {table} TO {role}; COMMIT"
 
 
 def _privilege(privilege: str) -> str:

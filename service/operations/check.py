@@ -30,6 +30,7 @@ OLDEST_VERSION = 15
 ROUND_TRIPS = 7
 LEVELS = {"ok": "green", "warning": "yellow", "error": "red"}
 WIDTH = max(map(len, LEVELS))
+PUBLIC = "public"  # every role, as GRANT and has_table_privilege() call it
 
 Version = Literal["behind", "level", "ahead"]
 
@@ -195,7 +196,7 @@ def _distribution(session: Session) -> Generator[Finding, None, bool]:
 
 def _role(session: Session, settings: Settings, besides: set[str]) -> Generator[Finding, None, list[str]]:
     """What the role may do; its result is what it lacks. `besides`: what it needs more than the snapshot says."""
-    name, owner, is_owner, powers = session.fetch_one("role", schema=session.schema)
+    name, owner, is_owner, is_member, powers = session.fetch_one("role", schema=session.schema, group=catalog.ROLE)
     for other in others_who_may_create(session, owner):
         yield Finding(
             "warning",
@@ -216,10 +217,12 @@ def _role(session: Session, settings: Settings, besides: set[str]) -> Generator[
     too_much = [*powers, *sorted(held - needed)]
     for privilege in lacking:
         yield Finding("error", f"role: {name} lacks {privilege}", catalog.grant(privilege))
-    groups = catalog.privileges(session, catalog.ROLE) if too_much else set[str]()
+    everybodys = catalog.privileges(session, PUBLIC) if too_much else set[str]()
+    groups = catalog.privileges(session, catalog.ROLE) if too_much and is_member else set[str]()
     for privilege in too_much:
-        through = catalog.ROLE if privilege in groups else name
-        mend = catalog.revoke(privilege, through) if privilege in held - needed else None
+        through = PUBLIC if privilege in everybodys else catalog.ROLE if privilege in groups else name
+        kept = needed if through == catalog.ROLE or (through == name and not is_member) else ()
+        mend = catalog.revoke(privilege, through, kept) if privilege in held - needed else None
         yield Finding("warning", f"role: {name} has {privilege}, which no statement needs", mend)
     if not lacking and not too_much:
         yield Finding("ok", f"role: {name} has what the statements need and nothing else")

@@ -1,9 +1,10 @@
 -- The role in use: its name, the owner of the tables (the role itself where there are none), whether it may act as that
--- owner, and which powers it has beyond what a service needs.
+-- owner, whether it has what is granted to the service's role, and which powers it has beyond what a service needs.
 SELECT
     role.rolname AS name,
     coalesce(owner.rolname, role.rolname) AS owner,
     role.rolsuper OR (owner.oid IS NOT NULL AND pg_has_role(owner.oid, 'USAGE')) AS is_owner,
+    EXISTS (SELECT FROM pg_roles WHERE rolname = %(group)s AND pg_has_role(oid, 'USAGE')) AS is_member,
     array_remove(ARRAY[
         CASE WHEN role.rolcreaterole THEN 'CREATEROLE' END,
         CASE WHEN role.rolcreatedb THEN 'CREATEDB' END,

@@ -110,6 +110,39 @@ def test_what_a_role_lacks_or_has_too_much_is_named(
     ]
 
 
+@pytest.mark.parametrize(
+    "grant",
+    [
+        "GRANT SELECT ON tasks TO tasks_service",
+        "GRANT INSERT, UPDATE, REFERENCES ON tasks TO tasks_service",
+        "GRANT ALL ON idempotency_keys TO checked",
+        "GRANT SELECT ON tasks TO PUBLIC",
+        "GRANT SELECT, INSERT ON users TO PUBLIC; GRANT INSERT ON users TO tasks_service, checked",
+        "GRANT USAGE, UPDATE ON SEQUENCE tasks_id_seq TO checked",
+        "REVOKE tasks_service FROM checked; GRANT SELECT, INSERT, UPDATE, DELETE ON tasks, users, idempotency_keys, "
+        "_yoyo_migration TO checked; GRANT USAGE ON SEQUENCE tasks_id_seq TO checked",
+    ],
+)
+def test_what_it_prints_to_run_takes_what_is_too_much_and_leaves_what_is_needed(
+    run: Run, migrated: str, login: str, monkeypatch: pytest.MonkeyPatch, grant: str
+) -> None:
+    with psycopg.connect(migrated, autocommit=True) as connection:
+        connection.execute(f"GRANT tasks_service TO {login}".encode())
+        before = schema(migrated)
+        monkeypatch.setenv("DATABASE_URL", as_role(migrated, login))
+        connection.execute(grant.encode())
+        for _ in range(3):  # what a role has twice is said once, then again
+            done = run()
+            assert errors(done) == []
+            for mend in mends(done):
+                if mend.startswith(("REVOKE", "BEGIN")):
+                    connection.execute(mend.encode())
+                    assert run().exit_code == 0, mend
+        assert warnings(run()) == []
+        if "checked" not in grant:
+            assert schema(migrated) == before
+
+
 def test_a_role_with_nothing_is_told_in_a_line(
     run: Run, migrated: str, login: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
