@@ -11,6 +11,7 @@ from litestar import Litestar
 from service import auth
 from service.auth import Authenticator, ManagedAuthenticator
 from service.database import Database
+from service.http import admin_port
 from service.http.browser_guard import browser_guard
 from service.http.capacity import Capacity
 from service.http.cors import CorsPolicy
@@ -113,6 +114,8 @@ def create_app(
     app = shedding(app, capacity)
     if cors is not None:
         app = cors.around(app)
+    if settings.admin_port:
+        app = admin_port.split(app, settings.admin_port)
     if settings.trusted_proxies:
         app = believing(app, settings.trusted_proxies)
     service = Service(

@@ -17,7 +17,7 @@ from service import __version__
 from service.monitoring import logs
 from service.operations import embedded
 from service.server import StartFailed
-from service.server.listener import Listener, listener_of
+from service.server.listener import Listener, inherited, listener_of
 from service.settings import UNIX, Secret, Settings, SettingsError, log_format, names, near_misses
 from service.signals import Interrupted, stop
 
@@ -95,8 +95,11 @@ def _settings(**options: str | int | None) -> Settings:
 
 
 def _serve(settings: Settings, stack: ExitStack) -> None:
-    listener = _listener(settings)
+    listener = inherited() or _listener(settings.host, settings.port)
     stack.callback(listener.close)
+    admin = _admin_listener(settings)
+    if admin is not None:
+        stack.callback(admin.close)
     log.info("starting", extra={"version": __version__})
     if settings.embedded:
         threading.Thread(target=_import_server, daemon=True).start()
@@ -113,7 +116,8 @@ def _serve(settings: Settings, stack: ExitStack) -> None:
     from service.server import process, workers
 
     runs = process.serve if settings.workers == 1 else workers.serve
-    runs(complete, listener.socket, lambda: _greet(settings, listener, database))
+    sockets = [one.socket for one in (listener, admin) if one is not None]
+    runs(complete, sockets, lambda: _greet(settings, listener, admin, database))
 
 
 def _import_server() -> None:
@@ -133,12 +137,19 @@ def _check_usable(settings: Settings) -> None:
         create_app(msgspec.structs.replace(settings, database_url=settings.database_url or Secret("host=/nonexistent")))
 
 
-def _listener(settings: Settings) -> Listener:
+def _listener(host: str, port: int) -> Listener:
     try:
-        return listener_of(settings.host, settings.port)
+        return listener_of(host, port)
     except OSError as error:
-        place = settings.host if settings.host.startswith(UNIX) else f"{settings.host}:{settings.port}"
+        place = host if host.startswith(UNIX) else f"{host}:{port}"
         raise ClickException(f"cannot listen on {place}: {error.strerror or error}") from None
+
+
+def _admin_listener(settings: Settings) -> Listener | None:
+    if not settings.admin_port:
+        return None
+    host = settings.admin_host or ("127.0.0.1" if settings.host.startswith(UNIX) else settings.host)
+    return _listener(host, settings.admin_port)
 
 
 def _migrate(settings: Settings) -> None:
@@ -234,16 +245,19 @@ def _place(settings: Settings, cluster: embedded.Embedded | None) -> str:
     return f"{given.get('dbname') or given.get('user') or 'the default'} on {where}"
 
 
-def _greet(settings: Settings, listener: Listener, database: str) -> None:
+def _greet(settings: Settings, listener: Listener, admin: Listener | None, database: str) -> None:
     """Says that the port is open and where everything is: in a line of the log, and for people in some lines more."""
     url = listener.url + (settings.root_path or "")
     extra = {"version": __version__, "url": url, "database": database, "workers": settings.workers}
+    if admin is not None:
+        extra["admin_url"] = admin.url
     log.info("listening", extra=extra | {"auth_mode": settings.authenticates})
     if settings.authenticates == "none":
         log.warning("AUTH_MODE=none: anyone who can reach this port can act as any user")
     if not logs.is_console(settings.log_format):
         return
-    lines = (("API", f"{url}/api/{{user_id}}/tasks"), ("Docs", f"{url}/docs"), ("Database", database))
+    docs = f"{admin.url if admin is not None else url}/docs"
+    lines = (("API", f"{url}/api/{{user_id}}/tasks"), ("Docs", docs), ("Database", database))
     with suppress(OSError):  # nobody reads it
         for name, what in lines:
             click.echo(f"{click.style(f'{name:9}', bold=True)} {what}")

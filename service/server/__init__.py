@@ -1,4 +1,4 @@
-"""Runs the application on uvicorn: `uvicorn` is one process, `workers` several on one socket, `listener` the socket.
+"""Runs the application on uvicorn: `process` in one process, `workers` in several on one socket, `listener` the socket.
 
 Must not know tasks, nor where the database came from.
 """

@@ -43,10 +43,15 @@ class Listener:
                     self._path.unlink()
 
 
-def listener_of(host: str, port: int) -> Listener:
-    """A socket bound to `host` and `port`, to `unix:/path`, or the one that systemd hands over. Raises OSError."""
+def inherited() -> Listener | None:
+    """The one that systemd hands over."""
     if os.environ.get("LISTEN_PID") == str(os.getpid()) and os.environ.get("LISTEN_FDS") == "1":
         return Listener(socket.socket(fileno=INHERITED_FD))
+    return None
+
+
+def listener_of(host: str, port: int) -> Listener:
+    """A socket bound to `host` and `port`, or to `unix:/path`. Raises OSError."""
     if host.startswith(UNIX):
         return _unix(Path(host.removeprefix(UNIX)))
     bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)

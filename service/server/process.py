@@ -38,8 +38,8 @@ def application(settings: Settings, metrics_folder: Path | None = None) -> Any:
     return app
 
 
-def serve(settings: Settings, listener: socket.socket, started: Callable[[], None]) -> None:
-    """Serves until a signal, then finishes what is in flight. Calls `started` when the port is open."""
+def serve(settings: Settings, listeners: list[socket.socket], started: Callable[[], None]) -> None:
+    """Serves until a signal, then finishes what is in flight. Calls `started` when the ports are open."""
     raise_descriptor_limit()
     server = Server(settings, application(settings), started)
 
@@ -47,7 +47,7 @@ def serve(settings: Settings, listener: socket.socket, started: Callable[[], Non
         server.stop_at_once() if signals.stop.at_once else server.stop()
 
     with signals.stop.calls(on_signal):
-        server.run([listener])
+        server.run(listeners)
 
 
 class Server(uvicorn.Server):

@@ -38,7 +38,7 @@ MAX_FAILED = 3  # replacements in a row that end before they serve
 RETRY_S = 1.0
 
 
-def serve(settings: Settings, listener: socket.socket, started: Callable[[], None]) -> None:
+def serve(settings: Settings, listeners: list[socket.socket], started: Callable[[], None]) -> None:
     """Serves until a signal, then finishes what is in flight. Calls `started` when every worker serves.
 
     Raises StartFailed where a worker ends before it serves.
@@ -51,7 +51,7 @@ def serve(settings: Settings, listener: socket.socket, started: Callable[[], Non
             "WORKERS above 1 needs a folder for temporary files, and none can be written: set TMPDIR"
         ) from None
     with folder as metrics_folder:
-        supervisor = _Supervisor(settings, listener, metrics_folder)
+        supervisor = _Supervisor(settings, listeners, metrics_folder)
         with signals.stop.calls(supervisor.pass_on):
             supervisor.run(started)
 
@@ -59,18 +59,19 @@ def serve(settings: Settings, listener: socket.socket, started: Callable[[], Non
 class _Worker:
     """A process that serves, as its supervisor sees it."""
 
-    def __init__(self, listener: socket.socket, env: dict[str, str]) -> None:
+    def __init__(self, listeners: list[socket.socket], env: dict[str, str]) -> None:
         self.control, theirs = socket.socketpair()
         self.control.setblocking(False)
         self.serves = False
+        descriptors = [theirs.fileno(), *(listener.fileno() for listener in listeners)]
         # Blocked signals stay blocked in the new process until it has its handlers, and so none is lost meanwhile.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signals.SIGNALS)
         try:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", MODULE, str(theirs.fileno()), str(listener.fileno())],
+                [sys.executable, "-m", MODULE, *map(str, descriptors)],
                 env=env,
                 stdin=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), listener.fileno()),
+                pass_fds=descriptors,
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -86,8 +87,8 @@ class _Worker:
 
 
 class _Supervisor:
-    def __init__(self, settings: Settings, listener: socket.socket, metrics_folder: str) -> None:
-        self._listener = listener
+    def __init__(self, settings: Settings, listeners: list[socket.socket], metrics_folder: str) -> None:
+        self._listeners = listeners
         self._restarts = 0
         self._restarts_file = Path(metrics_folder) / WORKER_RESTARTS
         self._environment = worker_environment(settings) | {METRICS_FOLDER: metrics_folder}
@@ -116,7 +117,7 @@ class _Supervisor:
             self._end()
 
     def _start(self) -> _Worker:
-        return _Worker(self._listener, self._environment)
+        return _Worker(self._listeners, self._environment)
 
     def _heard(self) -> list[_Worker]:
         """Waits a little for the workers, and returns those that said something or ended."""
@@ -145,7 +146,8 @@ class _Supervisor:
 
     def _end(self) -> None:
         """Returns when every worker has ended."""
-        self._listener.close()
+        for listener in self._listeners:
+            listener.close()
         for worker in self._workers:
             worker.tell(FINISH)
         end = time.monotonic() + self._patience_s
@@ -176,15 +178,15 @@ def worker_environment(settings: Settings) -> dict[str, str]:
 
 
 def main() -> None:
-    """Runs a worker: its socket pair and the listener are given by their descriptors."""
-    control, listener = (socket.socket(fileno=int(text)) for text in sys.argv[1:3])
+    """Runs a worker: its socket pair and the listeners are given by their descriptors."""
+    control, *listeners = (socket.socket(fileno=int(text)) for text in sys.argv[1:])
     settings = load(dotenv=None)
     logs.configure(settings.log_level, settings.log_format)
     with logs.uncaught_logged():
-        _serve_as_worker(settings, control, listener)
+        _serve_as_worker(settings, control, listeners)
 
 
-def _serve_as_worker(settings: Settings, control: socket.socket, listener: socket.socket) -> None:
+def _serve_as_worker(settings: Settings, control: socket.socket, listeners: list[socket.socket]) -> None:
     folder = os.environ.get(METRICS_FOLDER)
     try:
         app = application(settings, Path(folder) if folder else None)
@@ -196,7 +198,7 @@ def _serve_as_worker(settings: Settings, control: socket.socket, listener: socke
         signals.stop.install()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.SIGNALS)
         threading.Thread(target=_obey, args=(control, server), daemon=True).start()
-        server.run([listener])
+        server.run(listeners)
 
 
 def _say_serving(control: socket.socket) -> None:

@@ -75,6 +75,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     port: Annotated[
         int, Meta(ge=0, le=65535, description="Port to listen on; all workers share it. 0: any free port.")
     ] = 8000
+    admin_port: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=65535,
+            description="Another port for `/metrics`, `/docs`, `/openapi.json`, `/livez` and `/readyz`, which PORT "
+            "then does not have. 0: PORT has them.",
+        ),
+    ] = 0
+    admin_host: Annotated[
+        Text | None,
+        Meta(description="Address for ADMIN_PORT. Default: HOST, or 127.0.0.1 where that is a unix socket."),
+    ] = None
     workers: Annotated[int, Meta(ge=1, le=64, description="Number of processes that serve.")] = 1
     http_protocol: Annotated[
         Literal["httptools"] | None,

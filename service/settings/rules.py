@@ -56,6 +56,12 @@ def _authentication(settings: Settings, wrong: Iterable[str]) -> list[str]:
 def _addresses(settings: Settings) -> list[str]:
     """What is wrong with the settings of addresses: those to listen on, and those of clients and proxies."""
     problems: list[str] = []
+    if settings.admin_port and settings.admin_port == settings.port:
+        problems.append("ADMIN_PORT must be another port than PORT")
+    if settings.admin_host is not None and not settings.admin_port:
+        problems.append("ADMIN_HOST is of no use without ADMIN_PORT")
+    if settings.admin_host is not None and settings.admin_host.startswith(UNIX):
+        problems.append("ADMIN_HOST must be an address: ADMIN_PORT is no unix socket")
     if settings.host.startswith(UNIX) and not settings.host.removeprefix(UNIX).startswith("/"):
         problems.append("HOST=unix: must name a file by its absolute path, as in unix:/run/tasks.sock")
     if not settings.host.startswith(UNIX):

@@ -16,8 +16,9 @@ import psutil
 import pytest
 
 from tests.faults.test_stops import running
-from tests.support.http import connect, read_response, request
+from tests.support.http import connect, exchange, read_response, request
 from tests.support.processes import AWAY, RunningService, serve_to_end, wait_ready
+from tests.support.reverse_proxies import free_port
 from tests.support.waiting import wait_until
 
 
@@ -151,3 +152,22 @@ def test_libpq_variables_do_not_reach_its_own_database(reachable: Path) -> None:
         roles = {process.cmdline()[0].split()[1] for process in psutil.Process(postmaster).children()}
         assert "tasks_app" in roles
         assert "tasks" not in roles  # the owner's connection, for the migration, is closed
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_operators_paths_have_their_own_port(url: str, tmp_path: Path, workers: str) -> None:
+    admin = free_port()
+    settings = {"DATABASE_URL": url, "AUTH_MODE": "none", "ADMIN_PORT": str(admin), "WORKERS": workers}
+    with RunningService(tmp_path, **settings) as service:
+        wait_ready(f"http://127.0.0.1:{admin}")
+        for path, of_operators in {
+            **dict.fromkeys(("/livez", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/start.js", "/"), True),
+            **dict.fromkeys(("/api/u/tasks", "/api/u/tasks/1", "/docsx", "/nowhere"), False),
+        }.items():
+            get = request("GET", path)
+            here, there = exchange(service.url, get), exchange(f"http://127.0.0.1:{admin}", get)
+            hidden, served = (here, there) if of_operators else (there, here)
+            assert (hidden.status, hidden.body) == (404, b'{"error":"Not found"}')
+            assert served.body != hidden.body or path in ("/docsx", "/nowhere")
+        assert exchange(service.url, request("POST", "/api/u/tasks", b'{"title": "x"}')).status == 201
+        assert service.stop() == 0

@@ -194,7 +194,7 @@ def main() -> None:
         return
     server.application = APPLICATIONS[name]
     settings = load()
-    server.serve(settings, listener_of(settings.host, settings.port).socket, lambda: None)
+    server.serve(settings, [listener_of(settings.host, settings.port).socket], lambda: None)
 
 
 if __name__ == "__main__":

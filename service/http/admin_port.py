@@ -1,0 +1,27 @@
+"""A port of their own for operators' paths: metrics, documentation and probes, which a public port need not show.
+
+Must not import tasks.
+"""
+
+from typing import Any
+
+from service.http import errors
+from service.http.asgi import ASGIApp, record_of
+from service.http.error_handler import error_response
+
+_PATHS = frozenset({"/", "/livez", "/readyz", "/metrics", "/openapi.json", "/docs"})
+
+
+def split(app: ASGIApp, admin_port: int) -> ASGIApp:
+    """ASGI: `app`, with operators' paths on `admin_port` alone, and nothing else there. The rest is a 404."""
+
+    async def served(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            server, path = scope.get("server"), scope["path"]
+            is_for_operators = path in _PATHS or path.startswith("/docs/")
+            if is_for_operators != (server is not None and server[1] == admin_port):
+                await error_response(errors.not_found(), record_of(scope))(scope, receive, send)
+                return
+        await app(scope, receive, send)
+
+    return served
