@@ -13,10 +13,10 @@ import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
-from service.database import Database, read
+from service.database import Database
 from service.operations import prune
 from service.operations.cli import cli
-from service.paths import root
+from service.operations.sql import query
 from tests.support.databases import a_day_passes, until_blocked
 from tests.support.processes import RunningService
 
@@ -107,12 +107,7 @@ async def test_a_request_that_waits_for_it_creates(
     a_day_passes(shared_database_url, user)
     async with httpx.AsyncClient(base_url=service.url, timeout=30, verify=False) as slow:
         with psycopg.connect(shared_database_url) as other:
-            assert (
-                other.execute(
-                    read(root() / "sql" / "operations", "prune").encode(), {"rows": prune.BATCH_ROWS}
-                ).rowcount
-                > 0
-            )
+            assert other.execute(query("prune", "public"), {"rows": prune.BATCH_ROWS}).rowcount > 0
             waiting = asyncio.create_task(slow.post(tasks, json=SAME, headers=KEYED))
             await until_blocked(shared_database_url)
         answer = await waiting
