@@ -289,7 +289,9 @@ class Database:
             self._retry(call)
 
     def _retry(self, call: Call) -> None:
-        """The call changed nothing, and is sent again if somebody waits for it."""
+        """Sends the call again, unless it has failed or its caller is gone. Whoever calls this knows that it changed
+        nothing: a write that may have been done has failed already.
+        """
         if call.future.done():
             self._done(call)
         else:

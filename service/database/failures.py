@@ -101,10 +101,10 @@ class ServerError(NamedTuple):
 
 
 class Cancel(Enum):
-    """Why the service cancelled a call."""
+    """What the service found a call that takes long to be, and so how the end of its statement is read."""
 
-    NO = "not cancelled"
-    BLOCKED = "it waited for a lock while others waited for it: sent again, alone on its lane"
+    NO = "nothing was found"
+    BLOCKED = "it waited for a lock while others waited for it: goes alone, and is sent again if it was cancelled"
     OVERDUE = "it reached the statement limit, or no caller waits for it any more"
 
 

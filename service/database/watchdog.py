@@ -117,20 +117,18 @@ class Watchdog:
             self._set_aside(pool, lane, head)
 
     def _set_aside(self, pool: LanePool, lane: Lane, head: Call) -> None:
-        """Others wait for a lane: this call keeps its own only while few calls like it do."""
+        """Marks a write that waits for a lock as blocked, and cancels it if such writes hold half of the lanes already."""
         if not pool.may_block:
             self.cancel(lane)
         head.cancel = Cancel.BLOCKED
 
     def _hedge(self, pool: LanePool, lane: Lane, now: float) -> None:
-        """Sends the reads with and behind a slow one a second time, on a lane that idles.
+        """Sends the reads behind a slow one a second time, on a lane that idles.
 
         Where none idles, all are busy: reads sent twice would then be load on load.
         """
-        slow = lane.groups[0].calls
-        with_it = slow if len(slow) > 1 else ()
         behind = itertools.chain.from_iterable(group.calls for group in itertools.islice(lane.groups, 1, None))
-        reads = [call for call in itertools.chain(with_it, behind) if not (call.hedged or call.future.done())]
+        reads = [call for call in behind if not (call.hedged or call.future.done())]
         other = pool.pick(now) if reads else None
         if other is not None and not other.groups:
             for call in reads[: pool.depth]:
