@@ -117,7 +117,7 @@ class Watchdog:
             self._set_aside(pool, lane, head)
 
     def _set_aside(self, pool: LanePool, lane: Lane, head: Call) -> None:
-        """Marks a write that waits for a lock as blocked, and cancels it if such writes hold half of the lanes already."""
+        """Marks a write that waits for a lock, and cancels it if such writes hold half of the lanes already."""
         if not pool.may_block:
             self.cancel(lane)
         head.cancel = Cancel.BLOCKED
