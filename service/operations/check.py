@@ -120,7 +120,12 @@ def _version(session: Session) -> Generator[Finding, None, Version]:
         if state.state == "pending":
             yield Finding("error", f"migration {state.id} is pending", "tasks-service migrate apply")
         elif state.state == "incomplete":
-            yield Finding("error", f"migration {state.id} was begun and not finished", "tasks-service migrate apply")
+            undone = state.applied_at is not None
+            yield Finding(
+                "error",
+                f"migration {state.id} is incomplete: its {'rollback' if undone else 'SQL'} was begun and not finished",
+                f"tasks-service migrate {'rollback --count 1' if undone else 'apply'}",
+            )
         elif state.state == "changed":
             yield Finding("error", f"migration {state.id} was applied from a file with other SQL than the one here")
         elif state.state == "unknown":

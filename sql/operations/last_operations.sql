@@ -1,5 +1,6 @@
 -- The newest entry of yoyo's log for each migration, newest first: `applying` and `reverting` say that a migration that
--- runs outside a transaction was begun and not finished, `failed` that the last attempt to apply it changed nothing.
+-- runs outside a transaction was begun and not finished, `failed` that the last attempt to apply it or to roll it back
+-- changed nothing.
 SELECT migration_id, operation
 FROM (
     SELECT DISTINCT ON (migration_id) migration_id, operation, created_at_utc

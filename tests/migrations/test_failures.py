@@ -89,6 +89,95 @@ def test_what_is_half_applied_is_said_and_finished_and_nothing_is_rolled_back_me
     assert [state.state for state in migrate.status(half)] == ["applied"] * 3
 
 
+TWO = (
+    "-- transactional: false\nSET lock_timeout = '5s';\nALTER TABLE tasks ADD COLUMN due_at timestamptz;\n"
+    "CREATE UNIQUE INDEX CONCURRENTLY tasks_title_key ON tasks (title);"
+)
+TWO_BACK = "-- transactional: false\nDROP INDEX CONCURRENTLY tasks_title_key;\nALTER TABLE tasks DROP COLUMN due_at;"
+
+
+def test_what_fails_behind_its_first_statement_is_incomplete_and_goes_on_there(own: Path, duplicates: str) -> None:
+    write(own, "0003.unique-titles", "-- depends: 0002.create-tasks\n" + TWO, TWO_BACK)
+    with pytest.raises(MigrationError) as failure:
+        migrate.apply(duplicates)
+    assert str(failure.value).endswith(
+        "; done before that, and still there: ALTER TABLE tasks ADD COLUMN due_at timestamptz; left to do: CREATE "
+        'UNIQUE INDEX CONCURRENTLY tasks_title_key ON tasks (title); the invalid index "tasks_title_key" that it left was '
+        "dropped; mend the cause and run `migrate apply` again, which does what is left"
+    )
+    assert [state.state for state in migrate.status(duplicates)] == ["applied", "applied", "incomplete"]
+    with pytest.raises(MigrationError, match=r"0003\.unique-titles is applied half-way, so nothing is rolled back"):
+        migrate.rollback(duplicates)
+    with pytest.raises(MigrationError, match="done before that, and still there: ALTER TABLE tasks ADD COLUMN due_at"):
+        migrate.apply(duplicates)
+    assert [state.state for state in migrate.status(duplicates)] == ["applied", "applied", "incomplete"]
+    execute(duplicates, "DELETE FROM tasks WHERE id = 2")
+    assert migrate.apply(duplicates) == ["0003.unique-titles"]
+    assert migrate.rollback(duplicates) == ["0003.unique-titles"]
+
+
+def test_a_rollback_that_fails_behind_its_first_statement_is_incomplete_and_goes_on(own: Path, empty: str) -> None:
+    migrate.apply(empty)
+    write(own, "0003.two", TWO, TWO_BACK)
+    migrate.apply(empty)
+    execute(empty, "CREATE VIEW due AS SELECT due_at FROM tasks")
+    with pytest.raises(
+        MigrationError, match="done before that, and still there: DROP INDEX CONCURRENTLY tasks_title_key"
+    ):
+        migrate.rollback(empty)
+    assert [state.state for state in migrate.status(empty)] == ["applied", "applied", "incomplete"]
+    execute(empty, "DROP VIEW due")
+    assert migrate.rollback(empty) == ["0003.two"]
+    assert [state.state for state in migrate.status(empty)] == ["applied", "applied", "pending"]
+
+
+def test_what_waits_for_a_lock_behind_its_first_statement_does_not_repeat_that(own: Path, empty: str) -> None:
+    """And what its own attempts leave behind is no news."""
+    migrate.apply(empty)
+    write(own, "0003.two", TWO.replace("5s", "50ms"), TWO_BACK)
+    said: list[str] = []
+    with psycopg.connect(empty) as reader:
+        # A snapshot holds up the build, and not the column.
+        reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        reader.execute("SELECT count(*) FROM users")
+        with pytest.raises(MigrationError, match=r"gave up waiting for a lock .*; done before that, .* due_at"):
+            migrate.apply(empty, wait_s=1.5, say=said.append)
+    assert [line for line in said if "invalid index" in line] == []
+    assert "tasks_title_key" not in relations(empty)
+    assert migrate.apply(empty) == ["0003.two"]
+
+
+def test_a_rollback_whose_first_statement_fails_leaves_it_applied(empty: str) -> None:
+    migrate.apply(empty)
+    execute(empty, "INSERT INTO users (id, email) VALUES ('a', 'one@example.com'), ('b', 'one@example.com')")
+    with pytest.raises(MigrationError, match="is duplicated"):
+        migrate.rollback(empty)
+    assert {state.state for state in migrate.status(empty)} == {"applied"}
+    assert migrate.apply(empty) == []
+
+
+def test_check_says_what_finishes_an_incomplete_migration(
+    half: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATABASE_URL", half)
+    monkeypatch.setenv("AUTH_MODE", "none")
+    done = CliRunner().invoke(check, [])
+    assert done.exit_code == 1
+    assert "migration 0003.unique-titles is incomplete: its SQL was begun and not finished" in done.stdout
+    assert "mend: tasks-service migrate apply\n" in done.stdout
+    migrate.apply(half)
+    execute(
+        half,
+        "INSERT INTO _yoyo_log (id, migration_id, operation, created_at_utc) "
+        "VALUES ('2', '0003.unique-titles', 'reverting', now() AT TIME ZONE 'UTC')",
+    )
+    done = CliRunner().invoke(check, [])
+    assert done.exit_code == 1
+    assert "migration 0003.unique-titles is incomplete: its rollback was begun and not finished" in done.stdout
+    assert "mend: tasks-service migrate rollback --count 1\n" in done.stdout
+
+
 def test_a_rollback_that_was_cut_short_is_finished(half: str) -> None:
     migrate.apply(half)
     execute(half, "DROP INDEX CONCURRENTLY tasks_title_key")

@@ -28,7 +28,8 @@ class Applied(msgspec.Struct, frozen=True):
 
 class History(msgspec.Struct, frozen=True):
     """`applied` by id, oldest first. `begun`: what was begun outside a transaction and not finished, and in which
-    direction. `failed`: the migration that the last command failed to apply, and that left nothing behind.
+    direction. `failed`: the migration that the last command failed to apply, and that left nothing behind; a rollback
+    that failed so leaves it applied.
     """
 
     applied: dict[str, Applied] = {}
@@ -52,7 +53,7 @@ def read(session: Session) -> History:
         return History(applied)
     operations = session.fetch_all("last_operations")
     begun = {name: operation for name, operation in operations if operation in ("applying", "reverting")}
-    failed = operations[0][0] if operations and operations[0][1] == "failed" else None
+    failed = next((name for name, operation in operations[:1] if operation == "failed" and name not in applied), None)
     return History(applied, begun, failed)
 
 

@@ -26,6 +26,8 @@ Progress = Callable[[Migration, float | None], None]  # the seconds it took, Non
 Say = Callable[[str], None]
 Direction = Literal["apply", "rollback"]
 BEGUN = {"apply": "applying", "rollback": "reverting"}
+DONE = {"apply": "applied", "rollback": "rolled back"}
+BRIEF = 80  # characters of a statement in a sentence
 
 
 class _Foreign(Exception):
@@ -43,20 +45,28 @@ class Runner:
         self._session, self._url, self._direction = session, url, direction
         self._deadline, self._say, self._progress = deadline, say, progress
         self._silent_until = 0.0
+        self._again = False  # it was begun before, outside a transaction, and not finished
+        self._retries = False  # this process has tried it before
+        self._done: set[int] = set()  # the places of its statements that are done and stay so, outside a transaction
+        self._statement: str | None = None  # that is being run
 
     def __call__(self, migration: Migration, *, again: bool) -> None:
         """`again`: it was begun before, outside a transaction, and not finished."""
+        self._again, self._retries = again, False
+        self._done.clear()
         self._progress(migration, None)
         begin = time.monotonic()
         while True:
             try:
                 with Watch(self._url, self._session.connection.info.backend_pid, migration.id, self._say):
-                    self._once(migration, again=again)
+                    self._once(migration)
             except psycopg.errors.LockNotAvailable as error:
                 self._wait(migration, error)
+                self._retries = True
             except _Foreign as error:
-                self._note_failure(migration)
-                raise MigrationError(f"{migration.id} was not applied: {error}, and it did not make that") from None
+                raise MigrationError(
+                    f"{migration.id} was not applied: {error}, and it did not make that{self._rest(migration)}"
+                ) from None
             except psycopg.Error as error:
                 raise self._failure(migration, error) from error
             else:
@@ -70,11 +80,10 @@ class Runner:
             who = holders(self._session, names)
         # Through a pooler, the transaction around keeps the locks of the migrations before.
         if self._session.pooled or time.monotonic() > self._deadline:
-            self._note_failure(migration)
             raise MigrationError(
                 f"{migration.id} gave up waiting for a lock that others hold: "
                 + (f"{who}. End it with pg_terminate_backend, or" if who else "see pg_locks, or")
-                + " try when there is less going on"
+                + f" try when there is less going on{self._rest(migration)}"
             ) from error
         if time.monotonic() >= self._silent_until:
             self._silent_until = time.monotonic() + SAY_EVERY_S
@@ -94,28 +103,58 @@ class Runner:
         parts.append(self._left(migration))
         return MigrationError("; ".join(parts))
 
+    def _rest(self, migration: Migration) -> str:
+        """The end of a sentence that says that it was not applied."""
+        left = self._left(migration)
+        return "" if self._is_transactional(migration) else f"; {left}"
+
     def _left(self, migration: Migration) -> str:
+        """What is done of it, what is left to do, and what to do about that; an invalid index is dropped."""
+        if self._session.connection.closed:
+            return f"the connection is lost: run `migrate {self._direction}` again"
         if self._is_transactional(migration):
             self._note_failure(migration)
-            return "nothing of it was applied" if self._direction == "apply" else "nothing of it was rolled back"
-        indexes = [index for text in self._texts(migration) if (index := statements.index_of(text))]
-        gone: list[str] = []
-        for name, _, schema in indexes:
-            schema = schema or self._session.schema
+            return f"nothing of it was {DONE[self._direction]}"
+        dropped, steps = "", list(enumerate(self._texts(migration)))
+        for index in [index for _, text in steps if (index := statements.index_of(text))]:
+            name, schema = index[0], index[2] or self._session.schema
             try:
                 row = self._session.fetch_one("index", schema=schema, name=name)
                 if row is not None and not row[1]:
                     # Nobody else made it: that nothing of this name was there was looked at before.
                     _drop_index(self._session, schema, name)
-                    gone.append(name)
+                    dropped = dropped or f'the invalid index "{name}" that it left was dropped; '
             except psycopg.Error:
                 return (
                     f'it may have left the invalid index "{name}" behind: DROP INDEX CONCURRENTLY {schema}.{name}, or '
                     f"run `migrate {self._direction}` again, which does so"
                 )
-        self._note_failure(migration)
-        dropped = f'the invalid index "{gone[0]}" that it left was dropped; ' if gone else ""
-        return f"{dropped}mend the cause and run `migrate {self._direction}` again"
+        mend = f"{dropped}mend the cause and run `migrate {self._direction}` again"
+        if not self._left_something():
+            self._note_failure(migration)
+            return mend
+        done = [_brief(text) for place, text in steps if place in self._done]
+        left = [_brief(text) for place, text in steps if place not in self._done and statements.does_something((text,))]
+        return (
+            (f"done before that, and still there: {'; '.join(done)}; " if done else "")
+            + (f"left to do: {'; '.join(left)}; " if left else "")
+            + f"{mend}, which does what is left"
+        )
+
+    def _left_something(self) -> bool:
+        """Whether a part of it is done, or may be: then it is incomplete and not undone."""
+        if self._done:
+            return True
+        if (text := self._statement) is None:
+            return self._again
+        gone = [thing for thing in statements.dropped(text) if thing.kind == "index"]
+        for thing in gone:  # DROP INDEX CONCURRENTLY first makes it invalid, in a transaction that stays
+            with suppress(psycopg.Error):
+                row = self._session.fetch_one("index", schema=thing.schema or self._session.schema, name=thing.name)
+                if row is not None and not row[1]:
+                    return True
+        # An earlier run may have been killed behind a statement of which nothing can be seen.
+        return self._again and not (statements.made(text) or statements.dropped(text))
 
     def _place(self, migration: Migration, error: psycopg.Error) -> str | None:
         """The line of the file that PostgreSQL points at, or that the statement begins in."""
@@ -129,21 +168,21 @@ class Runner:
         line = text[start:].partition("\n")[0].strip().rstrip(";")
         return f"at line {text.count(chr(10), 0, at) + 1} of {path.name}: {line}"
 
-    def _once(self, migration: Migration, *, again: bool) -> None:
+    def _once(self, migration: Migration) -> None:
         """In one transaction with its record or, where it runs outside of one, recorded before and after."""
-        self._statement: str | None = None
+        self._statement = None
         connection = self._session.connection
         if self._is_transactional(migration):
             with connection.transaction():
-                self._execute(migration, again=False)
+                self._execute(migration)
                 self._record(migration)
             return
         self._note(migration, BEGUN[self._direction])
-        self._execute(migration, again=again)
+        self._execute(migration)
         with connection.transaction():
             self._record(migration)
 
-    def _execute(self, migration: Migration, *, again: bool) -> None:
+    def _execute(self, migration: Migration) -> None:
         session = self._session
         session.apply_settings(SETTINGS)
         # A statement whose client was killed would otherwise run to its end, and keep the lock for as long. Not every
@@ -154,12 +193,16 @@ class Runner:
         schema = '"' + session.schema.replace('"', '""') + '"'
         session.apply_settings({"search_path": schema})
         try:
-            for text in self._texts(migration):
-                if not self._is_transactional(migration) and self._is_done(text, again=again):
+            stays = not self._is_transactional(migration)
+            for place, text in enumerate(self._texts(migration)):
+                if stays and (place in self._done or self._is_done(text)):
+                    self._done.add(place)
                     continue
                 self._statement = text
                 with self._notices(text):
                     session.connection.execute(text.encode())
+                if stays and statements.does_something((text,)):
+                    self._done.add(place)
         finally:
             if not session.connection.closed and session.connection.info.transaction_status in (
                 psycopg.pq.TransactionStatus.IDLE,
@@ -168,17 +211,18 @@ class Runner:
                 session.reset()
         self._statement = None
 
-    def _is_done(self, text: str, *, again: bool) -> bool:
+    def _is_done(self, text: str) -> bool:
         """Whether a run that was cut short came so far. An index of which only a part was built is dropped."""
         if index := statements.index_of(text):
             name, table, schema = index
             schema = schema or self._session.schema
             row = self._session.fetch_one("index", schema=schema, name=name)
             if row == (table, False):
-                self._say(f"dropping the invalid index {name}, which a build that was cut short left behind")
+                if not self._retries:
+                    self._say(f"dropping the invalid index {name}, which a build that was cut short left behind")
                 _drop_index(self._session, schema, name)
-            return again and row == (table, True)
-        if not again:
+            return self._again and row == (table, True)
+        if not self._again:
             return False
         made, gone = statements.made(text), statements.dropped(text)
         return (bool(made) and None not in guard.existing(self._session, made)) or (
@@ -232,10 +276,18 @@ class Runner:
         )
 
     def _note_failure(self, migration: Migration) -> None:
-        """So that a rollback does not take the migration before for the one that failed."""
-        if self._direction == "apply" and not self._session.pooled:
+        """So that a rollback does not take the migration before for the one that failed, and that what was begun
+        outside a transaction does not count as begun.
+        """
+        noted = self._direction == "apply" or not self._is_transactional(migration)
+        if noted and not self._session.pooled:
             with suppress(psycopg.Error):
                 self._note(migration, "failed")
+
+
+def _brief(statement: str) -> str:
+    text = " ".join(statement.split()).rstrip("; ")
+    return text if len(text) <= BRIEF else text[: BRIEF - 1] + "…"
 
 
 def _is_added_value(text: str) -> bool:
