@@ -24,7 +24,7 @@ from service.operations.migrate import distribute, files
 from service.operations.migrate.guard import others_who_may_create
 from service.operations.migrate.session import ENCODING, Session, connect, first_line
 from service.operations.sql import query
-from service.settings import Settings, SettingsError
+from service.settings import Settings, SettingsError, near_misses
 
 OLDEST_VERSION = 15
 ROUND_TRIPS = 7
@@ -334,6 +334,7 @@ def check(as_json: bool) -> None:
 
 
 def _everything() -> Iterator[Finding]:
+    yield from (Finding("warning", f"settings: {sentence}") for sentence in near_misses())
     try:
         settings = settings_of(serves=True)
     except SettingsError as error:

@@ -5,11 +5,13 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+import click
 from click import ClickException
+from psycopg.conninfo import conninfo_to_dict
 
 from service.database.conninfo import problem_of
 from service.operations import embedded, migrate
-from service.settings import Secret, Settings, SettingsError, dotenv_variables, load
+from service.settings import Secret, Settings, SettingsError, dotenv_variables, load, near_misses
 
 
 def settings_of(*, serves: bool = False, **options: str | int | None) -> Settings:
@@ -30,12 +32,28 @@ def settings_of(*, serves: bool = False, **options: str | int | None) -> Setting
 
 
 def settings_or_exit(*, serves: bool = False, **options: str | int | None) -> Settings:
-    """The same, for a command: ends it with each problem on a line."""
+    """The same, for a command: ends it with each problem on a line. Names near to a setting's are warned of."""
+    for sentence in near_misses():
+        click.echo(f"warning: {sentence}", err=True)
     try:
         return settings_of(serves=serves, **options)
     except SettingsError as error:
         lines = "\n".join(f"  {line}" for line in error.problems)
         raise ClickException(f"the settings cannot be used\n{lines}") from None
+
+
+def place_of(url: str) -> str:
+    """Where the database is, without who logs in."""
+    given = conninfo_to_dict(url)
+    hosts, ports = str(given.get("host") or "localhost").split(","), str(given.get("port") or "5432").split(",")
+    ports = ports * len(hosts) if len(ports) == 1 else ports
+    where = ",".join(f"{host}:{port or 5432}" for host, port in zip(hosts, ports, strict=False))
+    return f"{given.get('dbname') or given.get('user') or 'the default'} on {where}"
+
+
+def embedded_place(folder: Path, *, new: bool) -> str:
+    """The same for the embedded database."""
+    return f"embedded, {'new' if new else 'existing'}, in {embedded.absolute(folder)}"
 
 
 @contextmanager

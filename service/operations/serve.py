@@ -232,17 +232,12 @@ def _make_service_role(owner_url: str) -> None:
 
 
 def _place(settings: Settings, cluster: embedded.Embedded | None) -> str:
-    """Where the database is, without who logs in."""
-    if cluster is not None:
-        return f"embedded, {'new' if cluster.made else 'existing'}, in {cluster.folder}"
-    assert settings.database_url is not None
-    from psycopg.conninfo import conninfo_to_dict
+    from service.operations.in_use import embedded_place, place_of
 
-    given = conninfo_to_dict(settings.database_url.reveal())
-    hosts, ports = str(given.get("host") or "localhost").split(","), str(given.get("port") or "5432").split(",")
-    ports = ports * len(hosts) if len(ports) == 1 else ports
-    where = ",".join(f"{host}:{port or 5432}" for host, port in zip(hosts, ports, strict=False))
-    return f"{given.get('dbname') or given.get('user') or 'the default'} on {where}"
+    if cluster is not None:
+        return embedded_place(cluster.folder, new=cluster.made)
+    assert settings.database_url is not None
+    return place_of(settings.database_url.reveal())
 
 
 def _greet(settings: Settings, listener: Listener, admin: Listener | None, database: str) -> None:

@@ -1,16 +1,21 @@
 """What an operator reads when a migration fails, waits or takes long, and what is left behind: nothing, or its name."""
 
 import re
+import shlex
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from typing import NoReturn
 
 import psycopg
 import pytest
 from click.testing import CliRunner
+from psycopg.conninfo import conninfo_to_dict
 
-from service.operations import migrate
+from service.operations import embedded, migrate
 from service.operations.check import check
+from service.operations.cli import cli as cli_of_all
 from service.operations.migrate import MigrationError, cli, watch
 from service.operations.migrate.cli import migrate as command
 from service.paths import root
@@ -29,6 +34,18 @@ def execute(url: str, text: str) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         for statement in text.split(";"):
             connection.execute(statement.encode())
+
+
+@pytest.fixture
+def command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> CliRunner:
+    """In a folder without `.env`, with no database named."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    return CliRunner()
+
+
+def refuse(*_: object) -> NoReturn:
+    raise embedded.EmbeddedError("not here")
 
 
 @pytest.fixture
@@ -102,8 +119,8 @@ def test_what_fails_behind_its_first_statement_is_incomplete_and_goes_on_there(o
         migrate.apply(duplicates)
     assert str(failure.value).endswith(
         "; done before that, and still there: ALTER TABLE tasks ADD COLUMN due_at timestamptz; left to do: CREATE "
-        'UNIQUE INDEX CONCURRENTLY tasks_title_key ON tasks (title); the invalid index "tasks_title_key" that it left was '
-        "dropped; mend the cause and run `migrate apply` again, which does what is left"
+        'UNIQUE INDEX CONCURRENTLY tasks_title_key ON tasks (title); the invalid index "tasks_title_key" that it left '
+        "was dropped; mend the cause and run `migrate apply` again, which does what is left"
     )
     assert [state.state for state in migrate.status(duplicates)] == ["applied", "applied", "incomplete"]
     with pytest.raises(MigrationError, match=r"0003\.unique-titles is applied half-way, so nothing is rolled back"):
@@ -223,7 +240,9 @@ def test_rollback_says_first_what_is_lost(empty: str, monkeypatch: pytest.Monkey
     migrate.apply(empty, to="0002")
     monkeypatch.setenv("DATABASE_URL", empty)
     done = CliRunner().invoke(command, ["rollback", "--to", "0", "--yes"])
+    host = conninfo_to_dict(empty)["host"]
     assert done.stderr.splitlines() == [
+        f"database: {conninfo_to_dict(empty)['dbname']} on {host}:5432",
         "to roll back: 0002.create-tasks: every task is lost",
         "to roll back: 0001.create-users: every user is lost",
     ]
@@ -295,6 +314,44 @@ def test_a_long_statement_says_how_far_it_is(own: Path, empty: str, monkeypatch:
         r"SELECT count\(\*\) FROM tasks",
         said[1],
     )
+
+
+def test_apply_names_its_database(
+    own: Path, empty: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command_line: CliRunner
+) -> None:
+    monkeypatch.setenv("TASKS_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setattr(embedded, "using", lambda _: nullcontext(empty))
+    said = command_line.invoke(command, ["apply"]).stderr
+    assert said == f"database: embedded, new, in {tmp_path / 'data'}\n"
+    monkeypatch.setenv("DATABASE_URL", "postgresql://u:hunter2@127.0.0.1:1/shop")
+    said = command_line.invoke(command, ["apply"]).stderr
+    assert said.startswith("database: shop on 127.0.0.1:1\n")
+    assert "hunter2" not in said
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "check",
+        *(f"migrate {name}" for name in ("status", "apply", "rollback --yes", "distribute", "break-lock", "lint")),
+        "prune",
+        "psql -c ''",
+        "user export u",
+        "dump file",
+        "token u",
+    ],
+)
+def test_every_command_warns_of_a_name_that_is_near_to_a_settings(
+    arguments: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command_line: CliRunner
+) -> None:
+    monkeypatch.setenv("DATABSE_URL", "x")
+    monkeypatch.setenv("TASKS_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setattr(embedded, "using", refuse)
+    said = command_line.invoke(cli_of_all, shlex.split(arguments)).output
+    assert re.search(
+        r"(?m)^warning\W+(settings: )?DATABSE_URL in the environment is not a setting: did you mean DATABASE_URL\?$",
+        said,
+    ), said
 
 
 def test_status_check_has_an_exit_status(own: Path, empty: str, monkeypatch: pytest.MonkeyPatch) -> None:

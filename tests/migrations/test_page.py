@@ -75,6 +75,8 @@ def test_each_command_prints_what_the_page_shows(cluster: embedded.Embedded, tmp
             for name in ("shop", "old")
         ),
         ("CREATE DATABASE tasks ", "CREATE DATABASE walk "),
+        ("database: tasks on ", "database: walk on "),
+        (" on 127.0.0.1:5544\n", f" on {host}:5432\n"),
     ]
     path = f"{embedded.bin_dir()}:{os.environ['PATH']}"
     environment = {

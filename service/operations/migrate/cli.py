@@ -13,7 +13,7 @@ import msgspec
 from service.operations import catalog, embedded
 from service.operations import migrate as migrations
 from service.operations.group import Group
-from service.operations.in_use import settings_or_exit
+from service.operations.in_use import embedded_place, place_of, settings_or_exit
 from service.operations.migrate import Migration, MigrationError, State, files, guard
 from service.operations.migrate import distribute as distribution
 from service.operations.migrate import lint as linter
@@ -88,7 +88,7 @@ def apply(to: str | None, dry_run: bool, yes: bool, allow_shared_schema: bool, w
         _say(f"warning: {danger}")
         return yes or click.confirm("Apply it all the same?", err=True)
 
-    with _writing() as url:
+    with _writing(names_it=True) as url:
         done = migrations.apply(
             url,
             to=to,
@@ -122,7 +122,7 @@ def rollback(
         with _reading() as url:
             _print_plan(migrations.plan_rollback(url, to, count), "rollback", as_json)
         return
-    with _writing() as url:
+    with _writing(names_it=True) as url:
         plan = migrations.plan_rollback(url, to, count)
         for migration in plan:
             _say(f"to roll back: {migration.id}" + (f": {migration.loss}" if migration.loss else ""))
@@ -234,14 +234,19 @@ def _failing() -> Generator[None]:
 
 
 @contextmanager
-def _writing() -> Generator[str]:
-    """The URL of the database, the embedded one started where need be."""
+def _writing(*, names_it: bool = False) -> Generator[str]:
+    """The URL of the database, the embedded one started where need be. `names_it`: says which one it is."""
     settings = settings_or_exit()
     with _failing():
         if url := settings.migration_database_url or settings.database_url:
+            if names_it:
+                _say(f"database: {place_of(url.reveal())}")
             yield url.reveal()
         else:
-            with embedded.using(Path(settings.tasks_data_dir)) as started:
+            folder = Path(settings.tasks_data_dir)
+            if names_it:
+                _say(f"database: {embedded_place(folder, new=not embedded.exists(folder))}")
+            with embedded.using(folder) as started:
                 yield started
 
 
