@@ -16,7 +16,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from service.operations import embedded
-from service.operations.embedded import Embedded, EmbeddedError, data_folder
+from service.operations.embedded import Embedded, EmbeddedError, cluster, data_folder
 from service.operations.embedded.temporary import Throwaway
 from tests.support.waiting import wait_until
 
@@ -250,6 +250,50 @@ def test_postgresql_says_itself_why_it_does_not_start(made: Path) -> None:
         assert kept(database.url) == [0]
 
 
+def test_a_setting_that_postgresql_does_not_know_is_named_with_its_file(data_dir: Path) -> None:
+    with (data_dir / "pgdata" / "postgresql.auto.conf").open("a") as settings:
+        settings.write("wrok_mem = 1\n")
+    with pytest.raises(
+        EmbeddedError,
+        match=r'did not start: unrecognized configuration parameter "wrok_mem" in file .* contains errors',
+    ):
+        Embedded(data_dir).start()
+
+
+def test_the_reason_comes_with_its_details_and_before_there_is_a_log_first() -> None:
+    root = '"root" execution of the PostgreSQL server is not permitted.'
+    explained = (
+        "possible system security compromise.  See the documentation for\nmore information on how to properly start"
+    )
+    assert cluster._reason(f"{root}\n{explained}") == root  # pyright: ignore[reportPrivateUsage]
+    assert (
+        cluster._reason("FATAL:  no\nDETAIL:  Half of it.\nHINT:  Do so.\nLOG:  down")  # pyright: ignore[reportPrivateUsage]
+        == "no; Half of it; Do so"
+    )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.parametrize("copied", ["pgdata", "pgdata/PG_VERSION"])
+def test_what_root_copied_back_is_named_with_the_account_to_give_it_to(data_dir: Path, copied: str) -> None:
+    owner = (data_dir / "pgdata").stat()
+    subprocess.run(["chown", "-R", "0", data_dir / copied], check=True)
+    with pytest.raises(
+        EmbeddedError, match=rf"{copied} belongs to root, and PostgreSQL runs as (\S+): `chown -R \1 \S+/pgdata`$"
+    ) as failure:
+        Embedded(data_dir).start()
+    mended = str(failure.value).split("`")[1]
+    subprocess.run(mended.split(), check=True)
+    assert (data_dir / "pgdata").stat().st_uid == owner.st_uid
+    with Throwaway(data_dir) as database:
+        assert kept(database.url) == [0]
+
+
+def test_a_mode_that_postgresql_refuses_is_named_with_the_one_it_wants(data_dir: Path) -> None:
+    (data_dir / "pgdata").chmod(0o770)
+    with pytest.raises(EmbeddedError, match=r"pgdata is open to others \(its mode is 0770\): `chmod 0700 \S+`$"):
+        Embedded(data_dir).start()
+
+
 def test_without_the_package_the_extra_is_named(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.operations.embedded.binaries.find_spec", lambda name: None)
     with pytest.raises(EmbeddedError, match=r"pip install 'tasks-service\[embedded\]', or set DATABASE_URL"):
@@ -302,6 +346,22 @@ def test_a_plain_user_can_do_the_same(home: Path, plain_user: int) -> None:
             keep(database.url, 1)
     with Embedded(home / "data") as database:
         assert kept(database.url) == [1, 1]
+
+
+def test_a_folder_that_root_copied_is_named_with_the_account_to_give_it_to(
+    home: Path, request: pytest.FixtureRequest
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root gives files away")
+    (home / "data" / "pgdata").mkdir(mode=0o700, parents=True)
+    (home / "data").chmod(0o700)
+    request.getfixturevalue("plain_user")
+    assert embedded.exists(home / "data")
+    for use in (Embedded(home / "data").start, lambda: embedded.running(home / "data")):
+        with pytest.raises(
+            EmbeddedError, match=r"Permission denied; \S+/data belongs to root: `chown -R nobody \S+/data`$"
+        ):
+            use()
 
 
 def test_a_folder_of_somebody_else_is_named(home: Path, plain_user: int) -> None:

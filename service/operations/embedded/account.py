@@ -7,6 +7,7 @@ import os
 import pwd
 import stat
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,8 +32,7 @@ def account_for(pgdata: Path) -> Account | None:
     """The account that runs PostgreSQL on this cluster; None: the service's own."""
     if os.geteuid() != 0:
         return None
-    if pgdata.exists():
-        owner = pgdata.stat()
+    if pgdata.exists() and (owner := pgdata.stat()).st_uid != 0:
         return Account(owner.st_uid, owner.st_gid)
     try:
         entry = pwd.getpwnam(NAME)
@@ -47,6 +47,41 @@ def account_for(pgdata: Path) -> Account | None:
             ) from None
         entry = pwd.getpwnam(NAME)
     return Account(entry.pw_uid, entry.pw_gid)
+
+
+def check_owner(pgdata: Path, account: Account | None) -> None:
+    """PostgreSQL starts only on what belongs to its account and is closed to others; a copy that another account made
+    may be neither. Raises EmbeddedError.
+    """
+    account = account or Account(os.geteuid(), os.getegid())
+    _check_one(pgdata, account, pgdata)
+    for path in sorted(pgdata.iterdir()):
+        if not path.name.startswith(("postmaster.pid", ".s.PGSQL")):  # of a dead postmaster, they are removed
+            _check_one(path, account, pgdata)
+    mode = stat.S_IMODE(pgdata.stat().st_mode)
+    if mode & (stat.S_IWGRP | stat.S_IRWXO):
+        raise EmbeddedError(f"{pgdata} is open to others (its mode is {mode:04o}): `chmod 0700 {pgdata}`")
+
+
+def _check_one(path: Path, account: Account, pgdata: Path) -> None:
+    if (found := path.lstat()).st_uid != account.uid:
+        raise EmbeddedError(
+            f"{path} belongs to {Account(found.st_uid, found.st_gid).name}, and PostgreSQL runs as {account.name}: "
+            f"`chown -R {account.name} {pgdata}`"
+        )
+
+
+def belongs_to_another(folder: Path, name: str) -> str:
+    """The end of a sentence about a folder, or `name` in it, that may not be used: to whom it belongs, and what to do.
+    Empty where that is this account.
+    """
+    account = Account(os.geteuid(), os.getegid())
+    for path in (folder, folder / name):
+        with suppress(OSError):
+            if (found := path.lstat()).st_uid != account.uid:
+                owner = Account(found.st_uid, found.st_gid).name
+                return f"; {path} belongs to {owner}: `chown -R {account.name} {folder}`"
+    return ""
 
 
 def closed_to(account: Account, folder: Path) -> Path | None:

@@ -1,6 +1,7 @@
 """A PostgreSQL of the service's own: made, started, watched and stopped."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -78,7 +79,7 @@ class Embedded:
         programs = bin_dir(self._version)
         with stop.deferred():
             try:
-                with _in_a_sentence():
+                with _in_a_sentence(self.folder):
                     self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
                     self._account = account.account_for(self._pgdata)
                     self._lock = data_folder.take(self.folder / data_folder.LOCK)
@@ -88,6 +89,7 @@ class Embedded:
                         self.made = True
                         self._making(self.folder)
                         self._initialise(programs)
+                    account.check_owner(self._pgdata, self._account)
                     self._check_version()
                     self._launch(programs, _interruptible_pause)
             except BaseException:
@@ -99,7 +101,7 @@ class Embedded:
         """Starts a postmaster that has died (killed for its memory, say) again; True if that was needed."""
         if self.pid is not None:
             return False
-        with _in_a_sentence():
+        with _in_a_sentence(self.folder):
             self._launch(bin_dir(self._version), _pause)
         return True
 
@@ -315,11 +317,12 @@ def _interruptible_pause() -> None:
 
 
 @contextmanager
-def _in_a_sentence() -> Generator[None]:
+def _in_a_sentence(folder: Path) -> Generator[None]:
     try:
         yield
     except OSError as error:
-        raise EmbeddedError(f"The embedded PostgreSQL cannot use {error.filename}: {error.strerror}") from error
+        whose = account.belongs_to_another(folder, data_folder.LOCK) if isinstance(error, PermissionError) else ""
+        raise EmbeddedError(f"The embedded PostgreSQL cannot use {error.filename}: {error.strerror}{whose}") from error
 
 
 def _url(socket_dir: Path, role: str = NAME) -> str:
@@ -327,10 +330,19 @@ def _url(socket_dir: Path, role: str = NAME) -> str:
 
 
 def _reason(output: str) -> str:
-    """The line of PostgreSQL's output that names the error."""
-    lines = [line for line in output.strip().splitlines() if line.strip()]
+    """What PostgreSQL's output gives as the reason, with its details, in a line."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
     for level in ("PANIC:", "FATAL:", "error:", "ERROR:"):
-        for line in lines:
-            if level in line:
-                return line.split(level, 1)[1].strip()
-    return lines[-1] if lines else "it said nothing"
+        for place, line in enumerate(lines):
+            if level not in line:
+                continue
+            said = [line.split(level, 1)[1].strip()]
+            if "contains errors" in line:  # in a file of settings: a line before says which
+                said[:0] = [before.split("LOG:", 1)[1].strip() for before in lines[:place] if "LOG:" in before][-1:]
+            for after in lines[place + 1 :]:
+                if not (detail := re.search(r"\b(?:DETAIL|HINT):\s*(.*)", after)):
+                    break
+                said.append(detail[1].rstrip("."))
+            return "; ".join(said)
+    # Before it has a log, the first line says what is wrong, and the others explain.
+    return next((line for line in lines if "LOG:" not in line), lines[-1] if lines else "it said nothing")

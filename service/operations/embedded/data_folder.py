@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from service.operations.embedded.account import Account
+from service.operations.embedded.account import Account, belongs_to_another
 from service.operations.embedded.binaries import EmbeddedError
 
 log = logging.getLogger("service.embedded")
@@ -33,8 +33,11 @@ POLL_S = 0.02
 
 
 def exists(data_dir: Path) -> bool:
-    """Whether a cluster was ever made there."""
-    return (data_dir / PGDATA).exists()
+    """Whether a cluster was ever made there, as far as can be seen."""
+    try:
+        return (data_dir / PGDATA).exists()
+    except PermissionError:  # the start says what is to be done about that
+        return True
 
 
 def version_of(data_dir: Path) -> int:
@@ -78,7 +81,8 @@ def is_held(lock: Path) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise EmbeddedError(f"{error.filename} cannot be opened: {error.strerror}") from error
+        whose = belongs_to_another(lock.parent, lock.name) if isinstance(error, PermissionError) else ""
+        raise EmbeddedError(f"{error.filename} cannot be opened: {error.strerror}{whose}") from error
 
 
 def _locked(file: IO[str]) -> bool:
