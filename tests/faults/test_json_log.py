@@ -15,7 +15,7 @@ import pytest
 
 from service.operations.embedded import Embedded
 from tests.support.databases import create
-from tests.support.processes import AWAY, ROOT, RunningService, wait_ready
+from tests.support.processes import AWAY, ROOT, RunningService
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.faults
@@ -118,7 +118,7 @@ def test_migrations_at_the_start_that_wait_for_others(victim: Embedded, tmp_path
 
 def test_an_embedded_database_that_is_made_migrated_and_found_broken(tmp_path: Path) -> None:
     with RunningService(tmp_path, AUTH_MODE="none", LOG_FORMAT="json") as service:
-        wait_ready(service.url)
+        service.logged(30, message="ready")  # a request before would be one line more
         assert service.stop() == 0
     assert [line["message"] for line in lines("\n".join(service.lines))] == [
         "starting",
@@ -135,7 +135,7 @@ def test_an_embedded_database_that_is_made_migrated_and_found_broken(tmp_path: P
 
 def test_workers_that_are_killed_and_a_stop(url: str, tmp_path: Path) -> None:
     with RunningService(tmp_path, DATABASE_URL=url, AUTH_MODE="none", LOG_FORMAT="json", WORKERS="2") as service:
-        wait_ready(service.url)
+        wait_until(lambda: sum('"message":"ready"' in line for line in service.lines) == 2, 30)
         psutil.Process(service.process.pid).children()[0].kill()
         service.logged(30, message="a worker died and is replaced")
         wait_until(lambda: sum('"message":"ready"' in line for line in service.lines) == 3, 30)

@@ -72,7 +72,7 @@ async def test_missing_table_is_503_and_named_in_the_log(url: str, admin: psycop
     service = serve(url, ready=False)
     said = await asyncio.to_thread(service.logged, logger="service.database", level="error")
     assert said["message"].startswith("a statement does not fit the database's schema: ")
-    assert said["message"].endswith('relation "tasks" does not exist')
+    assert said["message"].endswith('relation "public.tasks" does not exist')
     assert await ask(service, "/livez") == (200, {"status": "ok"})
     assert await ask(service, "/readyz") == (
         503,
