@@ -61,5 +61,5 @@ class SchemaCheck:
     def _differs(self, name: str, error: Failure) -> None:
         reason = f"{name}: {str(error).partition(chr(10))[0]}"
         if reason != self.mismatch:
-            log.error("a statement does not fit the database's schema: %s", reason)
+            log.error("a statement does not fit the database's schema: %s; run `tasks-service check`", reason)
         self.mismatch = reason

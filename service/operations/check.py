@@ -7,7 +7,7 @@ statements is run in a transaction that is rolled back, in a session like the se
 import statistics
 import time
 from collections.abc import Generator, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,9 +19,11 @@ from psycopg import pq
 from service.database import Statement, StatementError
 from service.operations import catalog, embedded, migrate, pooler
 from service.operations.finding import Finding, Level
-from service.operations.in_use import settings_of
+from service.operations.in_use import naming, settings_of
 from service.operations.migrate import distribute, files
 from service.operations.migrate.guard import others_who_may_create
+from service.operations.migrate.history import State
+from service.operations.migrate.plan import FINISH
 from service.operations.migrate.session import ENCODING, Session, connect, first_line
 from service.operations.sql import query
 from service.settings import Settings, SettingsError, near_misses
@@ -71,12 +73,11 @@ LIMITS = ("statement_timeout", "lock_timeout", "transaction_timeout", "idle_sess
 
 def findings(settings: Settings, url: str) -> Iterator[Finding]:
     """Everything there is to say about the database at `url`, one after the other, as it is found out."""
-    schema = None
     try:
-        with connect(url, "tasks-service check") as session:
-            schema = session.schema
+        with naming("DATABASE_URL"), connect(url, "tasks-service check") as session:
+            schema, role = session.schema, session.connection.info.user
             yield from _server(session)
-            version = yield from _version(session)
+            version = yield from _version(session, settings)
             if version != "behind":
                 yield from _drift(session, version)
                 distributed = yield from _distribution(session)
@@ -92,7 +93,7 @@ def findings(settings: Settings, url: str) -> Iterator[Finding]:
         yield Finding("error", f"the database refused: {first_line(error)} (SQLSTATE {error.sqlstate}){asked}")
         return
     if settings.migration_database_url is not None:
-        yield from _migrations_url(settings.migration_database_url.reveal(), schema)
+        yield from _migrations_url(settings.migration_database_url.reveal(), schema, role)
 
 
 def _server(session: Session) -> Iterator[Finding]:
@@ -113,31 +114,38 @@ def _server(session: Session) -> Iterator[Finding]:
     )
 
 
-def _version(session: Session) -> Generator[Finding, None, Version]:
+def _version(session: Session, settings: Settings) -> Generator[Finding, None, Version]:
     """Compares the migrations; its result is how the schema stands to this code."""
     states = migrate.states_of(session)
+    begun: dict[str, str] = {}  # to the service's own role, what is incomplete looks pending or applied
+    if settings.migration_database_url is not None:
+        with suppress(migrate.MigrationError):  # it is looked at below
+            begun = migrate.begun(settings.migration_database_url.reveal())
     for state in states:
-        if state.state == "pending":
+        if state.id in begun and state.state != "incomplete":
+            yield _incomplete(state)
+        elif state.state == "pending":
             yield Finding("error", f"migration {state.id} is pending", "tasks-service migrate apply")
         elif state.state == "incomplete":
-            undone = state.applied_at is not None
-            yield Finding(
-                "error",
-                f"migration {state.id} is incomplete: its {'rollback' if undone else 'SQL'} was begun and not finished",
-                f"tasks-service migrate {'rollback --count 1' if undone else 'apply'}",
-            )
+            yield _incomplete(state)
         elif state.state == "changed":
             yield Finding("error", f"migration {state.id} was applied from a file with other SQL than the one here")
         elif state.state == "unknown":
             yield Finding(
                 "warning", f"migration {state.id} is applied and has no file here: the schema is ahead of the code"
             )
-    found = {state.state for state in states}
+    found = {"incomplete" if state.id in begun else state.state for state in states}
     if "pending" in found:
         return "behind"
     if "incomplete" not in found:
         yield Finding("ok", f"migrations: all {len(states)} are applied, the last is {states[-1].id}")
     return "ahead" if "unknown" in found else "level"
+
+
+def _incomplete(state: State) -> Finding:
+    direction = "apply" if state.applied_at is None else "rollback"
+    what = "its SQL" if direction == "apply" else "its rollback"
+    return Finding("error", f"migration {state.id} is incomplete: {what} was begun and not finished", FINISH[direction])
 
 
 def _drift(session: Session, version: Version) -> Iterator[Finding]:
@@ -300,14 +308,15 @@ def _settings(connection: psycopg.Connection[Any], settings: Settings) -> Iterat
             yield Finding("warning", f"setting: {said}: {does}", mend)
 
 
-def _migrations_url(url: str, schema: str | None) -> Iterator[Finding]:
+def _migrations_url(url: str, schema: str, role: str) -> Iterator[Finding]:
     try:
         with connect(url, "tasks-service check") as session:
+            info = session.connection.info
             if session.schema != schema:
                 yield Finding(
                     "error",
                     f"migrations: they make tables in schema {session.schema}, and the service looks in {schema}",
-                    f"ALTER ROLE … IN DATABASE {session.connection.info.dbname} SET search_path = {session.schema}",
+                    f"ALTER ROLE {role} IN DATABASE {info.dbname} SET search_path = {session.schema}",
                 )
             if session.pooled:
                 yield Finding("warning", "MIGRATION_DATABASE_URL goes through a pooler: give it the direct endpoint")

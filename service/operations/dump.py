@@ -10,7 +10,8 @@ import re
 import shutil
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
@@ -40,7 +41,7 @@ def dump(file: Path | None) -> None:
         raise click.UsageError("a dump is not for a terminal: name a FILE, or redirect the output")
     if file is not None and file.exists():
         raise ClickException(f"{file} is there already: name another file")
-    with owner_url(settings, any_version=True) as url:
+    with _refusals_told(), owner_url(settings, any_version=True) as url:
         command = [*_program("pg_dump", _server_version(url)), FORMAT, "--no-owner"]
         if file is None:
             done = subprocess.run(command, env=_environment(url), stderr=subprocess.PIPE, text=True, check=False)
@@ -69,19 +70,24 @@ def restore(file: Path) -> None:
     """
     settings = settings_or_exit()
     _check_whole(file)
-    with owner_url(settings, make=True) as url:
-        try:
-            with connect(url, "tasks-service restore") as session:
-                if session.fetch_one("is_filled")[0]:
-                    raise ClickException("the database is not empty: restore into an empty one")
-                version = session.connection.info.server_version // 10_000
-                _make_group(session.connection)
-        except MigrationError as error:
-            raise ClickException(str(error)) from None
-        except psycopg.Error as error:
-            raise ClickException(f"the database refused: {first_line(error)}") from None
+    with _refusals_told(), owner_url(settings, make=True) as url:
+        with connect(url, "tasks-service restore") as session:
+            if session.fetch_one("is_filled")[0]:
+                raise ClickException("the database is not empty: restore into an empty one")
+            version = session.connection.info.server_version // 10_000
+            _make_group(session.connection)
         _restore(file, url, version)
     click.echo(f"restored {file}")
+
+
+@contextmanager
+def _refusals_told() -> Generator[None]:
+    try:
+        yield
+    except MigrationError as error:
+        raise ClickException(str(error)) from None
+    except psycopg.Error as error:
+        raise ClickException(f"the database refused: {first_line(error)}") from None
 
 
 def _restore(file: Path, url: str, version: int) -> None:
@@ -142,11 +148,9 @@ def _make_group(connection: "psycopg.Connection[tuple[object]]") -> None:
 
 
 def _server_version(url: str) -> int:
-    try:
-        with connect(url, "tasks-service dump") as session:
-            return session.connection.info.server_version // 10_000
-    except MigrationError as error:
-        raise ClickException(str(error)) from None
+    """Raises MigrationError."""
+    with connect(url, "tasks-service dump") as session:
+        return session.connection.info.server_version // 10_000
 
 
 def _program(name: str, version: int | None) -> list[str]:

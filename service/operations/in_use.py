@@ -57,20 +57,33 @@ def embedded_place(folder: Path, *, new: bool) -> str:
 
 
 @contextmanager
+def naming(variable: str) -> Generator[None]:
+    """Says of a database that cannot be reached which setting names it."""
+    try:
+        yield
+    except migrate.Unreachable as error:
+        raise migrate.Unreachable(f"{error} ({variable})") from error.__cause__
+
+
+def owner_variable(settings: Settings) -> str:
+    """The setting that names what `owner_url` leads to."""
+    return "DATABASE_URL" if settings.migration_database_url is None else "MIGRATION_DATABASE_URL"
+
+
+@contextmanager
 def owner_url(settings: Settings, *, make: bool = False, any_version: bool = False) -> Generator[str]:
     """For what the owner may do: MIGRATION_DATABASE_URL, or DATABASE_URL, or the embedded database, with `make` made if
     need be, with `any_version` also one that an older release made.
     """
-    with _url(
-        settings, settings.migration_database_url or settings.database_url, make=make, any_version=any_version
-    ) as url:
+    named = settings.migration_database_url or settings.database_url
+    with naming(owner_variable(settings)), _url(settings, named, make=make, any_version=any_version) as url:
         yield url
 
 
 @contextmanager
 def service_url(settings: Settings) -> Generator[str]:
     """The database that the service uses, or the embedded one."""
-    with _url(settings, settings.database_url) as url:
+    with naming("DATABASE_URL"), _url(settings, settings.database_url) as url:
         yield url
 
 

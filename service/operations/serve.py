@@ -95,7 +95,7 @@ def _settings(**options: str | int | None) -> Settings:
 
 
 def _serve(settings: Settings, stack: ExitStack) -> None:
-    listener = inherited() or _listener(settings.host, settings.port)
+    listener = inherited() or _listener(settings.host, settings.port, "HOST or PORT")
     stack.callback(listener.close)
     admin = _admin_listener(settings)
     if admin is not None:
@@ -137,19 +137,19 @@ def _check_usable(settings: Settings) -> None:
         create_app(msgspec.structs.replace(settings, database_url=settings.database_url or Secret("host=/nonexistent")))
 
 
-def _listener(host: str, port: int) -> Listener:
+def _listener(host: str, port: int, names: str) -> Listener:
     try:
         return listener_of(host, port)
     except OSError as error:
         place = host if host.startswith(UNIX) else f"{host}:{port}"
-        raise ClickException(f"cannot listen on {place}: {error.strerror or error}") from None
+        raise ClickException(f"cannot listen on {place}: {error.strerror or error}; set another {names}") from None
 
 
 def _admin_listener(settings: Settings) -> Listener | None:
     if not settings.admin_port:
         return None
     host = settings.admin_host or ("127.0.0.1" if settings.host.startswith(UNIX) else settings.host)
-    return _listener(host, settings.admin_port)
+    return _listener(host, settings.admin_port, "ADMIN_HOST or ADMIN_PORT")
 
 
 def _migrate(settings: Settings) -> None:
@@ -157,15 +157,17 @@ def _migrate(settings: Settings) -> None:
     service waits for it, and looks at the schema for itself.
     """
     from service.operations import migrate
+    from service.operations.in_use import naming
 
-    url = settings.migration_database_url if settings.migrates_on_start else None
-    url = url or settings.database_url
+    owner = settings.migration_database_url
+    url = (owner if settings.migrates_on_start else None) or settings.database_url
     assert url is not None
     try:
-        if settings.migrates_on_start:
-            migrate.apply(url.reveal(), say=log.info)
-            return
-        pending, ahead = migrate.differences(url.reveal())
+        with naming("DATABASE_URL" if url is settings.database_url else "MIGRATION_DATABASE_URL"):
+            if settings.migrates_on_start:
+                migrate.apply(url.reveal(), say=log.info)
+                return
+            pending, ahead = migrate.differences(url.reveal())
     except migrate.Unreachable as error:
         log.warning("serving all the same, and waiting: %s", error)
         return
@@ -175,9 +177,15 @@ def _migrate(settings: Settings) -> None:
         hint = "; is `tasks-service migrate apply` still to be run? `tasks-service check` says more" if denied else ""
         raise ClickException(f"{error}{hint}") from None
     if pending:
+        incomplete: list[str] = []
+        with suppress(migrate.MigrationError):  # the service's own role cannot tell
+            incomplete = [name for name in migrate.begun((owner or url).reveal()) if name in pending]
+        whole = [name for name in pending if name not in incomplete]
+        behind = "; ".join(
+            f"{', '.join(ids)} {state}" for ids, state in ((incomplete, "incomplete"), (whole, "pending")) if ids
+        )
         raise ClickException(
-            f"the schema is behind: {', '.join(pending)} pending; run `tasks-service migrate apply`, or set "
-            "MIGRATE_ON_START=true"
+            f"the schema is behind: {behind}; run `tasks-service migrate apply`, or set MIGRATE_ON_START=true"
         )
     if ahead:
         log.warning("the schema is ahead of this version: %s", ", ".join(ahead))

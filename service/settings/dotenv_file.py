@@ -57,6 +57,8 @@ def read(dotenv: Path, problems: list[str]) -> dict[str, str]:
             problems.append(f"{place} has no =: write {name if name in known else 'NAME'}=value")
         elif "\n" in text or "\r" in text:
             problems.append(f"{place}: the value of {name} goes on in the next line; is a quote missing?")
+        elif _is_half_quoted(binding.original.string, text):
+            problems.append(f"{place}: the value of {name} has a quote at one end only: close it, or remove it")
         elif name in known or name.startswith(STANDARD):
             if is_set(text) and texts.get(name, text) != text:
                 problems.append(f"{place}: {name} has another value in an earlier line: keep one of them")
@@ -67,6 +69,11 @@ def read(dotenv: Path, problems: list[str]) -> dict[str, str]:
             hint = f"did you mean {meant}?" if meant else "the names are in .env.example"
             problems.append(f"{place}: {name} is not a setting; {hint}")
     return texts
+
+
+def _is_half_quoted(line: str, text: str) -> bool:
+    """Whether a value that does not begin with a quote ends with one; the parser finds the reverse itself."""
+    return not line.partition("=")[2].lstrip().startswith(("'", '"')) and text.endswith(("'", '"'))
 
 
 def _has_cwd() -> bool:

@@ -36,6 +36,8 @@ def origin_problem(text: str) -> str | None:
     if "*" in host:
         labels = name.split(".")
         wild = [label for label in labels if "*" in label]
+        if labels == ["*"]:
+            return "is not an origin: `*` alone allows any origin"
         if wild != ["*"] or len(labels) < 3 or labels[-1] == "*" or labels[-2] == "*" or name.rpartition("*")[2] == "":
             return "allows more than one label: write * for one whole label, as in https://*.example.com"
         plain = name.replace("*", "x")

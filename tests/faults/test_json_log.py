@@ -97,7 +97,10 @@ def test_a_port_in_use(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         status, output = serve_to_end(tmp_path, Start("", {"PORT": str(port)}))
-    assert (status, lines(output)[-1]["message"]) == (1, f"cannot listen on 127.0.0.1:{port}: Address already in use")
+    assert (status, lines(output)[-1]["message"]) == (
+        1,
+        f"cannot listen on 127.0.0.1:{port}: Address already in use; set another HOST or PORT",
+    )
 
 
 def test_a_schema_that_is_behind(victim: Embedded, tmp_path: Path) -> None:

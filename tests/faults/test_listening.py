@@ -41,7 +41,10 @@ def test_a_unix_socket_is_for_its_group_and_gone_afterwards(database_url: str, t
         with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://x") as client:
             assert client.get("/livez").status_code == 200
         status, output = serve_to_end(tmp_path, DATABASE_URL=database_url, AUTH_MODE="none", HOST=f"unix:{path}")
-        assert (status, output) == (1, f"Error: cannot listen on unix:{path}: Address already in use\n")
+        assert (status, output) == (
+            1,
+            f"Error: cannot listen on unix:{path}: Address already in use; set another HOST or PORT\n",
+        )
         assert service.stop() == 0
     assert not path.exists()
 

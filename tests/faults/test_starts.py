@@ -72,7 +72,7 @@ async def test_missing_table_is_503_and_named_in_the_log(url: str, admin: psycop
     service = serve(url, ready=False)
     said = await asyncio.to_thread(service.logged, logger="service.database", level="error")
     assert said["message"].startswith("a statement does not fit the database's schema: ")
-    assert said["message"].endswith('relation "public.tasks" does not exist')
+    assert said["message"].endswith('relation "public.tasks" does not exist; run `tasks-service check`')
     assert await ask(service, "/livez") == (200, {"status": "ok"})
     assert await ask(service, "/readyz") == (
         503,
@@ -95,7 +95,7 @@ async def test_revoked_privilege_is_503_until_it_is_granted(url: str, admin: psy
         assert service.logged(status=503, route="/api/{user_id}/tasks")["sqlstate"] == "42501"
         assert (await ask(service, "/readyz"))[0] == 503
         said = await asyncio.to_thread(service.logged, logger="service.database", level="error")
-        assert said["message"].endswith("permission denied for table tasks")
+        assert said["message"].endswith("permission denied for table tasks; run `tasks-service check`")
     finally:
         admin.execute(
             "GRANT SELECT (user_id, id, title, description, completed, version, created_at, updated_at)"

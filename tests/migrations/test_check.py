@@ -7,7 +7,7 @@ import msgspec
 import psycopg
 import pytest
 from click.testing import CliRunner, Result
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from service.database import Statement
 from service.operations import check, migrate
@@ -141,6 +141,13 @@ def test_what_it_prints_to_run_takes_what_is_too_much_and_leaves_what_is_needed(
         assert warnings(run()) == []
         if "checked" not in grant:
             assert schema(migrated) == before
+
+
+def test_another_schema_is_told_with_the_statement_that_names_the_role(migrated: str) -> None:
+    found = next(check._migrations_url(migrated, "other", "checked"))  # pyright: ignore[reportPrivateUsage]
+    assert found.what == "migrations: they make tables in schema public, and the service looks in other"
+    database = conninfo_to_dict(migrated)["dbname"]
+    assert found.mend == f"ALTER ROLE checked IN DATABASE {database} SET search_path = public"
 
 
 def test_a_role_with_nothing_is_told_in_a_line(

@@ -10,12 +10,14 @@ from typing import NoReturn
 
 import psycopg
 import pytest
+from click import ClickException
 from click.testing import CliRunner
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from service.operations import embedded, migrate
+from service.operations import embedded, migrate, serve
 from service.operations.check import check
 from service.operations.cli import cli as cli_of_all
+from service.operations.in_use import settings_of
 from service.operations.migrate import MigrationError, cli, watch
 from service.operations.migrate.cli import migrate as command
 from service.paths import root
@@ -352,6 +354,56 @@ def test_every_command_warns_of_a_name_that_is_near_to_a_settings(
         r"(?m)^warning\W+(settings: )?DATABSE_URL in the environment is not a setting: did you mean DATABASE_URL\?$",
         said,
     ), said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variable"),
+    [
+        ("check", "DATABASE_URL"),
+        ("migrate status", "MIGRATION_DATABASE_URL"),
+        ("migrate apply", "MIGRATION_DATABASE_URL"),
+        ("migrate rollback --yes", "MIGRATION_DATABASE_URL"),
+        ("user export u", "MIGRATION_DATABASE_URL"),
+        ("dump file", "MIGRATION_DATABASE_URL"),
+    ],
+)
+def test_of_a_database_that_cannot_be_reached_the_setting_is_named(
+    arguments: str, variable: str, monkeypatch: pytest.MonkeyPatch, command_line: CliRunner
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://u@127.0.0.1:1/shop")
+    monkeypatch.setenv("AUTH_MODE", "none")
+    if variable != "DATABASE_URL":
+        said = command_line.invoke(cli_of_all, shlex.split(arguments)).output
+        assert re.search(r"(?m)The database cannot be reached: .* \(DATABASE_URL\)$", said), said
+    monkeypatch.setenv("MIGRATION_DATABASE_URL", "postgresql://u@127.0.0.1:2/shop")
+    said = command_line.invoke(cli_of_all, shlex.split(arguments)).output
+    assert re.search(rf"(?m)The database cannot be reached: .* \({variable}\)$", said), said
+
+
+def test_the_services_role_is_told_what_is_incomplete(
+    cluster: embedded.Embedded, empty: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It may not read the log; the migrations' role may."""
+    migrate.apply(empty)
+    execute(
+        empty,
+        "CREATE ROLE looks LOGIN IN ROLE tasks_service;"
+        f"DELETE FROM _yoyo_migration WHERE migration_id = '{IDS[-1]}';"
+        "INSERT INTO _yoyo_log (id, migration_id, operation, created_at_utc) "
+        f"VALUES ('1', '{IDS[-1]}', 'applying', clock_timestamp() AT TIME ZONE 'UTC')",
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATABASE_URL", make_conninfo(empty, user="looks"))
+    monkeypatch.setenv("MIGRATION_DATABASE_URL", empty)
+    monkeypatch.setenv("AUTH_MODE", "none")
+    try:
+        said = CliRunner().invoke(check, []).stdout
+        assert f"migration {IDS[-1]} is incomplete: its SQL was begun and not finished" in said
+        assert "is pending" not in said
+        with pytest.raises(ClickException, match=rf"the schema is behind: {IDS[-1]} incomplete; run `tasks-service"):
+            serve._migrate(settings_of(serves=True))  # pyright: ignore[reportPrivateUsage]
+    finally:
+        execute(empty, "DROP ROLE looks")
 
 
 def test_status_check_has_an_exit_status(own: Path, empty: str, monkeypatch: pytest.MonkeyPatch) -> None:

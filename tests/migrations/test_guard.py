@@ -52,6 +52,15 @@ def test_apply_refuses_before_anything_is_recorded_what_is_in_its_way(
     assert schema(url) == before
 
 
+def test_all_that_is_in_the_way_is_named(make_empty: Callable[[], str]) -> None:
+    url = make_empty()
+    run(url, "CREATE TABLE users (id int); CREATE TABLE tasks (id int)")
+    with pytest.raises(
+        MigrationError, match=r"table users, .* made; so it is with table tasks of 0002.create-tasks; nothing"
+    ):
+        migrate.apply(url)
+
+
 # The same for whatever a migration can make: what is there, and the statement.
 _FUNCTION = "f() RETURNS int LANGUAGE sql AS"
 _TRIGGER = "ON tasks FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()"

@@ -56,7 +56,10 @@ def test_a_port_in_use_is_said_in_a_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         status, output = serve_to_end(tmp_path, "--port", str(port), DATABASE_URL=AWAY, AUTH_MODE="none")
-    assert (status, output) == (1, f"Error: cannot listen on 127.0.0.1:{port}: Address already in use\n")
+    assert (status, output) == (
+        1,
+        f"Error: cannot listen on 127.0.0.1:{port}: Address already in use; set another HOST or PORT\n",
+    )
 
 
 def test_an_address_that_is_none_is_said_in_a_line(tmp_path: Path) -> None:

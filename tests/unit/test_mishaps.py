@@ -39,6 +39,10 @@ MISHAPS = [
     Mishap("an = that is missing", f".env, line 3 {QUOTE}", "# x\n\nDATABASE_URL postgresql://u:s3cret@db/d\n"),
     Mishap("a name alone", ".env, line 1 has no =: write LOG_LEVEL=value", "LOG_LEVEL\n"),
     Mishap("a colon for an =", f".env, line 1 {QUOTE}", "PORT: 80\n"),
+    Mishap(
+        "a quote at the end only", ".env, line 1: the value of HOST has a quote at one end only", 'HOST=127.0.0.1"\n'
+    ),
+    Mishap("a quote of the other kind", f".env, line 1 {QUOTE}", "HOST='127.0.0.1\"\n"),
     Mishap("text behind a quote", f".env, line 1 {QUOTE}", 'HOST="localhost" or so\n'),
     Mishap(
         "a letter left out", ".env, line 1: DATABSE_URL is not a setting; did you mean DATABASE_URL?", "DATABSE_URL=x"

@@ -56,6 +56,11 @@ BAD = [
 ]
 
 
+@pytest.mark.parametrize("text", ["https://*", "http://*:8443"])
+def test_a_star_for_any_host_is_told_what_allows_any_origin(text: str) -> None:
+    assert origin_problem(text) == "is not an origin: `*` alone allows any origin"
+
+
 @pytest.mark.parametrize("text", GOOD)
 def test_origin_is_accepted(text: str) -> None:
     assert origin_problem(text) is None

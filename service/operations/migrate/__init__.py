@@ -12,7 +12,7 @@ from service.operations.migrate.errors import MigrationError, Unreachable
 from service.operations.migrate.files import Migration, ids, new, read, use
 from service.operations.migrate.history import State
 from service.operations.migrate.lock import Holder
-from service.operations.migrate.plan import differences, plan_apply, plan_rollback, states_of, status
+from service.operations.migrate.plan import begun, differences, plan_apply, plan_rollback, states_of, status
 from service.operations.migrate.run import apply, break_lock, rollback
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "State",
     "Unreachable",
     "apply",
+    "begun",
     "break_lock",
     "differences",
     "ids",

@@ -13,7 +13,7 @@ import msgspec
 from service.operations import catalog, embedded
 from service.operations import migrate as migrations
 from service.operations.group import Group
-from service.operations.in_use import embedded_place, place_of, settings_or_exit
+from service.operations.in_use import embedded_place, naming, owner_variable, place_of, settings_or_exit
 from service.operations.migrate import Migration, MigrationError, State, files, guard
 from service.operations.migrate import distribute as distribution
 from service.operations.migrate import lint as linter
@@ -241,7 +241,8 @@ def _writing(*, names_it: bool = False) -> Generator[str]:
         if url := settings.migration_database_url or settings.database_url:
             if names_it:
                 _say(f"database: {place_of(url.reveal())}")
-            yield url.reveal()
+            with naming(owner_variable(settings)):
+                yield url.reveal()
         else:
             folder = Path(settings.tasks_data_dir)
             if names_it:

@@ -68,6 +68,12 @@ class Migration(msgspec.Struct, frozen=True):
     def is_filled_in(self) -> bool:
         return does_something(self.statements) and _PLACEHOLDERS[0] not in _prose(self.path)
 
+    @property
+    def unfilled_line(self) -> int:
+        """The line that is still the template's, or behind which the SQL is to stand."""
+        lines = self.path.read_text("utf-8").splitlines()
+        return next((number for number, line in enumerate(lines, 1) if _PLACEHOLDERS[0] in line), len(lines))
+
 
 def use(where: Path) -> None:
     """Reads the migrations in `where` from now on (MIGRATIONS_DIR)."""
@@ -152,7 +158,7 @@ def problems(migrations: tuple[Migration, ...]) -> Iterator[tuple[Migration, str
         if migration.rollback is None:
             yield migration, f"has no rollback: write {migration.rollback_path.name}"
         if not migration.is_filled_in:
-            yield migration, "is not filled in: write its SQL, and the comment at its top"
+            yield migration, f"is not filled in: {_to_fill_in(migration)}"
         elif migration.rollback is not None and not does_something(migration.rollback):
             yield migration, f"has a rollback that does nothing: write the SQL of {migration.rollback_path.name}"
     ends = heads(migrations)
@@ -162,6 +168,13 @@ def problems(migrations: tuple[Migration, ...]) -> Iterator[tuple[Migration, str
             f"leaves {len(ends)} heads, which nothing depends on: let the newest depend on the others of "
             f"{', '.join(ends)}",
         )
+
+
+def _to_fill_in(migration: Migration) -> str:
+    line = f"line {migration.unfilled_line} of {migration.path.name}"
+    if _PLACEHOLDERS[0] in _prose(migration.path):
+        return f"{line} is still the template's; write what it does and why, and its SQL"
+    return f"there is no SQL up to {line}; write it"
 
 
 def heads(migrations: tuple[Migration, ...]) -> list[str]:

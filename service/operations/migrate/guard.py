@@ -180,7 +180,9 @@ def _refuse_foreign(session: Session, plan: Sequence[Migration], known: Sequence
     ]
     if there:
         migration, thing, what = there[0]
-        more = f" (and {len(there) - 1} more)" if len(there) > 1 else ""
+        tables = {found.name for _, found, _ in there if found.kind == "table"}  # whose columns say no more
+        others = ", ".join(f"{other} of {of.id}" for of, other, _ in there[1:] if other.table not in tables)
+        more = f"; so it is with {others}" if others else ""
         raise MigrationError(
             f"{migration.id} would make {thing}, but schema {thing.schema or session.schema} has {what} of that name "
             f"that no migration made{more}; nothing was applied. Give the service its own schema, as "

@@ -101,8 +101,9 @@ def _of_the_whole(where: Path, migrations: tuple[Migration, ...]) -> Iterator[Fi
             )  # fmt: skip
     for migration, problem in files.problems(migrations):
         what, _, better = problem.partition(": ")
+        line = 0 if migration.is_filled_in else migration.unfilled_line
         yield Finding(
-            migration.path.name, 0, "files", what,
+            migration.path.name, line, "files", what,
             "`migrate apply` says so too, and does not apply what is not filled in",
             better or "say how they follow each other",
         )  # fmt: skip

@@ -11,6 +11,9 @@ from service.operations.migrate.files import Migration
 from service.operations.migrate.history import History, State
 from service.operations.migrate.session import Session, connect, first_line
 
+# What finishes what was begun outside a transaction.
+FINISH = {"apply": "tasks-service migrate apply", "rollback": "tasks-service migrate rollback --count 1"}
+
 
 def status(url: str | None) -> list[State]:
     """Each migration's state; None is a database that does not exist yet."""
@@ -18,14 +21,21 @@ def status(url: str | None) -> list[State]:
 
 
 def differences(url: str) -> tuple[list[str], list[str]]:
-    """The ids that are pending, and those that are applied and have no file here.
+    """The ids that are not applied (pending or incomplete), and those that are applied and have no file here.
 
     Reads no file: that takes 50 ms of CPU, which a start can do without.
     """
     ids, past = files.ids(), _past(url)
-    return [name for name in ids if name not in past.applied and name not in past.begun], [
-        name for name in past.applied if name not in ids
-    ]
+    return [name for name in ids if name not in past.applied], [name for name in past.applied if name not in ids]
+
+
+def begun(url: str) -> dict[str, str]:
+    """The ids of what was begun outside a transaction and not finished, each with the command that finishes it.
+
+    Only a role that may read the log sees them; for the service's own, they are pending or applied.
+    """
+    past = _past(url)
+    return {name: FINISH["rollback" if name in past.applied else "apply"] for name in past.begun}
 
 
 def is_complete(past: History) -> bool:
