@@ -118,6 +118,10 @@ async def test_a_database_that_is_set_to_read_only_is_not_ready_until_it_is_rese
 
     await until(is_said)
     assert await ask(service, "/api/u/tasks") == (200, [])
+    async with AsyncClient(service.url) as client:
+        answer = await client.send("POST", "/api/u/tasks", body={"title": "a"})
+    assert answer.status == 503
+    assert service.logged(status=503, route="/api/{user_id}/tasks")["sqlstate"] == "25006"
     admin.execute("SET default_transaction_read_only = off")
     admin.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only".encode())
     terminate(admin)
