@@ -9,7 +9,7 @@ import click
 import msgspec
 from click import ClickException
 
-from service.database import Database, Failure, Statement, read
+from service.database import Database, Failure, Statement, Unavailable, read
 from service.monitoring import logs
 from service.operations.in_use import service_url, settings_or_exit
 from service.paths import root
@@ -51,7 +51,8 @@ def prune(as_json: bool) -> None:
         try:
             removed = asyncio.run(_prune(url, settings))
         except Failure as failure:
-            raise ClickException(f"nothing more could be removed: {failure}") from None
+            named = " (DATABASE_URL)" if isinstance(failure, Unavailable) and not settings.embedded else ""
+            raise ClickException(f"nothing more could be removed: {failure}{named}") from None
     click.echo(msgspec.json.encode({"removed": removed}) if as_json else f"removed {removed} idempotency records")
 
 
