@@ -80,7 +80,8 @@ def near_misses(environ: Mapping[str, str] = os.environ) -> list[str]:
         *(
             f"{name} in the environment is not a setting: did you mean {meant}?"
             for name, text in environ.items()
-            if name.upper() not in known and is_set(text) and (meant := similar(name))
+            # PGCONNECT_TIMEOUT, which is near to CONNECT_TIMEOUT_S, is libpq's.
+            if name.upper() not in known and not name.startswith("PG") and is_set(text) and (meant := similar(name))
         ),
         *(f"{name} in the environment is in quotes, which belong to the value then: remove them" for name in quoted),
     ]

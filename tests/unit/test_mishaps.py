@@ -219,7 +219,18 @@ def test_mishap_stops_the_start_with_a_sentence(folder: Path, mishap: Mishap, mo
             ["AUTH_JWT_SECRET in the environment is in quotes, which belong to the value then: remove them"],
         ),
         ({"AUTH_JWT_SECRET": "'s3cret"}, []),
-        ({"HOSTNAME": "x", "PGHOST": "x", "HOME": "x", "PATH": "x", "TASKS_PORT": "x", "BETTER_AUTH_URL": "x"}, []),
+        (
+            {
+                "HOSTNAME": "x",
+                "PGHOST": "x",
+                "PGCONNECT_TIMEOUT": "x",
+                "HOME": "x",
+                "PATH": "x",
+                "TASKS_PORT": "x",
+                "BETTER_AUTH_URL": "x",
+            },
+            [],
+        ),
     ],
 )
 def test_names_that_are_near_to_a_setting_are_warned_of(environ: dict[str, str], said: list[str]) -> None:
