@@ -133,7 +133,7 @@ def folder(tmp_path: Path) -> Path:
 def test_what_is_not_filled_in_is_named_with_its_line(folder: Path) -> None:
     path = folder / "0002.second.sql"
     path.write_text(GOOD.replace(ADD, ""))
-    assert "0002.second.sql:6: files: is not filled in" in str(lint.findings(folder)[0])
+    assert "0002.second.sql:7: files: is not filled in" in str(lint.findings(folder)[0])
     path.write_text(GOOD.replace("when a task should be done", "what it does and why"))
     assert "0002.second.sql:1: files: is not filled in" in str(lint.findings(folder)[0])
 
