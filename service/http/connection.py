@@ -6,6 +6,7 @@ What is read on it and what is sent is for the subclass to say: service.http.pro
 import asyncio
 import socket
 import struct
+from abc import ABC, abstractmethod
 from enum import IntEnum, auto
 from typing import Any, cast
 
@@ -55,7 +56,7 @@ BETWEEN_REQUESTS = (IDLE, HEAD)
 APPLICATION_RUNS = (BODY, RESPONSE)
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.Protocol, ABC):
     """`writable` is set while the client does not take what it is sent, `cut` when the rest of the current request will
     never come, `winds_down` when `ends` may be true.
     """
@@ -100,39 +101,39 @@ class Connection(asyncio.Protocol):
     # What the subclass says ----------------------------------------------------------------------------------
 
     @property
+    @abstractmethod
     def unread_bytes(self) -> int:
         """Bytes that are here and belong to later requests."""
-        raise NotImplementedError
 
     @property
     def has_unread(self) -> bool:
         return self.unread_bytes > 0
 
     @property
+    @abstractmethod
     def has_started(self) -> bool:
         """Whether a part of the current response is written."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def rest_is_small(self) -> bool:
         """Whether it costs less to read what is left of the body than to connect again."""
-        raise NotImplementedError
 
+    @abstractmethod
     def response_ended(self) -> None:
         """The response to the current request is written."""
-        raise NotImplementedError
 
+    @abstractmethod
     def go_on(self) -> None:
         """The client has taken its responses: on to the next request."""
-        raise NotImplementedError
 
+    @abstractmethod
     def head_timed_out(self) -> None:
         """A part of a head has waited too long for the rest."""
-        raise NotImplementedError
 
+    @abstractmethod
     def abandon(self) -> None:
         """The connection is lost: nobody waits for the current response."""
-        raise NotImplementedError
 
     # States --------------------------------------------------------------------------------------------------
 
