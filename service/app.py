@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from litestar import Litestar
@@ -12,6 +13,7 @@ from service import auth
 from service.auth import Authenticator, ManagedAuthenticator
 from service.database import Database
 from service.http import admin_port
+from service.http.asgi import ASGIApp
 from service.http.browser_guard import browser_guard
 from service.http.capacity import Capacity
 from service.http.cors import CorsPolicy
@@ -19,9 +21,8 @@ from service.http.error_handler import handle_exception
 from service.http.errors import AuthFailure
 from service.http.forwarded import believing
 from service.http.load_shedding import in_turn, shedding
-from service.monitoring import health, metrics
+from service.monitoring import health, metrics, tracing
 from service.monitoring.request_log import RequestLog, as_is, hashed
-from service.monitoring.tracing import Tracing, UnusableTracing, is_wanted
 from service.settings import Settings, SettingsError
 from service.tasks import docs, openapi, routing
 from service.tasks.fast_path import FastPath
@@ -29,24 +30,30 @@ from service.tasks.queries import STATEMENTS, Queries
 from service.tasks.routing import exact_paths, task_requests
 
 
-class Service(RequestLog):
-    """The ASGI application, with the parts that a server or a test may want to look at."""
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The ASGI application, and the parts by which a server stops it and tells whether it is ready."""
 
+    app: ASGIApp
     health: health.Health
-    database: Database
     capacity: Capacity
 
 
-def create_app(
+def create_app(settings: Settings, authenticator: Authenticator | None = None) -> ASGIApp:
+    """The service as an ASGI application, for any server. See `create_service`. Raises SettingsError."""
+    return create_service(settings, authenticator).app
+
+
+def create_service(
     settings: Settings,
     authenticator: Authenticator | None = None,
     *,
     metrics_folder: Path | None = None,
     fast_path: bool = True,
 ) -> Service:
-    """The service as an ASGI application.
+    """The service for service.server.
 
-    `settings.database_url` must be set: starting an embedded database is `serve`'s business. `authenticator` replaces
+    `settings.database_url` must be set: `serve` starts an embedded database, this does not. `authenticator` replaces
     the one that the settings ask for. `metrics_folder` is where several workers leave their numbers for each other.
     Without `fast_path` Litestar serves every request by itself. Raises SettingsError.
     """
@@ -71,10 +78,7 @@ def create_app(
     )
     auth_failures: Counter[AuthFailure] = Counter()
     numbers = metrics.Metrics(database, capacity, auth_failures, authenticator, metrics_folder)
-    try:
-        tracing = Tracing() if is_wanted() else None
-    except UnusableTracing as error:
-        raise SettingsError([str(error)]) from None
+    tracer = tracing.from_environment()
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncGenerator[None]:
@@ -90,8 +94,8 @@ def create_app(
                 await authenticator.aclose()
             await database.close()
             numbers.stop()
-            if tracing is not None:
-                await asyncio.to_thread(tracing.close)
+            if tracer is not None:
+                await asyncio.to_thread(tracer.close)
 
     cors = CorsPolicy(settings) if settings.cors_allow_origins else None
     guard = browser_guard(settings, cors) if authenticator is None else None
@@ -118,15 +122,12 @@ def create_app(
         app = admin_port.split(app, settings.admin_port)
     if settings.trusted_proxies:
         app = believing(app, settings.trusted_proxies)
-    service = Service(
+    app = RequestLog(
         app,
         numbers,
         slow_s=settings.slow_request_ms / 1000,
         access_log=settings.access_log,
         show_user=hashed if settings.log_users == "hash" else as_is,
-        tracer=tracing,
+        tracer=tracer,
     )
-    service.health = state
-    service.database = database
-    service.capacity = capacity
-    return service
+    return Service(app, state, capacity)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from service.http.asgi import RequestRecord, header
+from service.settings import SettingsError
 
 LOG_S = 60  # between two lines about a collector that cannot be reached
 
@@ -33,8 +34,26 @@ def is_wanted(environ: Mapping[str, str] = os.environ) -> bool:
     return bool(environ.get("OTEL_TRACES_EXPORTER")) or any(environ.get(name) for name in _ENDPOINTS)
 
 
-class UnusableTracing(Exception):
-    """The OTEL_* variables ask for what is not installed, or not there. The message is one sentence."""
+def from_environment() -> "Tracing | None":
+    """The tracing that the OTEL_* variables ask for. Raises SettingsError."""
+    return Tracing(_otlp_exporter()) if is_wanted() else None
+
+
+def check_environment() -> None:
+    """Raises SettingsError where `from_environment` would. Starts nothing."""
+    if is_wanted():
+        _otlp_exporter()
+
+
+def _otlp_exporter() -> Any:
+    """Raises SettingsError where the variables ask for what is not there or not installed."""
+    if (problem := _problem()) is not None:
+        raise SettingsError([problem])
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    except ImportError:
+        raise SettingsError(["OTEL_* variables need the extra: pip install 'tasks-service[otel]'"]) from None
+    return OTLPSpanExporter()
 
 
 def _problem(environ: Mapping[str, str] = os.environ) -> str | None:
@@ -48,26 +67,18 @@ def _problem(environ: Mapping[str, str] = os.environ) -> str | None:
 
 
 class Tracing:
-    """Makes spans of records and exports them in the background. `exporter` replaces OTLP over HTTP."""
+    """Makes spans of records. A SpanExporter exports them in batches, from a thread in the background."""
 
-    def __init__(self, exporter: Any = None) -> None:
-        """Raises UnusableTracing."""
-        if (problem := _problem()) is not None:
-            raise UnusableTracing(problem)
-        try:
-            from opentelemetry import trace
-            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-            from opentelemetry.sdk.resources import Resource
-            from opentelemetry.sdk.trace import TracerProvider
-            from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
-        except ImportError:
-            raise UnusableTracing("OTEL_* variables need the extra: pip install 'tasks-service[otel]'") from None
+    def __init__(self, exporter: Any) -> None:
+        from opentelemetry import trace
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
         self._trace = trace
         service = {"service.name": os.environ.get("OTEL_SERVICE_NAME", "tasks-service")}
         self._provider = TracerProvider(resource=Resource.create(service), shutdown_on_exit=False)
-        self._provider.add_span_processor(
-            BatchSpanProcessor(OTLPSpanExporter()) if exporter is None else SimpleSpanProcessor(exporter)
-        )
+        self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("tasks-service")
         seldom = _Seldom()
         for name in [name for name in logging.root.manager.loggerDict if name.startswith("opentelemetry.")]:

@@ -127,14 +127,11 @@ def _import_server() -> None:
 
 def _check_usable(settings: Settings) -> None:
     """What a worker could not use ends the start before a database is made and the port opens. Raises SettingsError."""
-    if settings.authenticates == "jwt":
-        from service import auth
+    from service import auth
+    from service.monitoring import tracing
 
-        auth.from_settings(settings)
-    if settings.workers > 1:  # in one process the application is made before the port opens anyway
-        from service.app import create_app
-
-        create_app(msgspec.structs.replace(settings, database_url=settings.database_url or Secret("host=/nonexistent")))
+    auth.from_settings(settings)
+    tracing.check_environment()
 
 
 def _listener(host: str, port: int, names: str) -> Listener:

@@ -17,7 +17,7 @@ from typing import Any, cast
 import uvicorn
 
 from service import __version__, signals
-from service.app import Service, create_app
+from service.app import Service, create_service
 from service.http.protocol import HttpProtocol
 from service.server.listener import BACKLOG
 from service.settings import Settings
@@ -27,21 +27,21 @@ log = logging.getLogger("service.server")
 FINISH_S = 5.0  # after the grace: for the rest to be cancelled and for connections to the database to end
 
 
-def application(settings: Settings, metrics_folder: Path | None = None) -> Any:
-    """The ASGI application of this process. Raises SettingsError."""
-    app = create_app(settings, metrics_folder=metrics_folder)
+def service_of_process(settings: Settings, metrics_folder: Path | None = None) -> Service:
+    """The service, made once in this process. Raises SettingsError."""
+    service = create_service(settings, metrics_folder=metrics_folder)
     # Objects made until now live as long as the process, so the collector need not look at them again. Requests in
     # flight leave no cycles behind, but 512 of them are some 15,000 objects: with Python's threshold of 700 the
     # collector ran all the time and took 12 to 17 % of a get's CPU.
     gc.freeze()
     gc.set_threshold(50_000)
-    return app
+    return service
 
 
 def serve(settings: Settings, listeners: list[socket.socket], started: Callable[[], None]) -> None:
     """Serves until a signal, then finishes what is in flight. Calls `started` when the ports are open."""
     raise_descriptor_limit()
-    server = Server(settings, application(settings), started)
+    server = Server(settings, service_of_process(settings), started)
 
     def on_signal() -> None:
         server.stop_at_once() if signals.stop.at_once else server.stop()
@@ -53,9 +53,9 @@ def serve(settings: Settings, listeners: list[socket.socket], started: Callable[
 class Server(uvicorn.Server):
     """uvicorn's server, stopped by `stop` and `stop_at_once`, each from any thread or signal handler."""
 
-    def __init__(self, settings: Settings, app: Any, started: Callable[[], None]) -> None:
-        super().__init__(_config(settings, _body_begins_empty(app) if settings.http_protocol else app))
-        self._service = app if isinstance(app, Service) else None
+    def __init__(self, settings: Settings, service: Service, started: Callable[[], None]) -> None:
+        super().__init__(_config(settings, _body_begins_empty(service.app) if settings.http_protocol else service.app))
+        self._service = service
         self._started = started
         self._drain_s = settings.drain_s
         self._drained_at = 0.0  # in loop time, once asked to stop
@@ -66,8 +66,7 @@ class Server(uvicorn.Server):
     def stop(self) -> None:
         """Finishes what is in flight. `/readyz` is 503 at once; connections are taken for another DRAIN_S."""
         self._stopping = True
-        if self._service is not None:
-            self._service.health.stopping = True
+        self._service.health.stopping = True
         if not self._drain_s or not self.started:
             self.should_exit = True
 
@@ -95,7 +94,7 @@ class Server(uvicorn.Server):
         if self._stopping and not self.should_exit:
             self._drained_at = self._drained_at or now + self._drain_s
             self.should_exit = now >= self._drained_at
-        if not self._was_ready and self._service is not None and self._service.health.error() is None:
+        if not self._was_ready and self._service.health.error() is None:
             self._was_ready = True
             log.info("ready", extra={"version": __version__, "worker": os.getpid()})
         if counter % 10 == 0:
@@ -104,8 +103,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Called by uvicorn when it is to stop."""
-        if self._service is not None:
-            self._service.capacity.turns.close()
+        self._service.capacity.turns.close()
         # Closing a listener resets connections that the kernel has made and the loop has not yet accepted.
         await asyncio.sleep(0.01)
         await super().shutdown(sockets)

@@ -26,7 +26,7 @@ from service import signals
 from service.monitoring import logs
 from service.monitoring.metrics import WORKER_RESTARTS
 from service.server import StartFailed
-from service.server.process import FINISH_S, Server, application, raise_descriptor_limit
+from service.server.process import FINISH_S, Server, raise_descriptor_limit, service_of_process
 from service.settings import ALIASES, Settings, SettingsError, environment, load, names
 
 log = logging.getLogger("service.server")
@@ -189,11 +189,11 @@ def main() -> None:
 def _serve_as_worker(settings: Settings, control: socket.socket, listeners: list[socket.socket]) -> None:
     folder = os.environ.get(METRICS_FOLDER)
     try:
-        app = application(settings, Path(folder) if folder else None)
+        service = service_of_process(settings, Path(folder) if folder else None)
     except SettingsError as error:
         log.error(str(error))
         sys.exit(1)
-    server = Server(settings, app, lambda: _say_serving(control))
+    server = Server(settings, service, lambda: _say_serving(control))
     with signals.stop.calls(server.stop):
         signals.stop.install()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.SIGNALS)

@@ -1,7 +1,7 @@
 """Small applications that each leave a part of the service out, so that subtracting tells what the part costs.
 
-`constant` is an ASGI application that answers the bytes of an answer. `remembered` is the service as it is but for its
-queries, which answer from memory. `framework` answers the bytes behind Litestar's own router.
+`constant` sends the bytes of a response and does not look at the request. `remembered` is the service as it is but for
+its queries, which answer from memory. `framework` answers the bytes behind Litestar's own router.
 `python -m tests.load.baselines NAME` serves one of them on the service's own server. `… calls OPERATION …` measures,
 without HTTP, what the query functions, the loading of rows and the encoding cost.
 """
@@ -12,6 +12,7 @@ import random
 import sys
 import timeit
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import starmap
 from time import perf_counter, process_time
@@ -36,7 +37,7 @@ from service.tasks import queries
 from service.tasks.queries import Changed, Queries
 from service.tasks.schemas import Task
 
-_whole = server.application
+_whole = server.service_of_process
 
 MADE = datetime(2026, 1, 1, 0, 0, 1, 234567, UTC)
 TASK = Task(1, "user-1", "Task number 1: buy milk & “bread”", "Before noon, before it closes.", True, 1, MADE, MADE)
@@ -55,13 +56,13 @@ async def answer(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-async def constant(scope: Any, receive: Any, send: Any) -> None:
-    if scope["type"] == "http":
-        await answer(scope, receive, send)
-        return
-    while (await receive())["type"] == "lifespan.startup":
-        await send({"type": "lifespan.startup.complete"})
-    await send({"type": "lifespan.shutdown.complete"})
+def constant(settings: Settings) -> Service:
+    whole = _whole(settings)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await (answer if scope["type"] == "http" else whole.app)(scope, receive, send)
+
+    return replace(whole, app=app)
 
 
 ALL = [HttpMethod.GET, HttpMethod.POST, HttpMethod.PATCH]
@@ -96,10 +97,7 @@ def remembered(settings: Settings) -> Service:
     return _whole(settings)
 
 
-APPLICATIONS: dict[str, Callable[[Settings], Any]] = {
-    "constant": lambda _: constant,
-    "remembered": remembered,
-}
+APPLICATIONS: dict[str, Callable[[Settings], Service]] = {"constant": constant, "remembered": remembered}
 
 
 class Costs(msgspec.Struct):
@@ -192,7 +190,7 @@ def main() -> None:
         operation, users, tasks, seconds = rest
         print(msgspec.json.encode(costs(operation, int(users), int(tasks), float(seconds))).decode())
         return
-    server.application = APPLICATIONS[name]
+    server.service_of_process = APPLICATIONS[name]
     settings = load()
     server.serve(settings, [listener_of(settings.host, settings.port).socket], lambda: None)
 

@@ -6,7 +6,7 @@ from functools import partial
 from service.__main__ import main
 from service.server import process, workers
 
-process.create_app = partial(process.create_app, fast_path=False)
+process.create_service = partial(process.create_service, fast_path=False)
 workers.MODULE = "tests.support.without_fast_path"
 
 if __name__ == "__main__":

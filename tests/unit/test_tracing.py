@@ -9,7 +9,7 @@ import pytest
 from service.app import create_app
 from service.http.asgi import RequestRecord, record_of
 from service.monitoring.request_log import RequestLog
-from service.monitoring.tracing import is_wanted, trace_of
+from service.monitoring.tracing import check_environment, is_wanted, trace_of
 from service.settings import SettingsError, load
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -66,8 +66,10 @@ def test_without_the_variables_nothing_is_loaded() -> None:
 def test_what_is_not_there_stops_the_start(name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
     monkeypatch.setenv(name, text)
-    with pytest.raises(SettingsError, match=f"{name}={text}"):
-        create_app(load({"DATABASE_URL": "host=/nonexistent", "AUTH_MODE": "none"}, None))
+    settings = load({"DATABASE_URL": "host=/nonexistent", "AUTH_MODE": "none"}, None)
+    for start in (check_environment, lambda: create_app(settings)):
+        with pytest.raises(SettingsError, match=f"{name}={text}"):
+            start()
 
 
 class Unobserved:
