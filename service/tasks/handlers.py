@@ -9,7 +9,6 @@ from hashlib import blake2b
 
 from litestar import delete, patch, post, put, route
 from litestar.di import NamedDependency
-from msgspec import UNSET
 
 from service.http import errors
 from service.http.asgi import GET_AND_HEAD, Lines, line
@@ -18,7 +17,7 @@ from service.http.responses import EmptyResponse, Response, StreamedResponse, en
 from service.tasks.batch import decode_batch
 from service.tasks.queries import Changed, IdempotentCreate, Queries
 from service.tasks.requests import TaskRequest, parse_list_query
-from service.tasks.schemas import Task, TaskCreate, decode_create, decode_toggle, decode_update
+from service.tasks.schemas import FIELDS, Task, TaskCreate, decode_create, decode_toggle, decode_update, values_of
 
 # A list without limit reads so many tasks at a time, fewer where they are large, and sends them in chunks of about so
 # many bytes: what it holds in memory, however slowly its client reads.
@@ -56,10 +55,10 @@ async def create_task(task_request: NamedDependency[TaskRequest]) -> Response:
     key = task_request.idempotency_key()
     new = decode_create(await task_request.body())
     if key is None:
-        task = await task_request.queries.create(task_request.user_id, new.title, new.description, new.completed)
+        task = await task_request.queries.create(task_request.user_id, new)
         return task_response(task, 201, _location(task_request, task))
-    fields = (new.title, new.description, new.completed)
-    created = await task_request.queries.create_idempotent(task_request.user_id, key, fingerprint([fields]), *fields)
+    digest = fingerprint([values_of(new)])
+    created = await task_request.queries.create_idempotent(task_request.user_id, key, digest, new)
     (task,) = _made(task_request, created, [new])
     return task_response(task, 201, _location(task_request, task) + _replayed(created))
 
@@ -69,14 +68,14 @@ async def batch_tasks(task_request: NamedDependency[TaskRequest]) -> Response:
     """Many new tasks, all or nothing."""
     key = task_request.idempotency_key()
     items = await decode_batch(await task_request.body(BATCH_BYTES))
-    fields = [(item.title, item.description, item.completed) for item in items]
-    array = await encode_array([dict(zip(("title", "description", "completed"), item, strict=True)) for item in fields])
+    values = [values_of(item) for item in items]
+    array = await encode_array([dict(zip(FIELDS, item, strict=True)) for item in values])
     tasks = array.decode()
     await asyncio.sleep(0)  # each step on up to 8 MiB takes some 5 ms
     if key is None:
         array = await encode_array(await task_request.queries.create_many(task_request.user_id, tasks))
         return Response(201, array)
-    digest = fingerprint(fields)
+    digest = fingerprint(values)
     await asyncio.sleep(0)
     created = await task_request.queries.create_many_idempotent(task_request.user_id, key, digest, tasks)
     array = await encode_array(_made(task_request, created, items))
@@ -100,15 +99,7 @@ async def update_task(task_request: NamedDependency[TaskRequest]) -> Response:
     """Changes what is sent and leaves the rest."""
     required = task_request.preconditions()
     new = decode_update(await task_request.body())
-    changed = await task_request.queries.update(
-        task_request.user_id,
-        task_request.task_id,
-        title=None if new.title is UNSET else new.title,
-        sets_description=new.description is not UNSET,
-        description=None if new.description is UNSET else new.description,
-        completed=None if new.completed is UNSET else new.completed,
-        required=required,
-    )
+    changed = await task_request.queries.update(task_request.user_id, task_request.task_id, new, required)
     return _changed_response(changed)
 
 
@@ -153,16 +144,7 @@ def _made(task_request: TaskRequest, created: IdempotentCreate, items: Sequence[
     if not created.same_request:
         raise errors.idempotency_key_reused()
     return [
-        Task(
-            task_id,
-            task_request.user_id,
-            new.title,
-            new.description,
-            new.completed,
-            1,
-            created.created_at,
-            created.created_at,
-        )
+        Task(task_id, task_request.user_id, *values_of(new), 1, created.created_at, created.created_at)
         for task_id, new in zip(created.task_ids, items, strict=True)
     ]
 

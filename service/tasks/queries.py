@@ -9,12 +9,13 @@ from operator import attrgetter
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import UNSET
 
 from service.database import Database, Statement, StatementError, Unavailable, read
 from service.http.conditional import NO_PRECONDITIONS, Preconditions
 from service.http.limits import ID_MAX
 from service.paths import root
-from service.tasks.schemas import Task
+from service.tasks.schemas import Task, TaskCreate, TaskUpdate, values_of
 
 Row = TypeVar("Row")
 Written = TypeVar("Written", "Changed", "Deleted")
@@ -121,6 +122,7 @@ class _Titled(msgspec.Struct):
 _decode_titles = msgspec.json.Decoder(list[_Titled]).decode
 
 _PAGE = {"user_id": str, "newest": int, "rows": int}
+_NEW = {"title": str, "description": str, "completed": bool}  # `values_of` a TaskCreate
 _ROW = ("user_id", "task_id")  # what a write locks
 _PRECONDITIONS = {"versions": list, "excluded_versions": list}
 MAX_ATTEMPTS = 10
@@ -131,16 +133,10 @@ LIST_OPEN = _statement("list_open", _PAGE, Task, _of_page)
 LIST_COMPLETED = _statement("list_completed", _PAGE, Task, _of_page)
 # Creates lock the user's row, so they may share a commit with other writes. The keyed ones and the batch may not: they
 # wait for other transactions by design, or take long.
-CREATE = _statement(
-    "create",
-    {"user_id": str, "title": str, "description": str, "completed": bool},
-    Task,
-    _of_create,
-    lock_order=("user_id",),
-)
+CREATE = _statement("create", {"user_id": str, **_NEW}, Task, _of_create, lock_order=("user_id",))
 CREATE_IDEMPOTENT = _statement(
     "create_idempotent",
-    {"user_id": str, "key": str, "fingerprint": bytes, "title": str, "description": str, "completed": bool},
+    {"user_id": str, "key": str, "fingerprint": bytes, **_NEW},
     IdempotentCreate,
     _of_key,
 )
@@ -202,17 +198,13 @@ class Queries:
         statement = LIST if completed is None else LIST_COMPLETED if completed else LIST_OPEN
         return self.database.fetch_all(statement, user_id, ID_MAX if after is None else after - 1, rows)
 
-    async def create(self, user_id: str, title: str, description: str | None, completed: bool) -> Task:
+    async def create(self, user_id: str, new: TaskCreate) -> Task:
         """The task as it was created."""
-        return _row(await self.database.fetch_one(CREATE, user_id, title, description, completed))
+        return _row(await self.database.fetch_one(CREATE, user_id, *values_of(new)))
 
-    async def create_idempotent(
-        self, user_id: str, key: str, fingerprint: bytes, title: str, description: str | None, completed: bool
-    ) -> IdempotentCreate:
+    async def create_idempotent(self, user_id: str, key: str, fingerprint: bytes, new: TaskCreate) -> IdempotentCreate:
         """Creates a task, unless the key did so within its 24 hours."""
-        return _row(
-            await self.database.fetch_one(CREATE_IDEMPOTENT, user_id, key, fingerprint, title, description, completed)
-        )
+        return _row(await self.database.fetch_one(CREATE_IDEMPOTENT, user_id, key, fingerprint, *values_of(new)))
 
     async def create_many(self, user_id: str, tasks: str) -> "list[Task]":
         """The tasks as they were created, in the order of the JSON array `tasks`."""
@@ -222,20 +214,14 @@ class Queries:
         """Creates the tasks of the JSON array `tasks`, unless the key did so within its 24 hours."""
         return _row(await self.database.fetch_one(CREATE_MANY_IDEMPOTENT, user_id, key, fingerprint, tasks))
 
-    async def update(
-        self,
-        user_id: str,
-        task_id: int,
-        *,
-        title: str | None,
-        sets_description: bool,
-        description: str | None,
-        completed: bool | None,
-        required: Preconditions,
-    ) -> Changed | None:
-        """Changes the fields that are given: a title or completed that is None is not given. None: no such task."""
+    async def update(self, user_id: str, task_id: int, new: TaskUpdate, required: Preconditions) -> Changed | None:
+        """Changes the fields that are given. None: there is no such task."""
+        # For the statement, NULL is a field that is not given. A description may become NULL, so it has a flag.
+        title = None if new.title is UNSET else new.title
+        description = None if new.description is UNSET else new.description
+        completed = None if new.completed is UNSET else new.completed
         return await self._write(
-            UPDATE, user_id, task_id, title, description, sets_description, completed, required=required
+            UPDATE, user_id, task_id, title, description, new.description is not UNSET, completed, required=required
         )
 
     async def toggle(

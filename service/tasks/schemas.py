@@ -6,6 +6,7 @@ A body is decoded strictly by msgspec in one go. Where that fails, msgspec's mes
 import re
 from collections.abc import Callable
 from datetime import datetime
+from operator import attrgetter
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -13,7 +14,7 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 
 from service.http import errors
 from service.http.errors import ApiError
-from service.http.limits import BATCH_LENGTH, DESCRIPTION_LENGTH, ID_MAX, TITLE_LENGTH, USER_ID_LENGTH
+from service.http.limits import DESCRIPTION_LENGTH, ID_MAX, TITLE_LENGTH, USER_ID_LENGTH
 
 
 class Task(msgspec.Struct, frozen=True, gc=False):
@@ -66,8 +67,15 @@ class TaskUpdate(_ReadOnly):
             self.title = _title(self.title)
         if isinstance(self.description, str):
             _check_description(self.description)
-        if self.title is UNSET and self.description is UNSET and self.completed is UNSET:
+        if _changes_of(self) == _NO_CHANGES:
             raise errors.nothing_to_update()
+
+
+# The fields that clients set, in the order of a Task's fields.
+FIELDS = TaskCreate.__struct_fields__[: -len(_ReadOnly.__struct_fields__)]
+values_of: Callable[[TaskCreate], tuple[str, str | None, bool]] = attrgetter(*FIELDS)
+_changes_of: Callable[[TaskUpdate], tuple[object, ...]] = attrgetter(*FIELDS)
+_NO_CHANGES = (UNSET,) * len(FIELDS)
 
 
 class TaskToggle(msgspec.Struct, forbid_unknown_fields=True):
@@ -75,18 +83,6 @@ class TaskToggle(msgspec.Struct, forbid_unknown_fields=True):
 
     completed: bool
 
-
-class _BatchItem(TaskCreate):
-    """A task of a batch. Counts those decoded: a bad one gets an index, and decoding ends at the first too many."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _decoded.append(None)
-        if len(_decoded) > BATCH_LENGTH:
-            raise errors.invalid_batch_length()
-
-
-_decoded: list[None] = []  # one for each item of the batch that is being decoded: decoding does not yield
 
 Body = TypeVar("Body", bound=msgspec.Struct)
 
@@ -111,25 +107,7 @@ decode_create = _decoder(TaskCreate)
 decode_update = _decoder(TaskUpdate)
 decode_toggle = _decoder(TaskToggle)
 
-
-_decode_batch = msgspec.json.Decoder(list[_BatchItem]).decode
 _skip = msgspec.json.Decoder(Raw).decode
-
-
-def decode_batch(body: bytes) -> list[_BatchItem]:
-    """From the bytes of a batch to its items. Raises ApiError (400), for a bad item with its index, from 0, as in
-    `3.title`.
-    """
-    _decoded.clear()
-    try:
-        items = _decode_batch(body)
-        if not body.isascii():
-            body.decode()
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ApiError) as error:
-        raise _explain_batch(error, body, len(_decoded)) from error
-    if not items:
-        raise errors.invalid_batch_length()
-    return items
 
 
 def _title(text: str) -> str:
@@ -162,30 +140,13 @@ _WRONG_TYPE = {
     "completed": errors.completed_not_boolean,
 }
 _UNKNOWN = "Object contains unknown field `"
-_FIELD = re.compile(r"(?: - at `\$(?:\[[0-9]+\])?\.|missing required field `)([a-z0-9_]+)`$")
-# The next character that separates or nests values: everything before it, strings too, is skipped.
-_STRUCTURE = re.compile(rb'(?:[^"\[\]{},]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")*+([\[\]{}]|,(?!\s*\]))', re.DOTALL)
-_STRUCTURE_MAX = 20_000  # of these in 1000 tasks with all their fields there are 10,000
+_FIELD = re.compile(r"(?: - at `\$\.|missing required field `)([a-z0-9_]+)`$")
 
 
 def _explain(error: Exception, body: bytes, kind: type[msgspec.Struct]) -> ApiError:
     if not isinstance(error, msgspec.ValidationError) or not _is_json(body):
         return errors.invalid_json()
     return _object_error(str(error), kind)
-
-
-def _explain_batch(error: Exception, body: bytes, index: int) -> ApiError:
-    """`index` is that of the item that could not be decoded."""
-    if index > BATCH_LENGTH or _has_too_many_items(body):
-        return errors.invalid_batch_length()
-    if not isinstance(error, msgspec.ValidationError | ApiError) or not _is_json(body):
-        return errors.invalid_json()
-    if isinstance(error, ApiError):
-        return errors.batch_item(index, error)
-    message = str(error)
-    if message.startswith("Expected `array`"):
-        return errors.not_an_array()
-    return errors.batch_item(index, _object_error(message.removesuffix(f" - at `$[{index}]`"), TaskCreate))
 
 
 def _object_error(message: str, kind: type[msgspec.Struct]) -> ApiError:
@@ -208,22 +169,3 @@ def _is_json(body: bytes) -> bool:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     return True
-
-
-def _has_too_many_items(body: bytes) -> bool:
-    """Whether a thousand commas separate the items of an array. Looks no further than it must, nor than 20,000 braces,
-    brackets and commas: 8 MiB of them would take a second.
-    """
-    depth = commas = position = 0
-    for _ in range(_STRUCTURE_MAX):
-        match = _STRUCTURE.match(body, position)
-        if match is None:
-            return False
-        position = match.end()
-        if match[1] == b",":
-            commas += depth == 1
-            if commas == BATCH_LENGTH:
-                return True
-        else:
-            depth += 1 if match[1] in b"[{" else -1
-    return False

@@ -9,6 +9,7 @@ import pytest
 from service.database import Database, Failure, InternalError
 from service.http.conditional import NO_PRECONDITIONS
 from service.tasks.queries import GET, Queries
+from service.tasks.schemas import TaskCreate
 from tests.database.ground import ECHO, opened
 from tests.support.noisy_wire import NoisyWire, RepeatedReply
 from tests.support.proxy import Proxy
@@ -36,7 +37,7 @@ class User:
     async def _act(self, draw: float) -> None:
         queries, name = self.queries, self.name
         if draw < 0.2 or not self.ids:
-            task = await queries.create(name, f"{name} {len(self.ids)}", None, False)
+            task = await queries.create(name, TaskCreate(f"{name} {len(self.ids)}"))
             self._check(task.user_id, task)
             self.ids.append(task.id)
         elif draw < 0.6:
@@ -53,7 +54,7 @@ class User:
             if changed is not None:
                 self._check(changed.task.user_id, changed)
         else:
-            made = await queries.create_idempotent(name, f"{draw}", b"x", f"{name}", None, False)
+            made = await queries.create_idempotent(name, f"{draw}", b"x", TaskCreate(name))
             self._check(made.user_id, made)
 
     def _check(self, user_id: str, what: object) -> None:
@@ -127,7 +128,7 @@ async def test_the_foreign_row_itself_is_an_internal_error_and_ends_the_lane(clo
     """PostgreSQL answers with another user's task."""
     async with Proxy(clone()) as proxy, opened(proxy.url, connections=2) as database:
         queries = Queries(database)
-        mine = await queries.create("mine", "x", None, False)
+        mine = await queries.create("mine", TaskCreate("x"))
         await queries.get("mine", mine.id)
         proxy.edit = lambda message: message.replace(b"mine", b"your") if message[:1] == b"D" else message
         with pytest.raises(InternalError, match=f"{GET.name}: .* a row that was not asked for"):

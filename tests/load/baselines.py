@@ -35,7 +35,7 @@ from service.server.listener import listener_of
 from service.settings import Settings, load
 from service.tasks import queries
 from service.tasks.queries import Changed, Queries
-from service.tasks.schemas import Task
+from service.tasks.schemas import Task, TaskCreate
 
 _whole = server.service_of_process
 
@@ -142,7 +142,7 @@ async def _calls(url: str, operation: str, users: int, tasks: int, seconds: floa
     call = {
         "get": get,
         "list": lambda: ask.list(owner(), None, None, 51),
-        "create": lambda: ask.create(owner(), "Made under load", "Before noon, please", False),
+        "create": lambda: ask.create(owner(), TaskCreate("Made under load", "Before noon, please")),
         "toggle": toggle,
     }[operation]
     done = 0

@@ -13,6 +13,7 @@ import uvloop
 from service.database import Database
 from service.http.conditional import NO_PRECONDITIONS
 from service.tasks.queries import STATEMENTS, Queries
+from service.tasks.schemas import TaskCreate
 
 
 async def measure(url: str, callers: int, seconds: float, *, prepare: bool = True) -> tuple[float, float]:
@@ -20,7 +21,7 @@ async def measure(url: str, callers: int, seconds: float, *, prepare: bool = Tru
     database = Database(url, connections=4, prepare=prepare, verify=STATEMENTS)
     await database.open()
     queries = Queries(database)
-    task = await queries.create("lane-cost", "a task", None, False)
+    task = await queries.create("lane-cost", TaskCreate("a task"))
     await queries.delete("lane-cost", task.id, NO_PRECONDITIONS)
     done = itertools.count()
     end = time.monotonic() + seconds
