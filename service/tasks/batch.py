@@ -15,7 +15,7 @@ import msgspec
 from service.http import errors
 from service.http.limits import BATCH_LENGTH, BODY_BYTES
 from service.http.responses import SLICE_S
-from service.tasks.schemas import TaskCreate, decode_create
+from service.tasks.schemas import TaskCreate, decode_create, is_json
 
 SMALL_BYTES = 64 * 1024  # decoded in 1 ms at the most (measured)
 GROUP_BYTES = 128 * 1024
@@ -87,7 +87,9 @@ class _Batch:
         body = self._body
         position = await self._skip_space(0)
         if not body.startswith(b"[", position):
-            raise errors.not_an_array() if body[position : position + 1] else errors.invalid_json()
+            # A large body is not read to its end to find out whether it is JSON.
+            other_json = position < len(body) if len(body) > SMALL_BYTES else is_json(body)
+            raise errors.not_an_array() if other_json else errors.invalid_json()
         position = await self._skip_space(position + 1)
         spans: list[tuple[int, int]] = []
         closed = body[position : position + 1] == b"]"

@@ -107,8 +107,6 @@ decode_create = _decoder(TaskCreate)
 decode_update = _decoder(TaskUpdate)
 decode_toggle = _decoder(TaskToggle)
 
-_skip = msgspec.json.Decoder(Raw).decode
-
 
 def _title(text: str) -> str:
     title = text.strip()
@@ -144,13 +142,9 @@ _FIELD = re.compile(r"(?: - at `\$\.|missing required field `)([a-z0-9_]+)`$")
 
 
 def _explain(error: Exception, body: bytes, kind: type[msgspec.Struct]) -> ApiError:
-    if not isinstance(error, msgspec.ValidationError) or not _is_json(body):
+    if not isinstance(error, msgspec.ValidationError) or not is_json(body):
         return errors.invalid_json()
-    return _object_error(str(error), kind)
-
-
-def _object_error(message: str, kind: type[msgspec.Struct]) -> ApiError:
-    """What msgspec says is wrong with an object that should be a `kind`."""
+    message = str(error)
     if message.startswith(_UNKNOWN):
         return errors.unknown_field(message.removeprefix(_UNKNOWN).removesuffix("`"))
     match = _FIELD.search(message)
@@ -162,7 +156,11 @@ def _object_error(message: str, kind: type[msgspec.Struct]) -> ApiError:
     return _WRONG_TYPE[name]()
 
 
-def _is_json(body: bytes) -> bool:
+_skip = msgspec.json.Decoder(Raw).decode
+
+
+def is_json(body: bytes) -> bool:
+    """Whether this is JSON in UTF-8."""
     try:
         _skip(body)
         body.decode()
