@@ -1,6 +1,6 @@
 """A TCP connection: its states, its time limits, and back-pressure both ways.
 
-What is read on it and what is sent is for the subclass to say: service.http.protocol. Must not import that.
+What the bytes mean is the subclass's part: service.http.protocol. Must not import that.
 """
 
 import asyncio
@@ -57,24 +57,30 @@ APPLICATION_RUNS = (BODY, RESPONSE)
 
 
 class Connection(asyncio.Protocol, ABC):
-    """`writable` is set while the client does not take what it is sent, `cut` when the rest of the current request will
-    never come, `winds_down` when `ends` may be true.
+    """A subclass reads these, and changes `truncated`, `may_end` and, by `enter`, `state`:
+
+    - `server`, `client`, `scheme`: ASGI's, of this connection. `connections`: all of the server's.
+    - `reading`: whether bytes are taken from the socket.
+    - `drained`: a future while the client does not take what it is sent; done when it has.
+    - `half_closed`: the client has closed its side.
+    - `truncated`: the rest of the current request will never come.
+    - `may_end`: whether `is_last_response` has to be asked, which costs more.
     """
 
     def __init__(self, context: ServerContext, connections: set[Any]) -> None:
         self.context = context
         self.transport: asyncio.Transport
         self.state = IDLE
-        self.writable: asyncio.Future[None] | None = None
-        self.cut = False
-        self.winds_down = False
-        self._connections = connections  # all of the server's
-        self._server: tuple[str, int | None] | None = None
-        self._client: tuple[str, int] | None = None
-        self._scheme = "http"
-        self._reading = True
+        self.connections = connections
+        self.server: tuple[str, int | None] | None = None
+        self.client: tuple[str, int] | None = None
+        self.scheme = "http"
+        self.reading = True
+        self.drained: asyncio.Future[None] | None = None
+        self.half_closed = False
+        self.truncated = False
+        self.may_end = False
         self._kept = 0  # bytes of later requests that are counted as buffered, while nothing is read
-        self._eof = False  # the client has closed its side
         self._stopping = False
         self._deadline = 0.0  # monotonic time at which `expire` ends the state; 0: none
         self._written = 0  # bytes given to the transport
@@ -83,31 +89,27 @@ class Connection(asyncio.Protocol, ABC):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self._server = get_local_addr(self.transport)
-        self._client = get_remote_addr(self.transport)
-        self._scheme = "https" if is_ssl(self.transport) else "http"
-        self._connections.add(self)
+        self.server = get_local_addr(self.transport)
+        self.client = get_remote_addr(self.transport)
+        self.scheme = "https" if is_ssl(self.transport) else "http"
+        self.connections.add(self)
         self.context.add(self)
         self._deadline = self.context.now + self._keep_alive_s
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._connections.discard(self)
+        self.connections.discard(self)
         self.context.discard(self)
         self.context.drop(self._kept)
-        self._to(CLOSED)
+        self.enter(CLOSED)
         self.resume_writing()
         self.abandon()
 
-    # What the subclass says ----------------------------------------------------------------------------------
+    # What a subclass defines ---------------------------------------------------------------------------------
 
     @property
     @abstractmethod
     def unread_bytes(self) -> int:
         """Bytes that are here and belong to later requests."""
-
-    @property
-    def has_unread(self) -> bool:
-        return self.unread_bytes > 0
 
     @property
     @abstractmethod
@@ -124,7 +126,7 @@ class Connection(asyncio.Protocol, ABC):
         """The response to the current request is written."""
 
     @abstractmethod
-    def go_on(self) -> None:
+    def unblocked(self) -> None:
         """The client has taken its responses: on to the next request."""
 
     @abstractmethod
@@ -146,30 +148,36 @@ class Connection(asyncio.Protocol, ABC):
         return self.state is CLOSED
 
     @property
-    def ends(self) -> bool:
-        """Whether no other request comes behind the current one."""
-        return self.cut or ((self._eof or self._stopping) and not self.has_unread)
+    def has_unread(self) -> bool:
+        return self.unread_bytes > 0
 
-    def _to(self, state: State) -> None:
+    @property
+    def is_last_response(self) -> bool:
+        """Whether no other request comes behind the current one."""
+        return self.truncated or ((self.half_closed or self._stopping) and not self.has_unread)
+
+    def enter(self, state: State) -> None:
+        """Changes the state, and sets its time limit. Raises RuntimeError for a state that cannot follow."""
         if state not in TRANSITIONS[self.state]:
             raise RuntimeError(f"a connection goes from {self.state.name} to {state.name}")
         self.state = state
         limit = self._keep_alive_s if state is IDLE else _TIME_LIMITS[state]
         self._deadline = self.context.now + limit if limit else 0.0
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Ends the connection when what was written is sent."""
         if self.state not in _END:
-            self._to(CLOSING)
+            self.enter(CLOSING)
             self.transport.close()
 
-    def _linger(self) -> None:
+    def linger(self) -> None:
         """Ends the connection so that the client gets what was written (RFC 9112, 9.6): closing while it still sends
         makes the kernel reset the connection, and the response is lost.
         """
-        if self._eof:
-            self._close()
+        if self.half_closed:
+            self.close()
             return
-        self._to(LINGER)
+        self.enter(LINGER)
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.resume_reading()
@@ -185,38 +193,38 @@ class Connection(asyncio.Protocol, ABC):
 
     def eof_received(self) -> bool:
         """A client may close its side once its request is sent, and still want the response; more likely it is gone."""
-        self._eof = self.winds_down = True
-        if self.state in (RESPONSE, BLOCKED) and self._scheme == "http":
+        self.half_closed = self.may_end = True
+        if self.state in (RESPONSE, BLOCKED) and self.scheme == "http":
             self._deadline = self.context.now + HALF_CLOSED_S
             return True
         return False
 
     def pause_writing(self) -> None:
-        self.writable = asyncio.get_running_loop().create_future()
+        self.drained = asyncio.get_running_loop().create_future()
 
     def resume_writing(self) -> None:
-        if self.writable is not None:
-            if not self.writable.done():
-                self.writable.set_result(None)
-            self.writable = None
+        if self.drained is not None:
+            if not self.drained.done():
+                self.drained.set_result(None)
+            self.drained = None
             if self.state is BLOCKED:
-                self.go_on()
+                self.unblocked()
 
     def write(self, data: bytes | memoryview) -> None:
         self._written += len(data)
         self.transport.write(data)
 
     def pause_reading(self) -> None:
-        if self._reading and self.state not in _END:
-            self._reading = False
+        if self.reading and self.state not in _END:
+            self.reading = False
             self.transport.pause_reading()
             self._kept = self.unread_bytes
             if self._kept and not self.context.keep(self._kept):
                 self.abort()
 
     def resume_reading(self) -> None:
-        if not self._reading and self.state not in _END:
-            self._reading = True
+        if not self.reading and self.state not in _END:
+            self.reading = True
             self.transport.resume_reading()
             if self._kept:
                 self.context.drop(self._kept)
@@ -224,14 +232,14 @@ class Connection(asyncio.Protocol, ABC):
 
     def shutdown(self) -> None:
         """The server stops: the connection ends after its next response, or soon if no request comes."""
-        self._stopping = self.winds_down = True
+        self._stopping = self.may_end = True
         if self.state in BETWEEN_REQUESTS:
             # Not at once: a request may be on its way, and would be lost.
             self.context.loop.call_later(LINGER_S, self._close_between_requests)
 
     def _close_between_requests(self) -> None:
         if self.state in BETWEEN_REQUESTS:
-            self._close()
+            self.close()
 
     def expire(self, now: float) -> None:
         """Ends what has taken too long. Called by the context's clock."""
@@ -241,4 +249,4 @@ class Connection(asyncio.Protocol, ABC):
             if self.state is HEAD:
                 self.head_timed_out()
             elif self.state not in APPLICATION_RUNS or not self.has_started:
-                self._close()
+                self.close()

@@ -97,7 +97,7 @@ class Exchange:
                 self._asked = True
                 return {"type": "http.request", "body": b"", "more_body": True}
             await self._wait()
-        if connection.lost or self.state is ENDED or (connection.cut and not self._pieces):
+        if connection.lost or self.state is ENDED or (connection.truncated and not self._pieces):
             return _DISCONNECT
         pieces = self._pieces
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -113,7 +113,7 @@ class Exchange:
             or self.state is ENDED
             or self._pieces
             or (self.complete and not self._given)
-            or connection.cut
+            or connection.truncated
         ):
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
@@ -200,20 +200,20 @@ class Exchange:
             view = memoryview(body)
             for begin in range(0, size, WHOLE_BYTES):
                 connection.write(view[begin : begin + WHOLE_BYTES])
-                if connection.writable is not None:
-                    await connection.writable
+                if connection.drained is not None:
+                    await connection.drained
                 if connection.lost:
                     return
         if self._chunked and (size or not more):
             connection.write((b"\r\n" if size else b"") + (b"" if more else b"0\r\n\r\n"))
-        if connection.writable is not None:
-            await connection.writable
+        if connection.drained is not None:
+            await connection.drained
 
     def _head_of(self, status: int, lines: Lines, closes: bool) -> bytes:
         """The head of the response. Decides whether the connection stays."""
         connection = self._connection
         context = connection.context
-        if closes or (connection.winds_down and connection.ends):
+        if closes or (connection.may_end and connection.is_last_response):
             self.keep_alive = False
         if not self.complete and (self._expects_continue or not connection.rest_is_small):
             self.keep_alive = False  # a client that was not told to go on may send the body or not (RFC 9110, 10.1.1)

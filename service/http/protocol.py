@@ -76,7 +76,7 @@ class HttpProtocol(Connection):
     def head_timed_out(self) -> None:
         self._reject(errors.request_timeout())
 
-    def go_on(self) -> None:
+    def unblocked(self) -> None:
         self._await_request()
         self._read()
 
@@ -147,7 +147,7 @@ class HttpProtocol(Connection):
             return
         self._checked = len(data)
         if self.state is IDLE:
-            self._to(HEAD)
+            self.enter(HEAD)
 
     def _read_body(self, body: SizedBody | ChunkedBody) -> bool:
         """Takes what is here of the body. False: nothing more can be read now."""
@@ -167,7 +167,7 @@ class HttpProtocol(Connection):
             return False
         self._body = None
         if exchange is not None:
-            self._to(RESPONSE)
+            self.enter(RESPONSE)
             exchange.end_request()
             return True
         self._await_request()
@@ -194,9 +194,9 @@ class HttpProtocol(Connection):
             "root_path": root_path,
             "headers": request.headers,
             "state": context.app_state.copy(),
-            "server": self._server,
-            "client": self._client,
-            "scheme": self._scheme,
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
         }
         if root_path:
             scope["path"] = root_path + request.path
@@ -205,14 +205,14 @@ class HttpProtocol(Connection):
         length = request.framing.length
         if length:
             self._body = ChunkedBody() if length == CHUNKED else SizedBody(length)
-            self._to(BODY)
+            self.enter(BODY)
         else:
-            self._to(RESPONSE)
+            self.enter(RESPONSE)
         app = context.app
         if request.path == "*":
             app = respond_to_asterisk
         elif context.max_concurrency is not None and (
-            len(self._connections) >= context.max_concurrency or len(context.tasks) >= context.max_concurrency
+            len(self.connections) >= context.max_concurrency or len(context.tasks) >= context.max_concurrency
         ):
             app = respond_overloaded
         coroutine = self._run(app, exchange)
@@ -260,16 +260,16 @@ class HttpProtocol(Connection):
             return
         if self._body is not None:
             if not exchange.keep_alive:
-                self._linger()
+                self.linger()
                 return
-            self._to(SKIP)
+            self.enter(SKIP)
             self.resume_reading()
             self._read()
         elif not exchange.keep_alive:
             if self.has_unread:
-                self._linger()
+                self.linger()
             else:
-                self._close()
+                self.close()
         else:
             self._await_request()
             if self._position < len(self._buffer):
@@ -277,14 +277,14 @@ class HttpProtocol(Connection):
 
     def _await_request(self) -> None:
         """The next request may come, unless the client does not take the responses that it has."""
-        if self.writable is not None:
-            self._to(BLOCKED)
+        if self.drained is not None:
+            self.enter(BLOCKED)
             self.pause_reading()
-        elif self._eof and not self.has_unread:
-            self._close()
+        elif self.half_closed and not self.has_unread:
+            self.close()
         else:
-            self._to(IDLE)
-            if not self._reading:
+            self.enter(IDLE)
+            if not self.reading:
                 self.resume_reading()
 
     def _reject(self, error: ApiError) -> None:
@@ -297,14 +297,14 @@ class HttpProtocol(Connection):
             record = exchange.record
             if exchange.state is not NOT_STARTED:
                 self._exchange = exchange
-                self.cut = self.winds_down = True  # a response to a request that is cut off is better than none
+                self.truncated = self.may_end = True  # a response to a request that is cut off is better than none
                 exchange.keep_alive = False
-                self._to(RESPONSE)
+                self.enter(RESPONSE)
                 exchange.wake()
                 return
             self._cancel(exchange)
         elif self.state is SKIP:
-            self._linger()
+            self.linger()
             return
         record.status = error.status
         self.context.report(record)
@@ -313,6 +313,6 @@ class HttpProtocol(Connection):
         head = response_head(error.status, lines, keep_alive=False, version="1.1")
         self.write(head if record.method == "HEAD" else head + response.body)
         if complete and not self.has_unread:
-            self._close()
+            self.close()
         else:
-            self._linger()
+            self.linger()
