@@ -52,7 +52,7 @@ class RequestRecord:
         "_in_share",
         "_respond",
         "_send",
-        "_waits",
+        "_yielded",
         "began",
         "client",
         "database_s",
@@ -102,7 +102,7 @@ class RequestRecord:
         self._send: Send | None = None
         # What it uses of the process's capacity.
         self._capacity: Capacity | None = None
-        self._waits = False
+        self._yielded = False
         self._held = 0
         self._in_share = False  # has one of its user's places
 
@@ -134,7 +134,7 @@ class RequestRecord:
             self._in_share = begin.done() and not begin.cancelled() and begin.result()
         if not self._in_share and self._capacity is not None:
             raise self._capacity.reject_caller()
-        self.go_on()
+        self.retake_place()
 
     async def await_turn(self, caller: str) -> None:
         """Waits for the turn of a caller whose request takes no place of a user. Raises ApiError (429) where too
@@ -148,7 +148,7 @@ class RequestRecord:
                 await self._wait_for_turn(begin)
 
     async def _wait_for_turn(self, begin: "Future[bool]") -> bool:
-        self.wait()
+        self.yield_place()
         has_body = any(name in (b"content-length", b"transfer-encoding") for name, _ in self.request_headers)
         size = WAIT_BYTES + (BODY_BYTES if has_body else 0)  # so much of a body is here while nobody reads it
         try:
@@ -160,16 +160,16 @@ class RequestRecord:
         self.began = perf_counter()  # the service's time, which is not the time that it lets a client wait
         return begin.result()
 
-    def wait(self) -> None:
+    def yield_place(self) -> None:
         """Gives the place back while the request waits for something outside the service."""
-        if self._capacity is not None and not self._waits:
-            self._waits = True
+        if self._capacity is not None and not self._yielded:
+            self._yielded = True
             self._capacity.in_flight -= 1
 
-    def go_on(self, *, check: bool = True) -> None:
+    def retake_place(self, *, check: bool = True) -> None:
         """Takes a place again. Raises ApiError (503) where there is none, unless told not to check."""
-        if self._capacity is not None and self._waits:
-            self._waits = False
+        if self._capacity is not None and self._yielded:
+            self._yielded = False
             self._capacity.in_flight += 1
             if check:
                 self._capacity.check_places()
@@ -192,7 +192,7 @@ class RequestRecord:
         """Gives back everything: the request has ended."""
         capacity, self._capacity = self._capacity, None
         if capacity is not None:
-            if not self._waits:
+            if not self._yielded:
                 capacity.in_flight -= 1
             capacity.buffered -= self._held
             if self._in_share and self.user_id is not None:
@@ -220,7 +220,7 @@ class RequestRecord:
         self._respond(status, lines + self.lines, body, closes)
         return True
 
-    def release(self) -> None:
+    def detach(self) -> None:
         """Lets go of the server: a circle of references, left to the garbage collector, costs 4 % of a request."""
         self._respond = self._send = None
 

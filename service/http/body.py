@@ -34,9 +34,9 @@ async def read_body(
     body: bytes = message.get("body", b"")
     if message["type"] != "http.request" or message.get("more_body"):
         record.hold(WAIT_BYTES)
-        record.wait()
+        record.yield_place()
         body = await _read_rest(record, message, receive, limit, timeout_s)
-        record.go_on()
+        record.retake_place()
         record.drop(WAIT_BYTES)
     if len(body) > limit:
         raise errors.body_too_large(limit)

@@ -51,7 +51,7 @@ def in_turn(app: ASGIApp) -> ASGIApp:
         if scope["type"] == "http":
             record = record_of(scope)
             await _turn(scope, record)
-            record.go_on(check=scope["path"] not in ALWAYS)
+            record.retake_place(check=scope["path"] not in ALWAYS)
         await app(scope, receive, send)
 
     return turn

@@ -234,7 +234,7 @@ class HttpProtocol(Connection):
             if exchange.task is not None:
                 self.context.tasks.discard(exchange.task)
                 exchange.task = None
-            exchange.record.release()
+            exchange.record.detach()
             if app is not self.context.app:
                 self.context.report(exchange.record)
             if self._exchange is exchange:

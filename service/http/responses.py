@@ -77,7 +77,7 @@ class Response:
 
     async def _send_in_pieces(self, record: RequestRecord, send: Send) -> None:
         await send(self._start())
-        record.wait()
+        record.yield_place()
         for begin in range(0, len(self.body), PIECE_BYTES):
             piece = self.body[begin : begin + PIECE_BYTES]
             more = begin + PIECE_BYTES < len(self.body)
@@ -136,9 +136,9 @@ class StreamedResponse(Response):
 
 async def _send_held(chunk: bytes, record: RequestRecord, send: Send) -> None:
     """Waits for a client that does not take it yet."""
-    record.wait()
+    record.yield_place()
     await send({"type": "http.response.body", "body": chunk, "more_body": True})
-    record.go_on(check=False)
+    record.retake_place(check=False)
     record.drop(len(chunk))
 
 

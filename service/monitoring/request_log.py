@@ -74,7 +74,7 @@ class RequestLog:
         try:
             await self._app(scope, receive, record.sends(send))
         finally:
-            record.release()
+            record.detach()
             if not record.route:
                 record.route = scope.get("path_template", "")  # Litestar's word for what it routed
             client = scope.get("client")

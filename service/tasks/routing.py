@@ -43,13 +43,13 @@ def task_requests(
     """
 
     async def authenticate(record: RequestRecord, judge: Authenticator, user_id: str) -> None:
-        record.wait()  # an unknown key is fetched
+        record.yield_place()  # an unknown key is fetched
         try:
             principal = await judge.authenticate(record.request_headers, user_id)
         except errors.ApiError as error:
             auth_failures[error.auth_failure] += 1
             raise
-        record.go_on()
+        record.retake_place()
         if principal.user_id != user_id:
             auth_failures[AuthFailure.ANOTHER_USER] += 1
             raise errors.access_denied()
