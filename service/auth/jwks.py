@@ -66,8 +66,8 @@ class Jwks:
         self._client = httpx.AsyncClient(follow_redirects=False, timeout=timeout_s)
         self._keys: tuple[Key, ...] = ()
         self._unused: tuple[str, ...] = ()
-        self._reached = False  # the last fetch succeeded: a key that it did not contain does not exist
-        self._next_look = 0.0  # on the monotonic clock, as _fetched_at
+        self._last_succeeded = False  # of the fetches: then a key that it did not contain does not exist
+        self._cool_until = 0.0  # on the monotonic clock, as _fetched_at
         self._fetched_at: float | None = None
         self._refreshes = self._failed_refreshes = 0
         self._waiting = 0
@@ -76,7 +76,7 @@ class Jwks:
 
     async def start(self) -> None:
         """Starts fetching, now and periodically. Does not wait: the service also starts while the provider is away."""
-        self._refresh_from_now_on()
+        self._ensure_refreshing()
 
     async def aclose(self) -> None:
         tasks = [task for task in (self._refreshing, self._fetching) if task is not None]
@@ -92,51 +92,51 @@ class Jwks:
 
     async def candidates(self, algorithm: str, kid: str | None) -> Sequence[Key]:
         """See KeySource. A token without a key ID may be signed with any key of its algorithm."""
-        self._refresh_from_now_on()
-        if not self._knows(kid):
-            await self._look_again()
-            if not (self._reached or self._knows(kid)):
+        self._ensure_refreshing()
+        if not self._has_key(kid):
+            await self._fetch_for_unknown_key()
+            if not (self._last_succeeded or self._has_key(kid)):
                 raise unavailable(AuthFailure.NO_KEYS)  # not 401: the token may be valid
         return [key for key in self._keys if key.algorithm == algorithm and kid in (None, key.kid)]
 
-    def _knows(self, kid: str | None) -> bool:
+    def _has_key(self, kid: str | None) -> bool:
         return any(kid in (None, key.kid) for key in self._keys)
 
-    def _refresh_from_now_on(self) -> None:
+    def _ensure_refreshing(self) -> None:
         if self._refreshing is None:
-            self._begin_fetch()  # before the task runs, so that the first request waits for this fetch
-            self._refreshing = asyncio.create_task(self._refresh())
+            self._ensure_fetching()  # before the task runs, so that the first request waits for this fetch
+            self._refreshing = asyncio.create_task(self._refresh_periodically())
 
-    async def _refresh(self) -> None:
+    async def _refresh_periodically(self) -> None:
         while True:
-            await self._fetched()
-            await asyncio.sleep(self._refresh_s if self._reached else self._retry_s)
+            await self._wait_for_fetch()
+            await asyncio.sleep(self._refresh_s if self._last_succeeded else self._retry_s)
 
-    async def _look_again(self) -> None:
-        """Waits for a new fetch or the one in progress, unless one was done, or failed, within the cool-down.
-
-        Made-up key IDs must not make requests wait again and again for a provider that hangs.
+    async def _fetch_for_unknown_key(self) -> None:
+        """Waits for a new fetch or the one in progress. Within the cool-down, only for one that is in progress and does
+        not follow a failed one: made-up key IDs must not make requests wait again and again for a provider that hangs.
         """
-        cooling = time.monotonic() < self._next_look
-        failed = self._failed_refreshes > 0 and not self._reached  # the last one
-        if cooling and (self._fetching is None or failed):
+        cooling = time.monotonic() < self._cool_until
+        last_failed = self._failed_refreshes > 0 and not self._last_succeeded
+        if cooling and (self._fetching is None or last_failed):
             return
         if self._waiting >= MAX_WAITING:
             raise unavailable(AuthFailure.NO_KEYS)
         if self._fetching is None:
-            self._next_look = time.monotonic() + self._cool_down_s
+            self._cool_until = time.monotonic() + self._cool_down_s
         self._waiting += 1
         try:
-            await self._fetched()
+            await self._wait_for_fetch()
         finally:
             self._waiting -= 1
 
-    async def _fetched(self) -> None:
+    async def _wait_for_fetch(self) -> None:
         """Waits for the fetch in progress, or for a new one. Raises nothing."""
         # Shielded: a request that is cancelled must not cancel the fetch that others wait for.
-        await asyncio.shield(self._begin_fetch())
+        await asyncio.shield(self._ensure_fetching())
 
-    def _begin_fetch(self) -> asyncio.Task[None]:
+    def _ensure_fetching(self) -> asyncio.Task[None]:
+        """The fetch in progress, or a new one."""
         if self._fetching is None:
             self._fetching = asyncio.create_task(self._fetch())
         return self._fetching
@@ -144,21 +144,21 @@ class Jwks:
     async def _fetch(self) -> None:
         try:
             self._refreshes += 1
-            keys, unused = _usable_keys(await self._download())
-            self._report(unused)
-            self._take_over(keys)
+            keys, unused = _parse(await self._download())
+            self._log_unused(unused)
+            self._replace_keys(keys)
             self._fetched_at = time.monotonic()
         except Exception as failure:  # any: refreshing must continue, or withdrawn keys would stay valid
-            self._reached = False
+            self._last_succeeded = False
             self._failed_refreshes += 1
-            self._next_look = time.monotonic() + self._cool_down_s
+            self._cool_until = time.monotonic() + self._cool_down_s
             meanwhile = f"cached keys stay valid: {len(self._keys)}" if self._keys else "no token can be verified yet"
             logger.warning("cannot fetch keys from %s: %r; %s", self._url.host, failure, meanwhile)
         finally:
             self._fetching = None
 
     async def _download(self) -> bytes:
-        # No compression: MAX_BYTES bounds what is received, not what it would expand to.
+        # No compression: MAX_BYTES bounds the bytes received, which a compressed body would exceed once expanded.
         headers = {"accept": "application/json", "accept-encoding": "identity"}
         async with asyncio.timeout(self._timeout_s), self._client.stream("GET", self._url, headers=headers) as response:
             if response.status_code != 200:
@@ -170,23 +170,23 @@ class Jwks:
                     raise _UnusableResponse(f"more than {MAX_BYTES} bytes")
             return bytes(body)
 
-    def _report(self, unused: tuple[str, ...]) -> None:
+    def _log_unused(self, unused: tuple[str, ...]) -> None:
         """Logs why keys are not used, once for as long as they are published."""
         for reason in unused:
             if reason not in self._unused:
                 logger.info("a key from %s is not used: %s", self._url.host, reason)
         self._unused = unused
 
-    def _take_over(self, keys: tuple[Key, ...]) -> None:
+    def _replace_keys(self, keys: tuple[Key, ...]) -> None:
         if any(key not in keys for key in self._keys):
             self.generation += 1
-        if keys != self._keys or not self._reached:
+        if keys != self._keys or not self._last_succeeded:
             logger.log(logging.INFO if keys else logging.WARNING, "usable keys from %s: %d", self._url.host, len(keys))
         self._keys = keys
-        self._reached = True
+        self._last_succeeded = True
 
 
-def _usable_keys(document: bytes) -> tuple[tuple[Key, ...], tuple[str, ...]]:
+def _parse(document: bytes) -> tuple[tuple[Key, ...], tuple[str, ...]]:
     """The keys of a JWKS, and why each of the others is not used: they may be for other purposes (RFC 7517, section 5).
     Raises if it is not a JWKS.
     """
