@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any
 
-from service.database.failures import Cancel, Failure
+from service.database.failures import Delay, Failure
 from service.database.statement import Prepared, Statement, Value
 from service.database.stats import Caller
 
@@ -51,8 +51,8 @@ class Call:
         "arguments",
         "begun",
         "caller",
-        "cancel",
         "deadline",
+        "delay",
         "fetch",
         "future",
         "hedged",
@@ -98,7 +98,7 @@ class Call:
             else:
                 self.alone = True
         self.caller: Caller | None = None
-        self.cancel = Cancel.NO
+        self.delay = Delay.NONE
         self.hedged = False  # a second copy was sent on another lane, or this is the copy
         self.tries = 0
         self.spoiled = 0  # times that it was sent again because another call of its group failed

@@ -20,7 +20,7 @@ from service.database.call import Call, CallState, Fetch
 from service.database.connections import Connections
 from service.database.connector import PostgresConnector
 from service.database.failures import (
-    Cancel,
+    Delay,
     InternalError,
     Retry,
     ServerError,
@@ -152,11 +152,6 @@ class Database:
         return self.connections.lanes
 
     @property
-    def open_connections(self) -> int:
-        """Connections, those being opened or closed included."""
-        return self.connections.opened
-
-    @property
     def reachable(self) -> bool:
         """Whether connections can be had, for reads and for writes, by what is already known."""
         return self.connections.reachable
@@ -263,15 +258,15 @@ class Database:
                 self._retry(call)
                 continue
             call.alone = call.alone or len(group.calls) > 1
-            if cancelled_by_us and len(group.calls) > 1 and call.cancel is Cancel.NO:
-                call.cancel = Cancel.BLOCKED
+            if cancelled_by_us and len(group.calls) > 1 and call.delay is Delay.NONE:
+                call.delay = Delay.BLOCKED
             self._fail_or_retry(lane, call, error, cancelled_by_us)
 
     def _fail_or_retry(self, lane: Lane, call: Call, error: ServerError, cancelled_by_us: bool) -> None:
         was_current = True
         if error.needs_new_text or error.sqlstate.startswith("42"):  # in class 42, the preparing may have failed
             was_current = lane.forget(call, new_text=error.needs_new_text)
-        retry = retry_of(error, cancelled_by_us=cancelled_by_us, cancel=call.cancel, was_current=was_current)
+        retry = retry_of(error, cancelled_by_us=cancelled_by_us, delay=call.delay, was_current=was_current)
         if retry in (Retry.COUNTED, Retry.BACKOFF):
             call.tries += 1
         if retry is Retry.NO or call.tries >= MAX_ATTEMPTS or call.future.done():
@@ -316,7 +311,7 @@ class Database:
             )
         timed_out = sqlstate is not None and error_class(sqlstate).failure is TimedOut
         for call in doubtful:
-            if call.cancel is Cancel.OVERDUE:
+            if call.delay is Delay.OVERDUE:
                 call.fail(TimedOut(reason, sqlstate))
             elif call.statement.writes:  # it may have been done, so it is not sent again
                 call.fail(Unavailable(reason, sqlstate))
@@ -330,7 +325,7 @@ class Database:
                 call.fail(Unavailable(reason, sqlstate))
             self._retry(call)
 
-    def emptied(self, lane: Lane) -> None:
+    def emptied(self) -> None:
         for pool in (self.reads, self.writes):
             if pool.queue or pool.blocked:
                 pool.dispatch()

@@ -100,12 +100,12 @@ class ServerError(NamedTuple):
         return error_class(self.sqlstate).failure(self.message, self.sqlstate, self.constraint)
 
 
-class Cancel(Enum):
-    """What the service found a call that takes long to be, and so how the end of its statement is read."""
+class Delay(Enum):
+    """Why a call in flight takes long, as far as the watchdog has found out. Decides what a cancel of it means."""
 
-    NO = "nothing was found"
+    NONE = "it does not, or not yet"
     BLOCKED = "it waited for a lock while others waited for it: goes alone, and is sent again if it was cancelled"
-    OVERDUE = "it reached the statement limit, or no caller waits for it any more"
+    OVERDUE = "it reached the statement limit, or no caller waits for it any more: its cancel is final"
 
 
 class Retry(Enum):
@@ -117,7 +117,7 @@ class Retry(Enum):
     BACKOFF = "after a short random delay, and one attempt is used up"
 
 
-def retry_of(error: ServerError, *, cancelled_by_us: bool, cancel: Cancel, was_current: bool) -> Retry:
+def retry_of(error: ServerError, *, cancelled_by_us: bool, delay: Delay, was_current: bool) -> Retry:
     """The retry policy for the call that an error concerns.
 
     `cancelled_by_us`: the service had sent a cancel on this connection that had not shown its effect. `was_current`:
@@ -127,7 +127,7 @@ def retry_of(error: ServerError, *, cancelled_by_us: bool, cancel: Cancel, was_c
     if error.sqlstate == "57014":
         # Retried where the cancel was to let others pass, or came late and hit the statement after the one it was meant
         # for. A cancel by others (a role's statement_timeout, an administrator) is final.
-        return Retry.FREE if cancelled_by_us and cancel is not Cancel.OVERDUE else Retry.NO
+        return Retry.FREE if cancelled_by_us and delay is not Delay.OVERDUE else Retry.NO
     if error.sqlstate == "25P02":  # behind a failed statement of a BEGIN … COMMIT, before the ROLLBACK
         return Retry.FREE
     if error.needs_new_text:

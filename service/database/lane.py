@@ -87,8 +87,8 @@ class LaneOwner(Protocol):
         may have done the doubtful calls; it has not done the unsent ones."""
         ...
 
-    def emptied(self, lane: "Lane") -> None:
-        """Nothing is in flight on the lane any more, and no cancel either."""
+    def emptied(self) -> None:
+        """Nothing is in flight on one of its lanes any more, and no cancel either."""
         ...
 
 
@@ -425,7 +425,7 @@ class Lane:
         self.idle_since = self._loop.time()
         if self.state is _CANCELLING:
             self.move(_OPEN)
-        self._owner.emptied(self)
+        self._owner.emptied()
 
     def _sync(self) -> None:
         """Ends the group's transaction."""

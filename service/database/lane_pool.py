@@ -16,7 +16,7 @@ from collections.abc import Callable
 from operator import attrgetter
 
 from service.database.call import Call, CallState
-from service.database.failures import Cancel, Unavailable
+from service.database.failures import Delay, Unavailable
 from service.database.lane import Lane, LaneState, Output
 
 # Seconds. A lane whose oldest group is older than this gets nothing new, and reads behind that group are hedged: some
@@ -94,7 +94,7 @@ class LanePool:
             if len(self.queue) >= self._max_queued:
                 return self._reject(call, "too many calls wait for the database")
         call.move(_QUEUED)
-        if call.cancel is Cancel.BLOCKED:
+        if call.delay is Delay.BLOCKED:
             self.blocked.append(call)
         elif call.tries or call.spoiled:
             self.queue.appendleft(call)  # it has waited before
@@ -212,7 +212,7 @@ class LanePool:
         return sum(
             1
             for lane in (*self.lanes, *self.retiring)
-            if lane.groups and lane.groups[0].calls and lane.groups[0].calls[0].cancel is Cancel.BLOCKED
+            if lane.groups and lane.groups[0].calls and lane.groups[0].calls[0].delay is Delay.BLOCKED
         )
 
     @property

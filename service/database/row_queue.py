@@ -14,28 +14,23 @@ Key = tuple[Value, ...]
 
 
 class RowQueue:
-    """For each row that a call writes: the calls that wait for it."""
+    """The rows that calls write. One call holds a row, the others wait."""
 
-    __slots__ = ("_max_queued", "_rows")
+    __slots__ = ("_max_queued", "held")
 
     def __init__(self, max_queued: int) -> None:
         self._max_queued = max_queued  # for one row
-        self._rows: dict[Key, deque[Call]] = {}
+        self.held: dict[Key, deque[Call]] = {}  # by the row that a call holds: the calls behind it
 
     def __len__(self) -> int:
         """The calls that wait."""
-        return sum(map(len, self._rows.values()))
-
-    @property
-    def rows(self) -> int:
-        """The rows that a call holds."""
-        return len(self._rows)
+        return sum(map(len, self.held.values()))
 
     def enter(self, key: Key, call: Call) -> bool:
         """Whether the call holds its row now. If not, it waits, or has failed because too many do."""
-        queue = self._rows.get(key)
+        queue = self.held.get(key)
         if queue is None:
-            self._rows[key] = deque()
+            self.held[key] = deque()
             return True
         if len(queue) < self._max_queued:
             call.move(CallState.WAITING_FOR_ROW)
@@ -47,7 +42,7 @@ class RowQueue:
 
     def leave(self, key: Key, call: Call) -> Call | None:
         """The row's holder is done: the call that holds the row from now on, if one waits."""
-        queue = self._rows[key]
+        queue = self.held[key]
         while queue:
             following = queue.popleft()
             if following.future.done():
@@ -56,12 +51,12 @@ class RowQueue:
             # The row is contended: what blocked the one before may block the next, and with it its whole group.
             following.alone = following.alone or call.alone
             return following
-        del self._rows[key]
+        del self.held[key]
         return None
 
     def expire(self, now: float) -> None:
         """Calls whose caller is gone leave; calls past their deadline fail."""
-        for queue in self._rows.values():
+        for queue in self.held.values():
             while queue and (queue[0].future.done() or now > queue[0].deadline):
                 call = queue.popleft()
                 call.move(CallState.DONE)

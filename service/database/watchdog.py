@@ -13,7 +13,7 @@ import itertools
 from service.database import lane_pool
 from service.database.call import Call
 from service.database.connections import Connections
-from service.database.failures import Cancel, TimedOut
+from service.database.failures import Delay, TimedOut
 from service.database.lane import Lane
 from service.database.lane_pool import LanePool
 from service.database.row_queue import RowQueue
@@ -104,23 +104,23 @@ class Watchdog:
             self._hedge(pool, lane, now)
         if age > self._statement_timeout_s + CANCEL_GRACE_S:
             for call in calls:
-                call.cancel = Cancel.OVERDUE
+                call.delay = Delay.OVERDUE
             lane.lose("PostgreSQL did not answer within the statement limit")
         elif len(calls) > 1 and head.statement.writes:
             if age > STUCK_S and not lane.cancels:
                 self.cancel(lane)
-        elif head.cancel is not Cancel.OVERDUE and age > (self._statement_timeout_s if wanted else STUCK_S):
+        elif head.delay is not Delay.OVERDUE and age > (self._statement_timeout_s if wanted else STUCK_S):
             for call in calls:
-                call.cancel = Cancel.OVERDUE
+                call.delay = Delay.OVERDUE
             self.cancel(lane)
-        elif head.statement.writes and head.cancel is Cancel.NO and age > STUCK_S and pool.queued:
+        elif head.statement.writes and head.delay is Delay.NONE and age > STUCK_S and pool.queued:
             self._set_aside(pool, lane, head)
 
     def _set_aside(self, pool: LanePool, lane: Lane, head: Call) -> None:
         """Marks a write that waits for a lock, and cancels it if such writes hold half of the lanes already."""
         if not pool.may_block:
             self.cancel(lane)
-        head.cancel = Cancel.BLOCKED
+        head.delay = Delay.BLOCKED
 
     def _hedge(self, pool: LanePool, lane: Lane, now: float) -> None:
         """Sends the reads behind a slow one a second time, on a lane that idles.

@@ -3,7 +3,6 @@ locks for long.
 """
 
 import asyncio
-from typing import Any
 
 import click
 import msgspec
@@ -25,8 +24,6 @@ def _statement(name: str) -> Statement[None]:
 PRUNE = _statement("prune")
 PRUNE_CITUS = _statement("prune_citus")
 CITUS: Statement[bool] = Statement("citus", read(root() / "sql" / "operations", "citus"), {}, bool)
-
-STATEMENTS: list[Statement[Any]] = [PRUNE, PRUNE_CITUS, CITUS]
 
 
 async def remove_expired(database: Database) -> int:

@@ -60,8 +60,8 @@ async def opened(url: str, **options: Any) -> AsyncGenerator[Database]:
     finally:
         await database.close(grace_s)
         assert database.in_flight == database.queued == database.lanes == 0
-        assert not database.rows.rows  # no row stays taken
-        assert not database.open_connections
+        assert not database.rows.held  # no row stays taken
+        assert not database.connections.opened
 
 
 def pending(database: Database) -> int:

@@ -12,7 +12,7 @@ from psycopg import pq, sql
 from service.database import Statement
 from service.monitoring.expired_records import EXPIRED_RECORDS
 from service.operations import catalog, embedded
-from service.operations.prune import STATEMENTS as OPERATIONS
+from service.operations.prune import CITUS, PRUNE, PRUNE_CITUS
 from service.tasks.queries import STATEMENTS
 from tests.support.databases import named
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.migrations
 
 SNAPSHOT = catalog.snapshot()
 GRANTS = SNAPSHOT.grants if SNAPSHOT else set[str]()
-ALL: list[Statement[Any]] = [*STATEMENTS, *OPERATIONS, EXPIRED_RECORDS]
+ALL: list[Statement[Any]] = [*STATEMENTS, CITUS, PRUNE, PRUNE_CITUS, EXPIRED_RECORDS]
 
 # A value for each parameter that any statement has. Task 1 of user u is there, and a record of the key `old`.
 VALUES: dict[str, object] = {

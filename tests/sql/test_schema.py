@@ -13,7 +13,7 @@ from psycopg import pq
 import service
 from service.database import Statement
 from service.monitoring.expired_records import EXPIRED_RECORDS
-from service.operations.prune import STATEMENTS as OPERATIONS
+from service.operations.prune import CITUS, PRUNE, PRUNE_CITUS
 from service.tasks.queries import FOLDER, STATEMENTS, IdempotentCreate
 
 # PostgreSQL's types (pg_type.oid), as which Python's may come back and go in.
@@ -95,7 +95,9 @@ def test_the_columns_are_the_fields_of_the_struct(url: str, statement: Statement
         assert result.ftype(index) in {TYPES[kind] for kind in RESULTS[plain(hint)]}, name
 
 
-@pytest.mark.parametrize("statement", [*STATEMENTS, *OPERATIONS, EXPIRED_RECORDS], ids=lambda statement: statement.name)
+@pytest.mark.parametrize(
+    "statement", [*STATEMENTS, CITUS, PRUNE, PRUNE_CITUS, EXPIRED_RECORDS], ids=lambda statement: statement.name
+)
 def test_the_parameters_have_the_types_they_are_sent_as(url: str, statement: Statement[Any]) -> None:
     result = describe(url, statement)
     assert result.nparams == len(statement.parameters)

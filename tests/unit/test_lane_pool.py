@@ -12,7 +12,7 @@ import pytest
 from service.database import Statement, Unavailable, connections, lane_pool
 from service.database.call import Call, CallState, Fetch
 from service.database.connections import Connections
-from service.database.failures import Cancel
+from service.database.failures import Delay
 from service.database.lane import Group, Lane, LaneState, Output
 from service.database.lane_pool import LanePool
 from service.database.stats import Stats
@@ -199,7 +199,7 @@ async def test_blocked_writes_take_half_of_the_lanes() -> None:
     blocked = [place.submit(ALONE, f"{n}") for n in range(4)]
     place.pool.queue.clear()
     for call in blocked:
-        call.cancel = Cancel.BLOCKED
+        call.delay = Delay.BLOCKED
         place.pool.blocked.append(call)
     place.pool.dispatch()
     assert sum(len(lane.sent) for lane in place.lanes) == 2

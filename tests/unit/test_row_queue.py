@@ -42,12 +42,12 @@ async def test_the_first_holds_its_row_and_others_follow_in_order(queue: RowQueu
     assert leave(queue, first) is second
     assert leave(queue, second) is third
     assert leave(queue, third) is None
-    assert queue.rows == len(queue) == 0
+    assert len(queue.held) == len(queue) == 0
 
 
 async def test_other_rows_do_not_wait(queue: RowQueue) -> None:
     assert [enter(queue, call(row)) for row in range(5)] == [True] * 5
-    assert queue.rows == 5
+    assert len(queue.held) == 5
 
 
 async def test_a_row_has_a_bounded_queue(queue: RowQueue) -> None:

@@ -109,13 +109,13 @@ async def run(url: str, admin: psycopg.Connection, happenings: Sequence[tuple[st
             world.step(kind, n)
             if pause_ms:
                 await asyncio.sleep(pause_ms / 1000)
-            assert database.open_connections <= CONNECTIONS
+            assert database.connections.opened <= CONNECTIONS
         proxy.refuses = False
         async with asyncio.timeout(10):
             ends = await asyncio.gather(*(task for _, _, task in world.asked), return_exceptions=True)
             while pending(database):
                 await asyncio.sleep(0.005)
-        assert not database.rows.rows
+        assert not database.rows.held
         assert await database.fetch_one(ECHO, 77) == 77
     check(admin, [(kind, n, end) for (kind, n, _), end in zip(world.asked, ends, strict=True)])
 
