@@ -24,7 +24,7 @@ from tempfile import TemporaryDirectory
 
 from service import signals
 from service.monitoring import logs
-from service.monitoring.metrics import WORKER_RESTARTS
+from service.monitoring.snapshots import WORKER_RESTARTS
 from service.server import StartFailed
 from service.server.process import FINISH_S, Server, raise_descriptor_limit, service_of_process
 from service.settings import ALIASES, Settings, SettingsError, environment, load, names
