@@ -1,32 +1,24 @@
-"""`tasks-service migrate …`: the commands, what they print, and when they ask first."""
+"""`tasks-service migrate …`: the commands, and when they ask first."""
 
 import sys
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import click
-import msgspec
 
 from service.operations import catalog, embedded
 from service.operations import migrate as migrations
 from service.operations.group import Group
 from service.operations.in_use import embedded_place, naming, owner_variable, place_of, settings_or_exit
-from service.operations.migrate import Migration, MigrationError, State, files, guard
+from service.operations.migrate import MigrationError, files, guard, squawk
 from service.operations.migrate import distribute as distribution
 from service.operations.migrate import lint as linter
 from service.operations.migrate.lock import describe
+from service.operations.migrate.output import Progress, print_json, print_plan, print_states
 from service.operations.migrate.run import WAIT_S
 from service.operations.migrate.session import connect
-
-COLOURS = {"applied": "green", "pending": "yellow", "changed": "red", "incomplete": "red", "unknown": "red"}
-MEANINGS = {
-    "changed": "the file is not the one that was applied",
-    "incomplete": "begun and not finished: the same command finishes it",
-    "unknown": "no such file here: the schema is ahead",
-}
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 dry_run = click.option("--dry-run", is_flag=True, help="Print the SQL in order and change nothing.")
@@ -59,11 +51,9 @@ def status(as_json: bool, only_applied: bool) -> None:
     with _reading() as url:
         states = migrations.status(url)
     if as_json:
-        _print_json(states)
+        print_json(states)
     else:
-        width = max(len(state.id) for state in states)
-        for state in states:
-            click.echo(f"{state.id:{width}}  {_coloured(state)}")
+        print_states(states)
     if only_applied and any(state.state in ("pending", "changed", "incomplete") for state in states):
         raise click.exceptions.Exit(1)
 
@@ -79,7 +69,7 @@ def apply(to: str | None, dry_run: bool, yes: bool, allow_shared_schema: bool, w
     """Applies pending migrations. Several may run at once: one applies, the others wait for it."""
     if dry_run:
         with _reading() as url:
-            _print_plan(migrations.plan_apply(url, to), "apply", as_json)
+            print_plan(migrations.plan_apply(url, to), "apply", as_json)
         return
 
     def consent(danger: str) -> bool:
@@ -96,10 +86,10 @@ def apply(to: str | None, dry_run: bool, yes: bool, allow_shared_schema: bool, w
             consent=consent,
             allow_shared_schema=allow_shared_schema,
             say=_say,
-            progress=_Progress("applied", quiet=as_json),
+            progress=Progress("applied", quiet=as_json),
         )
     if as_json:
-        _print_json({"applied": done})
+        print_json({"applied": done})
     elif not done:
         click.echo("nothing to apply")
 
@@ -120,7 +110,7 @@ def rollback(
         raise click.UsageError("--to and --count cannot be used together")
     if dry_run:
         with _reading() as url:
-            _print_plan(migrations.plan_rollback(url, to, count), "rollback", as_json)
+            print_plan(migrations.plan_rollback(url, to, count), "rollback", as_json)
         return
     with _writing(names_it=True) as url:
         plan = migrations.plan_rollback(url, to, count)
@@ -135,10 +125,10 @@ def rollback(
             wait_s=wait_s,
             allow_shared_schema=allow_shared_schema,
             say=_say,
-            progress=_Progress("rolled back", quiet=as_json),
+            progress=Progress("rolled back", quiet=as_json),
         )
     if as_json:
-        _print_json({"rolled_back": done})
+        print_json({"rolled_back": done})
     elif not done:
         click.echo("nothing to roll back")
 
@@ -166,11 +156,11 @@ def lint(paths: tuple[Path, ...], as_json: bool) -> None:
     with _failing():
         found = linter.findings(only=paths)
         if as_json:
-            _print_json(found)
+            print_json(found)
         else:
             for finding in found:
                 click.echo(finding)
-        if not linter.squawk_is_installed():
+        if not squawk.is_installed():
             _say(
                 "warning: squawk is not installed, so its rules were not held: pip install 'tasks-service[migrations]'"
             )
@@ -206,22 +196,6 @@ def break_lock(yes: bool) -> None:
     with _writing() as url:
         holder = migrations.break_lock(url, force=yes)
     click.echo("nobody holds the lock" if holder is None else f"freed the lock of {describe(holder)}")
-
-
-class _Progress:
-    """A line for each migration; on a terminal it is there from when the migration begins."""
-
-    def __init__(self, done: str, *, quiet: bool) -> None:
-        self._done = done
-        self._quiet = quiet
-
-    def __call__(self, migration: Migration, seconds: float | None) -> None:
-        if self._quiet:
-            return
-        if seconds is not None:
-            click.echo(f"{click.style(self._done, fg='green')} {migration.id} ({seconds:.2f} s)")
-        elif sys.stdout.isatty():
-            click.echo(f"{migration.id} …\r", nl=False)
 
 
 @contextmanager
@@ -291,33 +265,3 @@ def _ask(question: str) -> None:
 
 def _say(line: str) -> None:
     click.echo(line, err=True)
-
-
-def _coloured(state: State) -> str:
-    text = click.style(f"{state.state:7}", fg=COLOURS[state.state])
-    when = f"  {state.applied_at:%Y-%m-%d %H:%M:%S} UTC" if state.applied_at else ""
-    meaning = f"  ({MEANINGS[state.state]})" if state.state in MEANINGS else ""
-    return (text + when + meaning).rstrip()
-
-
-def _print_plan(plan: list[Migration], direction: str, as_json: bool) -> None:
-    """The statements as they are run: what is printed can be given to psql."""
-    steps = [
-        (m.id, m.transactional, m.statements)
-        if direction == "apply"
-        else (m.id, m.rollback_transactional, m.rollback or ())
-        for m in plan
-    ]
-    if as_json:
-        _print_json([{"id": name, "transactional": whole, "statements": texts} for name, whole, texts in steps])
-        return
-    for name, transactional, statements in steps:
-        click.echo(f"-- {direction} {name}" + ("" if transactional else ", outside a transaction"))
-        body = [text.strip().rstrip(";") + ";" for text in statements]
-        for text in ["BEGIN;", *body, "COMMIT;"] if transactional else body:
-            click.echo(text)
-        click.echo()
-
-
-def _print_json(value: Any) -> None:
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))

@@ -5,17 +5,13 @@ Reads files and asks no database. Each finding names the rule, the reason and th
 """
 
 import re
-import shutil
-import subprocess
-import sysconfig
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path
 
 import msgspec
 
-from service.operations.migrate import files, statements
-from service.operations.migrate.errors import MigrationError
+from service.operations.migrate import files, squawk, statements
 from service.operations.migrate.files import ROLLBACK, Migration
 from service.operations.migrate.reader import tokens
 from service.operations.migrate.risks import risks_of
@@ -25,36 +21,6 @@ NAME = re.compile(r"\d{4}\.[a-z0-9]+(-[a-z0-9]+)*\.sql")
 # While a statement waits for a table's lock, all later ones wait behind it; for at most this long.
 LONGEST_WAIT_MS = 1000
 UNITS_MS = {"": 1, "ms": 1, "s": 1000, "min": 60_000}
-
-# squawk's rules that do not fit, each with the reason.
-SQUAWK = [
-    # Only statements that block no others may take long: an index CONCURRENTLY, a VALIDATE. lock_timeout bounds locks.
-    "--exclude=require-statement-timeout",
-    # It asks for IF [NOT] EXISTS outside transactions, which takes other people's tables for the migration's.
-    "--exclude=prefer-robust-stmts",
-    "--pg-version=15",
-    "--reporter=json",
-]
-# Rolling back is dropping.
-SQUAWK_ROLLBACK = [
-    "--exclude=ban-drop-table",
-    "--exclude=ban-drop-column",
-    "--exclude=ban-drop-not-null",
-    "--exclude=ban-drop-constraint",
-]
-# What the project's own rule `long-lock` says of the same statement, with a better form.
-SAME_AS_LONG_LOCK = {
-    "changing-column-type",
-    "adding-not-nullable-field",
-    "adding-required-field",
-    "adding-field-with-default",
-    "adding-serial-primary-key-field",
-    "constraint-missing-not-valid",
-    "adding-foreign-key-constraint",
-    "disallowed-unique-constraint",
-    "require-concurrent-index-creation",
-    "require-concurrent-reindex",
-}
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -85,10 +51,6 @@ def findings(where: Path | None = None, only: Sequence[Path] = ()) -> list[Findi
             found += _of_a_file(migration, migrations, back=True)
     names = {path.name for path in only}
     return [finding for finding in found if not names or finding.file in names]
-
-
-def squawk_is_installed() -> bool:
-    return _squawk_program() is not None
 
 
 def _of_the_whole(where: Path, migrations: tuple[Migration, ...]) -> Iterator[Finding]:
@@ -143,9 +105,12 @@ def _of_a_file(migration: Migration, migrations: tuple[Migration, ...], *, back:
             if finding.rule == "long-lock":
                 risky.append(range(first, first + text.count("\n") + 1))
             yield finding
-    for finding in _squawk(path, transactional=transactional, back=back):
-        if finding.rule not in SAME_AS_LONG_LOCK or not any(finding.line in lines for lines in risky):
-            yield finding
+    for report in squawk.reports(path, transactional=transactional, back=back):
+        line, rule = report.line + 1, report.rule_name
+        if rule in squawk.LONG_LOCK and any(line in lines for lines in risky):
+            continue
+        better = report.help or f"see squawk's page on {rule}, or write `-- squawk-ignore {rule}` with a reason"
+        yield Finding(path.name, line, rule, "squawk has an objection", report.message, better)
 
 
 def _header(file: str, content: str, *, back: bool) -> Iterator[Finding]:
@@ -270,39 +235,3 @@ def _has_unnamed_constraint(words: list[str]) -> bool:
         if begins and words[place - 2 : place - 1] != ["CONSTRAINT"]:
             return True
     return False
-
-
-def _squawk_program() -> str | None:
-    return shutil.which("squawk", path=sysconfig.get_path("scripts")) or shutil.which("squawk")
-
-
-def _squawk(path: Path, *, transactional: bool, back: bool) -> Iterator[Finding]:
-    program = _squawk_program()
-    if program is None:
-        return
-    assume = "--assume-in-transaction" if transactional else "--no-assume-in-transaction"
-    command = [program, *SQUAWK, *(SQUAWK_ROLLBACK if back else []), assume, str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    try:
-        reports = msgspec.json.decode(done.stdout or "[]", type=list[_Report])
-    except msgspec.DecodeError:
-        raise MigrationError(f"squawk failed on {path.name}: {(done.stderr or done.stdout).strip()}") from None
-    if done.returncode and not reports:
-        raise MigrationError(f"squawk failed on {path.name}: {done.stderr.strip()}")
-    for report in reports:
-        yield Finding(
-            path.name,
-            report.line + 1,
-            report.rule_name,
-            "squawk has an objection",
-            report.message,
-            report.help
-            or f"see squawk's page on {report.rule_name}, or write `-- squawk-ignore {report.rule_name}` with a reason",
-        )
-
-
-class _Report(msgspec.Struct):
-    line: int
-    rule_name: str
-    message: str
-    help: str | None = None
