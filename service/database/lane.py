@@ -5,8 +5,9 @@ psycopg's `execute` costs about 100 µs of CPU a query; the same connection driv
 are one transaction: they commit together, and results are handed out only when PostgreSQL has confirmed the commit.
 Most groups have one member.
 
-Knows libpq's protocol states (PostgreSQL's documentation, "Pipeline Mode"). Must not know pools, scheduling, retries or
-what a statement means: what follows from a call's end is the owner's business.
+Sending follows libpq's rules (PostgreSQL's documentation, "Pipeline Mode"). One file, although it is long: sending,
+reading and cancelling change the same few states, and each call between objects would be paid for each statement. Must
+not import pools, scheduling or retries: the owner decides what follows from a call's end.
 """
 
 import asyncio

@@ -1,6 +1,7 @@
 """Every setting: its name, type, default, unit and description.
 
-The struct is what `.env.example`, the table in deploy/README.md and `serve --help` are made from or held to.
+The struct is what `.env.example`, the table in deploy/README.md and `serve --help` are made from or held to. One file,
+although it is long, because most of it is the settings' descriptions.
 """
 
 from typing import Annotated, Literal
