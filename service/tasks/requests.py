@@ -5,6 +5,7 @@ Must not import statements or responses.
 
 import re
 from collections.abc import Collection
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote_to_bytes, urlencode
 
@@ -108,6 +109,7 @@ def _id_of(text: str) -> int | None:
     return None
 
 
+@lru_cache(maxsize=32)  # most lists ask for one of a few first pages: 2 µs
 def parse_list_query(query_string: bytes) -> tuple[bool | None, int | None, int | None, str]:
     """(completed, limit, after, the query string of every parameter but after). Raises ApiError (400)."""
     completed: bool | None = None
