@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from uuid import uuid4
 
 import httpx
@@ -13,6 +14,7 @@ import pytest
 
 from service.operations import embedded, migrate
 from service.operations.embedded.temporary import temporary
+from service.settings import names
 from tests.support import pgbouncer
 from tests.support.databases import create, create_template, schema, wipe
 from tests.support.processes import RunningService, wait_ready
@@ -36,6 +38,15 @@ def logging_as_it_was() -> Iterator[None]:
     handlers, level = root.handlers, root.level
     yield
     root.handlers, root.level = handlers, level
+
+
+@pytest.fixture
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with nothing in it, and no settings in the environment."""
+    monkeypatch.chdir(tmp_path)
+    for name in names():
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,15 @@
 """The statements of the database package's tests, and their tables."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Sized
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from service.database import Database, Statement
+import psycopg
+import pytest
+
+from service.database import Database, Statement, TimedOut, Unavailable
 from tests.support.waiting import until
 
 TABLES = """
@@ -73,6 +77,48 @@ async def more(numbers: Sized, many: int) -> None:
     """Returns when there are so many more than now."""
     enough = len(numbers) + many
     await until(lambda: len(numbers) >= enough)
+
+
+@asynccontextmanager
+async def under_load(database: Database, admin: psycopg.Connection) -> AsyncGenerator[list[Any]]:
+    """16 clients write and read; yields the numbers whose write was acknowledged. At the end each of them is in the
+    ledger, and none is there twice.
+    """
+    await ready(database)
+    acknowledged: list[Any] = []
+    numbers = iter(range(1_000_000))
+    stop = asyncio.Event()
+
+    async def client() -> None:
+        while not stop.is_set():
+            n = next(numbers)
+            with suppress(Unavailable):
+                acknowledged.append(await database.fetch_one(WRITE, n))
+            assert await database.fetch_one(ECHO, n) == n
+
+    clients = [asyncio.create_task(client()) for _ in range(16)]
+    try:
+        yield acknowledged
+    finally:
+        stop.set()
+        await asyncio.gather(*clients)
+    found = [n for (n,) in admin.execute("SELECT n FROM ledger")]
+    assert len(found) == len(set(found))
+    assert set(acknowledged) <= set(found)
+
+
+async def overrun(database: Database) -> float:
+    """Sends a statement of 5 s with reads behind it, and returns the seconds until it was cancelled for its limit."""
+    begin = time.monotonic()
+    slow = asyncio.ensure_future(database.fetch_one(SLOW, 0, 5000))
+    behind = [asyncio.ensure_future(database.fetch_one(ECHO, n)) for n in range(20)]
+    with pytest.raises(TimedOut) as caught:
+        await slow
+    took = time.monotonic() - begin
+    assert caught.value.sqlstate == "57014"
+    assert await asyncio.gather(*behind) == list(range(20))
+    assert database.stats.lost == 0
+    return took
 
 
 async def ready(database: Database) -> None:

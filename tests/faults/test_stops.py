@@ -71,14 +71,19 @@ def test_without_its_database_it_lives_but_is_not_ready(tmp_path: Path) -> None:
     assert "secret" not in output
 
 
+def wait_refused(service: RunningService) -> None:
+    """Returns when it takes no new connections."""
+    with pytest.raises(ConnectionError):
+        while True:
+            connect(service.url).close()
+
+
 def test_on_sigterm_what_is_in_flight_is_finished(database_url: str, tmp_path: Path) -> None:
     with running(tmp_path, database_url) as service:
         wait_ready(service.url)
         with slow_update(service, database_url) as answer:
             service.process.send_signal(signal.SIGTERM)
-            with pytest.raises(ConnectionError):
-                while True:
-                    connect(service.url).close()
+            wait_refused(service)
         assert (answer().status_code, answer().json()["title"]) == (200, "y")
         assert service.process.wait(10) == 0
         assert "Traceback" not in "\n".join(service.lines)
@@ -118,9 +123,7 @@ def test_a_second_signal_stops_at_once(database_url: str, tmp_path: Path) -> Non
         wait_ready(service.url)
         with slow_update(service, database_url) as answer:
             service.process.send_signal(signal.SIGTERM)
-            with pytest.raises(ConnectionError):
-                while True:
-                    connect(service.url).close()
+            wait_refused(service)
             time.sleep(2 * ECHO_S)  # sooner, it would be a copy of the first
             service.process.send_signal(signal.SIGTERM)
             service.process.wait(3)  # the statement would have another 5 s

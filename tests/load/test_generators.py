@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -97,23 +98,27 @@ def test_the_open_loop_sees_errors() -> None:
     assert result.histogram().get_total_count() == 0  # fast errors do not improve percentiles
 
 
+def stalling(begin: float, end: float) -> Callable[[str, str], int]:
+    """Responds at once, but not between these seconds after its first request."""
+    first: list[float] = []
+
+    def answer(method: str, path: str) -> int:
+        now = time.monotonic()
+        if not first:
+            first.append(now)
+        since = now - first[0]
+        if begin <= since < end:
+            time.sleep(end - since)
+        return 200
+
+    return answer
+
+
 def test_a_stall_counts_for_everybody_who_would_have_come() -> None:
     """Half a second in which nothing is answered, at 200 requests a second over 4 connections: 100 requests fall due.
     A generator that only counts from when it sends would see 4 slow ones.
     """
-    begun = threading.Event()
-    stalled: list[float] = []  # from when to when
-
-    def answer(method: str, path: str) -> int:
-        now = time.monotonic()
-        if not begun.is_set():
-            begun.set()
-            stalled.extend((now + 0.5, now + 1.0))
-        if stalled[0] <= now < stalled[1]:
-            time.sleep(stalled[1] - now)
-        return 200
-
-    with server(answer) as url:
+    with server(stalling(0.5, 1.0)) as url:
         result = generator.run(Job(url, GET, Workload(USERS, TASKS), rate=200, seconds=1.5, connections=4))
     assert result.outcomes == {"200": 300}
     latencies = result.histogram()
@@ -217,19 +222,7 @@ def test_figures_over_time_are_those_of_the_whole() -> None:
 
 
 def test_a_second_without_a_response_is_in_the_figures_over_time() -> None:
-    begun = threading.Event()
-    stalled: list[float] = []  # from when to when
-
-    def answer(method: str, path: str) -> int:
-        now = time.monotonic()
-        if not begun.is_set():
-            begun.set()
-            stalled.extend((now + 0.5, now + 2.6))
-        if stalled[0] <= now < stalled[1]:
-            time.sleep(stalled[1] - now)
-        return 200
-
-    with server(answer) as url:
+    with server(stalling(0.5, 2.6)) as url:
         job = Job(url, {"get": 1, "list": 1}, Workload(USERS, TASKS), rate=50, seconds=3, connections=4)
         result = generator.run(job)
     for operation in ("get", "list"):

@@ -14,33 +14,19 @@ from pathlib import Path
 import psycopg
 import pytest
 from click.testing import CliRunner
-from pglast import ast, parse_sql
-from pglast.visitors import Visitor
+from pglast import parse_sql
 from psycopg import sql
 
 from service.operations import migrate
 from service.operations.cli import cli
 from service.operations.migrate import MigrationError
 from service.paths import root
+from tests.support.parsed import Names
 from tests.support.processes import RunningService, plain_client, wait_ready
 
 pytestmark = pytest.mark.migrations
 
 TYPES = ["text", "varchar", "name", "oid", "regclass", "integer", "bigint", "boolean", "jsonb", "timestamptz", '"char"']
-
-
-class Names(Visitor):
-    """The operators and functions that a text names."""
-
-    def __init__(self) -> None:
-        self.operators: set[str] = set()
-        self.functions: set[str] = set()
-
-    def visit_A_Expr(self, _: object, node: ast.A_Expr) -> None:
-        self.operators.add(node.name[-1].sval)
-
-    def visit_FuncCall(self, _: object, node: ast.FuncCall) -> None:
-        self.functions.add(node.funcname[-1].sval)
 
 
 def names() -> Names:

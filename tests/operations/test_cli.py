@@ -16,12 +16,8 @@ AWAY = "postgresql://nobody:secret@127.0.0.1:1/nowhere"
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory, in which there is nothing."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("DATABASE_URL", "AUTH_MODE", "HOST", "PORT"):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path
+def folder(empty_folder: Path) -> Path:
+    return empty_folder
 
 
 def run(*arguments: str, **settings: str) -> Result:

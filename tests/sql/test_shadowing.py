@@ -14,14 +14,14 @@ from itertools import product
 
 import psycopg
 import pytest
-from pglast import ast, parse_sql
-from pglast.visitors import Visitor
+from pglast import parse_sql
 from psycopg import sql
 
 from service.database import Statement
 from service.monitoring.expired_records import EXPIRED_RECORDS
 from service.operations.prune import PRUNE, PRUNE_CITUS
 from service.tasks.queries import STATEMENTS
+from tests.support.parsed import Names
 
 TYPES = [
     *("text", "varchar", "bpchar", "name", "smallint", "integer", "bigint", "numeric", "boolean", "bytea", "interval"),
@@ -41,20 +41,6 @@ VALUES = {
     "toggle": "'u', 1, true, '{1,2,3}', '{9}'",
     "delete": "'u', 1, '{1,2,3,4}', '{9}'",
 }
-
-
-class Names(Visitor):
-    """The operators and functions that a statement names."""
-
-    def __init__(self) -> None:
-        self.operators: set[str] = set()
-        self.functions: set[str] = set()
-
-    def visit_A_Expr(self, _: object, node: ast.A_Expr) -> None:
-        self.operators.add(node.name[-1].sval)
-
-    def visit_FuncCall(self, _: object, node: ast.FuncCall) -> None:
-        self.functions.add(node.funcname[-1].sval)
 
 
 def shadows() -> list[str]:

@@ -1,11 +1,20 @@
 """A TCP proxy before PostgreSQL that makes faults: stalls, cuts, refusals, lost and invented messages."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Self
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+
+async def listening(
+    serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]], upstream: str
+) -> tuple[asyncio.Server, str]:
+    """A server on a free port, and the conninfo that leads through it to `upstream`'s database."""
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    return server, make_conninfo(upstream, host="127.0.0.1", port=port, sslmode="disable", gssencmode="disable")
 
 
 class Proxy:
@@ -27,9 +36,7 @@ class Proxy:
         self.edit_up: Callable[[bytes], bytes] | None = None  # the same for what clients send, in pieces as they come
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        port = self._server.sockets[0].getsockname()[1]
-        self.url = make_conninfo(self._upstream, host="127.0.0.1", port=port, sslmode="disable", gssencmode="disable")
+        self._server, self.url = await listening(self._serve, self._upstream)
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -9,7 +9,9 @@ import asyncio
 from contextlib import suppress
 from typing import Self
 
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import conninfo_to_dict
+
+from tests.support.proxy import listening
 
 
 def _message(kind: bytes, body: bytes) -> bytes:
@@ -24,9 +26,7 @@ class TextMappingPooler:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        port = self._server.sockets[0].getsockname()[1]
-        self.url = make_conninfo(self._upstream, host="127.0.0.1", port=port, sslmode="disable", gssencmode="disable")
+        self._server, self.url = await listening(self._serve, self._upstream)
         return self
 
     async def __aexit__(self, *_: object) -> None:

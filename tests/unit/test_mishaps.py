@@ -183,12 +183,8 @@ MISHAPS = [
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory, in which there is nothing but `.env`."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("DATABASE_URL", "AUTH_MODE", "HOST", "PORT"):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path
+def folder(empty_folder: Path) -> Path:
+    return empty_folder
 
 
 def test_there_are_fifty() -> None:

@@ -23,32 +23,16 @@ Kind = Literal[
     "rule", "column", "constraint", "statistics", "collation", "event trigger", "publication",
 ]  # fmt: skip
 
-_KINDS: tuple[tuple[tuple[str, ...], Kind], ...] = (
-    (("TABLE",), "table"),
-    (("FOREIGN", "TABLE"), "table"),
-    (("INDEX",), "index"),
-    (("SEQUENCE",), "sequence"),
-    (("MATERIALIZED", "VIEW"), "view"),
-    (("VIEW",), "view"),
-    (("TYPE",), "type"),
-    (("DOMAIN",), "type"),
-    (("FUNCTION",), "function"),
-    (("PROCEDURE",), "function"),
-    (("AGGREGATE",), "function"),
-    (("ROUTINE",), "function"),
-    (("SCHEMA",), "schema"),
-    (("EXTENSION",), "extension"),
-    (("ROLE",), "role"),
-    (("USER",), "role"),
-    (("GROUP",), "role"),
-    (("EVENT", "TRIGGER"), "event trigger"),
-    (("TRIGGER",), "trigger"),
-    (("POLICY",), "policy"),
-    (("RULE",), "rule"),
-    (("STATISTICS",), "statistics"),
-    (("COLLATION",), "collation"),
-    (("PUBLICATION",), "publication"),
-)  # The pseudo-types that make a sequence.
+# By the words of a statement.
+_KINDS: dict[str, Kind] = {
+    "TABLE": "table", "FOREIGN TABLE": "table", "INDEX": "index", "SEQUENCE": "sequence",
+    "VIEW": "view", "MATERIALIZED VIEW": "view", "TYPE": "type", "DOMAIN": "type",
+    "FUNCTION": "function", "PROCEDURE": "function", "AGGREGATE": "function", "ROUTINE": "function",
+    "SCHEMA": "schema", "EXTENSION": "extension", "ROLE": "role", "USER": "role", "GROUP": "role",
+    "TRIGGER": "trigger", "EVENT TRIGGER": "event trigger", "POLICY": "policy", "RULE": "rule",
+    "STATISTICS": "statistics", "COLLATION": "collation", "PUBLICATION": "publication",
+}  # fmt: skip
+# The pseudo-types that make a sequence.
 SERIALS = {"serial", "bigserial", "smallserial", "serial4", "serial8", "serial2"}
 
 
@@ -99,7 +83,7 @@ class Reader:
         return passed
 
     def kind(self) -> Kind | None:
-        return next((kind for words, kind in _KINDS if self.take(*words)), None)
+        return next((kind for words, kind in _KINDS.items() if self.take(*words.split())), None)
 
     def name(self) -> tuple[str, str | None]:
         """The name and the schema that is written before it."""
