@@ -19,6 +19,7 @@ from uvicorn.server import ServerState
 from service.http import errors
 from service.http.asgi import CLIENT_GONE, ASGIApp, RequestRecord, Scope
 from service.http.body_framing import ChunkedBody, SizedBody
+from service.http.capacity import WAIT_BYTES
 from service.http.connection import (
     APPLICATION_RUNS,
     BETWEEN_REQUESTS,
@@ -39,6 +40,7 @@ from service.http.response_head import response_head
 from service.http.responses import error_response_of
 from service.http.server_context import context_of, log
 
+_GROUP_BYTES = 512  # of a head, in which the path's first segments are
 SMALL_REST = 64 * 1024  # bytes of a body that are read and dropped for the sake of the connection
 
 
@@ -61,6 +63,7 @@ class HttpProtocol(Connection):
         self._buffer = b""  # received and not read yet
         self._position = 0  # in it
         self._checked = 0  # bytes in which the end of a head was looked for
+        self._waits = False  # for its turn to be read
 
     @property
     def unread_bytes(self) -> int:
@@ -100,7 +103,28 @@ class HttpProtocol(Connection):
             data = self._buffer[self._position :] + data
         self._buffer = data
         self._position = 0
-        self._read()
+        if not self._waits and (state not in BETWEEN_REQUESTS or self.context.intake.admits(self)):
+            self._read()
+            return
+        if self._waits or len(data) > WAIT_BYTES:
+            self.pause_reading()  # what is kept counts
+        self._waits = True
+
+    @property
+    def group(self) -> tuple[object, ...]:
+        """Of requests that are alike: of one client and, below /api, for one user."""
+        return (self._client and self._client[0], *self._buffer[:_GROUP_BYTES].split(b"/", 3)[1:3])
+
+    def read_on(self) -> None:
+        """Reads what has waited for its turn."""
+        if self._waits:
+            self._waits = False
+            self.resume_reading()
+            self._read()
+
+    def eof_received(self) -> bool:
+        self.read_on()  # a request is here that the client wants a response to
+        return super().eof_received()
 
     def _read(self) -> None:
         """Reads the buffer, as far as the state allows."""

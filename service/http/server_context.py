@@ -19,6 +19,7 @@ from uvicorn.server import ServerState
 
 from service.http.asgi import CAPACITY, REPORT, ASGIApp, RequestRecord, Scope
 from service.http.capacity import WAIT_BYTES, Capacity
+from service.http.intake import Intake
 
 log = logging.getLogger("uvicorn.error")
 
@@ -55,6 +56,7 @@ class ServerContext:
         self.reset_contextvars = config.reset_contextvars
         self._access_log = logging.getLogger("uvicorn.access")
         self.logs_access = self._access_log.hasHandlers()
+        self.intake = Intake(loop)
         self.now = time.monotonic()  # up to a second old
         # For every response: Date (RFC 9110, 6.6.1) and what uvicorn's option `headers` asks for.
         self.lines = b""

@@ -14,6 +14,7 @@ from uvicorn.server import ServerState
 
 from service.http.asgi import WHOLE_BYTES
 from service.http.connection import DRAIN_S, HALF_CLOSED_S, HEAD_S
+from service.http.intake import MANY
 from service.http.protocol import HttpProtocol
 from service.http.write_rate import MIN_BYTES_PER_S, WINDOW_S
 from tests.support.waiting import until
@@ -216,6 +217,36 @@ async def test_pipelined_requests_wait_as_bytes() -> None:
     await until(lambda: wire.pipe.reading)
     assert len(wire.answers) == 3_001
     await wire.close()
+
+
+async def test_requests_that_wait_for_their_turn_are_served_also_to_clients_that_close_their_side(
+    server: Server,
+) -> None:
+    clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(6 * MANY)]  # type: ignore[attr-defined]
+    try:
+        await until(lambda: len(server.state.connections) == len(clients))
+        for client in clients:
+            client.setblocking(False)
+            client.send(GET)
+        for client in clients[1::3]:
+            client.shutdown(socket.SHUT_WR)
+        for client in clients[2::3]:
+            client.send(GET + GET[:20])
+        gone = clients.pop()
+        gone.close()
+        for index, client in enumerate(clients):
+            expected = 2 if index % 3 == 2 else 1
+            answers = b""
+            while answers.count(b"HTTP/1.1 200 ") < expected:
+                piece = await read(client)
+                assert piece, f"client {index} got {answers!r}"
+                answers += piece
+            assert answers.endswith(b"xx")
+            client.close()
+        await server.ended()
+    finally:
+        for client in clients:
+            client.close()
 
 
 async def test_body_of_a_million_chunks_leaves_others_their_turns() -> None:

@@ -1,0 +1,82 @@
+"""How many requests begin in one turn of the event loop, and whose come first.
+
+A client with many connections can send on all of them at the same moment. To read a request and put it into its user's
+queue takes 17 µs, so 600 of them kept the loop busy for 10 ms of CPU in one turn. Above a share they wait here as
+bytes, in queues by what they ask for, and the queues have their turns. Must not import ASGI, tasks or the database.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+# Requests that are read at once within TURN_S, and in one turn of the queues: 0.3 ms, with new connections 0.8.
+MANY = 16
+# uvloop's clock stands still within a turn and goes by the millisecond, of which differences of floats are a little less.
+TURN_S = 0.0009
+
+
+class Loop(Protocol):
+    def time(self) -> float: ...
+    def call_soon(self, callback: Callable[[], object], /) -> object: ...
+
+
+class Reader(Protocol):
+    """A connection whose bytes may begin a request."""
+
+    @property
+    def group(self) -> object:
+        """Requests of the same group wait in one queue."""
+        ...
+
+    def read_on(self) -> None:
+        """It is its turn."""
+        ...
+
+
+class Intake:
+    """Of one event loop."""
+
+    __slots__ = ("_begin", "_groups", "_loop", "_queues", "_read")
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._begin = 0.0  # of the time in which `_read` requests were read at once
+        self._read = 0
+        self._queues: dict[object, deque[Reader]] = {}
+        self._groups: deque[object] = deque()  # the order in which the queues have their turns
+
+    def admits(self, reader: Reader) -> bool:
+        """Whether it may read now. If not, its `read_on` is called when it may."""
+        now = self._loop.time()
+        if now - self._begin >= TURN_S:
+            self._begin = now
+            self._read = 0
+        self._read += 1
+        if self._read <= MANY and not self._queues:
+            return True
+        group = reader.group
+        queue = self._queues.get(group)
+        if queue is not None:
+            queue.append(reader)
+            return False
+        if self._read <= MANY:
+            return True
+        if not self._queues:
+            self._loop.call_soon(self._turn)
+        self._queues[group] = deque((reader,))
+        self._groups.append(group)
+        return False
+
+    def _turn(self) -> None:
+        for _ in range(MANY):
+            group = self._groups.popleft()
+            queue = self._queues[group]
+            reader = queue.popleft()
+            if queue:
+                self._groups.append(group)
+            else:
+                del self._queues[group]
+            reader.read_on()
+            if not self._groups:
+                return
+        self._loop.call_soon(self._turn)

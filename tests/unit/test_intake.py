@@ -1,0 +1,73 @@
+"""What is read in one turn of the event loop, and in which order."""
+
+from collections.abc import Callable
+
+from service.http.intake import MANY, Intake
+
+
+class Loop:
+    """An event loop whose turns the test makes."""
+
+    def __init__(self) -> None:
+        self.now = 1.0
+        self.ready: list[Callable[[], object]] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_soon(self, callback: Callable[[], object], /) -> None:
+        self.ready.append(callback)
+
+    def turn(self) -> None:
+        self.now += 0.001
+        ready, self.ready = self.ready, []
+        for callback in ready:
+            callback()
+
+
+class Clients:
+    def __init__(self) -> None:
+        self.loop = Loop()
+        self.intake = Intake(self.loop)
+        self.read: list[str] = []
+
+    def send(self, group: str, count: int = 1) -> int:
+        """So many requests of this group. Returns how many are read at once."""
+        return sum(self.intake.admits(_Reader(group, self.read)) for _ in range(count))
+
+    def turn(self) -> list[str]:
+        """The groups of what is read in the next turn."""
+        self.read.clear()
+        self.loop.turn()
+        return list(self.read)
+
+
+class _Reader:
+    def __init__(self, group: str, read: list[str]) -> None:
+        self.group = group
+        self._read = read
+
+    def read_on(self) -> None:
+        self._read.append(self.group)
+
+
+def test_one_turn_reads_no_more_than_its_share() -> None:
+    clients = Clients()
+    assert clients.send("a", MANY * 3) == MANY
+    assert [len(clients.turn()) for _ in range(3)] == [MANY, MANY, 0]
+    assert clients.send("a") == 1
+
+
+def test_another_group_does_not_wait_behind_all_of_one() -> None:
+    clients = Clients()
+    clients.send("a", MANY * 10)
+    assert clients.send("b", 2) == 0
+    assert clients.turn().count("b") == 2
+
+
+def test_while_one_group_waits_others_are_read_at_once() -> None:
+    clients = Clients()
+    clients.send("a", MANY * 10)
+    clients.turn()
+    assert clients.send("b") == 1
+    assert clients.send("a") == 0
