@@ -11,7 +11,7 @@ from typing import Protocol
 
 # Requests that are read at once within TURN_S, and in one turn of the queues: 0.3 ms, with new connections 0.8.
 MANY = 16
-# uvloop's clock stands still within a turn and goes by the millisecond, of which differences of floats are a little less.
+# uvloop's clock stands still within a turn and goes by the millisecond; differences of floats can be a little less.
 TURN_S = 0.0009
 
 
