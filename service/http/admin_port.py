@@ -1,4 +1,4 @@
-"""A port of their own for operators' paths: metrics, documentation and probes, which a public port need not show.
+"""A separate port for operators' paths: metrics, documentation and probes, which a public port need not show.
 
 Must not import tasks.
 """

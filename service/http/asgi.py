@@ -262,8 +262,9 @@ def pairs_of(lines: Lines) -> Headers:
 
 
 def path_to_route(scope: Scope) -> None:
-    """Makes `path` what is routed: as it was sent, since a user's id may hold an encoded slash, which decoding would
-    turn into a separator; and without the prefix that the server was told of, which ASGI wants in it."""
+    """Sets `path` to the path that is routed. It is not decoded: a user's id may hold an encoded slash, which decoding
+    would turn into a separator. It has no prefix: ASGI has the server's root_path in it.
+    """
     raw = scope.get("raw_path")
     if raw is not None and len(raw) != len(scope["path"]):  # decoding has made it shorter
         scope["path"] = raw.partition(b"?")[0].decode("ascii")

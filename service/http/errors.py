@@ -120,7 +120,7 @@ def version_not_supported() -> ApiError:
     return ApiError(505, "HTTP version is not supported")
 
 
-# ---- Where a request goes, and who sends it ----
+# ---- The request's path, and its caller ----
 
 
 def not_found() -> ApiError:

@@ -3,7 +3,7 @@
 What a request saves: one write instead of two for a response, no timers (ServerContext has one clock for all
 connections), no event object, no message for a response that is whole (RequestRecord.respond). What it adds: limits on
 heads in bytes and in time, and on slow readers; errors in the service's one shape; an end to work for clients that went
-away. README.md in this directory lists what is served and what is rejected.
+away. README.md in this directory has the list.
 
 One file, although it is long: reading and responding share the buffer and the state, and a call from one object to
 another costs what this class saves. Must not import tasks.

@@ -42,7 +42,7 @@ class Queue:
         self._ended = ended
         self._loop = asyncio.get_running_loop()
         self._burst = 1
-        self._eases = False  # it comes after a longer pause, so that it is not late says nothing
+        self._eases = False  # the next turn follows a longer pause: being on time does not show that more could begin
         self._pause(PAUSE_S)
 
     def add(self) -> asyncio.Future[bool]:
@@ -97,7 +97,7 @@ class Queue:
 
 
 class Turns:
-    """The callers of one process: users, each with a share of the places, and others, who take no places."""
+    """The callers of one process. Users have a share of the places each; other callers take none."""
 
     __slots__ = (
         *("_closed", "_counts", "_in_a_row", "_latest", "_max_unqueued", "_queues", "_recent"),

@@ -18,7 +18,7 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 def extras(record: logging.LogRecord) -> dict[str, object]:
-    """What was given as `extra=`, without what is None."""
+    """The fields given as `extra=`, but for those that are None."""
     return {name: value for name, value in vars(record).items() if name not in _STANDARD and value is not None}
 
 

@@ -129,7 +129,7 @@ class Tracing:
         span.end(self._at(record.began + seconds))
 
     def close(self) -> None:
-        """Exports what is left."""
+        """Exports the remaining spans."""
         self._provider.shutdown()
 
     def _at(self, moment: float) -> int:

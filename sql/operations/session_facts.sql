@@ -2,7 +2,8 @@
 -- new tables would be made, the one in which migrations are recorded, the database's encoding, whether Citus is there, and
 -- whether commits are durable.
 -- The search path says where to look, but a schema that stands in it only as "$user" counts only where its owner is this
--- role, the database's owner or a superuser: whoever may create schemas could else put other tables before the service's.
+-- role, the database's owner or a superuser: else any role that may create schemas could put its tables before the
+-- service's.
 -- Only tables count, and none with row security or columns that are computed when they are read: to read a view, say, runs
 -- its owner's functions as this role.
 -- Runs before the search path is set to pg_catalog, so every name is qualified, and every operator is one that cannot be

@@ -3,7 +3,7 @@
 -- PostgreSQL's forms only ON CONFLICT DO UPDATE returns a row that was committed after the statement began. A record older
 -- than 24 hours counts as never used. The id is taken beforehand, so that one statement can write it to both tables.
 -- Returns one row: the owner, whether the key was first used with the same request (`same_request`), whether nothing was
--- created now (`replayed`), the ids and the time of what was created. Served by idempotency_keys_pkey and users_pkey.
+-- created now (`replayed`), the ids of the created rows and their time. Served by idempotency_keys_pkey and users_pkey.
 WITH wanted AS (
     SELECT pg_catalog.nextval('{schema}.tasks_id_seq'::regclass) AS id
 ),

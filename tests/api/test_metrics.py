@@ -163,7 +163,7 @@ def test_idempotency_records_to_prune_and_the_age_of_the_oldest(clone: Callable[
         wait_until(lambda: figures(service, RECORDS))
         assert figure(service, RECORDS) == 3
         assert 50 * 3600 <= figure(service, AGE) < 50 * 3600 + 60
-        service.http.get("/api/u/tasks")  # somebody uses the database, and it is scraped again: not asked again at once
+        service.http.get("/api/u/tasks")  # a statement, then another scrape: the database is not asked at once
         figure(service, RECORDS)
         assert figures(service, "tasks_database_statements_total")["expired_records",] == 1
 

@@ -129,7 +129,9 @@ async def test_a_changed_plan_is_known_by_its_code_not_its_words(url: str, admin
 async def test_what_planning_with_nulls_says(
     url: str, monkeypatch: pytest.MonkeyPatch, sqlstate: str, fits: bool
 ) -> None:
-    """Only class 42 is a mismatch; a connection or a shortage is asked again; Citus' own errors mean that it fits."""
+    """Only class 42 is a mismatch. After a lost connection or a shortage the check runs again. Citus' own errors
+    mean that the statement fits.
+    """
     monkeypatch.setattr(connections, "HOUSEKEEPING_S", 0.1)
     planned = statement("SELECT 1", name="planned")
     error = b"SERROR\0VERROR\0C" + sqlstate.encode() + b"\0Msaid no\0\0"

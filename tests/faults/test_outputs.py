@@ -1,4 +1,4 @@
-"""Output that cannot be written, and places that cannot be used: one sentence, no traceback. Processes of their own."""
+"""Output that cannot be written, and places that cannot be used: one sentence, no traceback. Each runs in a process."""
 
 import os
 import subprocess

@@ -1,6 +1,4 @@
-"""One run of the harness on its own database: the options that all commands share, what was found, and how it is
-shown.
-"""
+"""One run of the harness on its own database: the options that all commands share, the result, and how it is shown."""
 
 import contextlib
 import logging

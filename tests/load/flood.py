@@ -46,7 +46,7 @@ class Flood(msgspec.Struct):
 def measure(
     target: Target, elsewhere: Target, workload: Workload, *, connections: int, rate: float, seconds: float, seed: int
 ) -> Flood:
-    """Task 1 is user-1's, who floods; of the others' tasks, those of user-2 are read (tests/load/database.py)."""
+    """user-1 floods, and reads task 1; the measured reads are of user-2's tasks (tests/load/database.py)."""
     ids = list(range(2, workload.tasks + 1, workload.users))
     other = Job(target.url, weights("get"), Workload(accounts=[Account("user-2", ids=ids)]), seconds, rate, seed=seed)
     other.warm_up = SPARE_S / 2
@@ -63,10 +63,10 @@ def measure(
             return generator.run(other), flood.result()
 
     quiet = generator.run(other)
-    beside, _ = flooded(elsewhere)
+    with_flood_elsewhere, _ = flooded(elsewhere)
     with_flood, flood = flooded(target)
     quiet_p99, elsewhere_p99, flooded_p99 = (
-        percentile(result.histogram(), 99) or 0.0 for result in (quiet, beside, with_flood)
+        percentile(result.histogram(), 99) or 0.0 for result in (quiet, with_flood_elsewhere, with_flood)
     )
     return Flood(
         connections=connections,

@@ -49,7 +49,7 @@ class State(NamedTuple):
 
 
 class Books:
-    """One user, who is the only one to write their tasks, and what each task may be by what was answered.
+    """One user's tasks, which no other client writes, and the states that each may have by the responses so far.
 
     A write that was answered leaves one possibility; one that was not leaves two, and its task is not touched again.
     """

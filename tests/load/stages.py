@@ -23,7 +23,7 @@ class Stages(msgspec.Struct):
 
     operation: str
     http: float  # uvicorn: the socket, parsing, ASGI
-    application: float  # limits, metrics, which handler, who calls, the path, the body, the answer
+    application: float  # load shedding, metrics, routing, the caller, the path, the body, the response
     lane: float  # the statement's way to the database and back, the caller's waiting and waking
     rows: float  # from PostgreSQL's bytes to structs
     encode: float  # from structs to JSON

@@ -46,9 +46,9 @@ def test_apply_refuses_before_anything_is_recorded_what_is_in_its_way(
     url = make_empty()
     run(url, theirs)
     before = schema(url)
-    with pytest.raises(MigrationError, match=r"that no migration made.*nothing was applied") as refusal:
+    with pytest.raises(MigrationError, match=r"that no migration made.*nothing was applied") as stopped:
         migrate.apply(url)
-    assert said in str(refusal.value)
+    assert said in str(stopped.value)
     assert schema(url) == before
 
 
@@ -61,7 +61,7 @@ def test_all_that_is_in_the_way_is_named(make_empty: Callable[[], str]) -> None:
         migrate.apply(url)
 
 
-# The same for whatever a migration can make: what is there, and the statement.
+# The same for each kind of object that a migration can make: one that exists already, and the statement.
 _FUNCTION = "f() RETURNS int LANGUAGE sql AS"
 _TRIGGER = "ON tasks FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()"
 KINDS = [

@@ -7,7 +7,7 @@ import pytest
 from service.operations.migrate import lint
 
 GOOD = """\
--- Due dates: when a task should be done, for the list of what is late.
+-- Due dates: when a task should be done, for the list of late tasks.
 -- Deploy: pre.
 -- depends: 0001.first
 
@@ -47,7 +47,7 @@ BROKEN = [
     (GOOD, "500ms", "5s", "lock-timeout: has a lock_timeout that is not between"),
     (GOOD, "500ms", "0", "lock-timeout: has a lock_timeout that is not between"),
     (GOOD, "-- Deploy: pre.\n", "", "deploy: does not say `-- Deploy: pre.`"),
-    (GOOD, ": when a task should be done, for the list of what is late", "", "header: does not say"),
+    (GOOD, ": when a task should be done, for the list of late tasks", "", "header: does not say"),
     (GOOD, "depends: 0001.first", "depends:", "depends: depends on nothing"),
     (GOOD, ADD, "", "files: is not filled in"),
     (INDEX, "-- transactional: false\n", "", "ban-concurrent-index-creation-in-transaction"),
@@ -154,7 +154,7 @@ def test_a_rollback_says_what_is_lost(folder: Path) -> None:
         GOOD_ROLLBACK.replace("Rolls back 0002: every due date is", "With this, every due date that anybody has set is")
     )
     assert said_of(folder) == [
-        "0002.second.rollback.sql: header: does not begin with `Rolls back 0002: ` and what is lost"
+        "0002.second.rollback.sql: header: does not begin with `Rolls back 0002: ` and the data lost"
     ]
 
 

@@ -23,7 +23,7 @@ USERS = [f"user-{n}" for n in range(20)]
 
 @pytest.fixture(scope="module")
 def url(clone: Callable[[], str]) -> str:
-    """A partitioned database with a few tasks of some users, who are spread over all partitions."""
+    """A partitioned database with a few tasks of some users, spread over all partitions."""
     url = clone()
     partition(url)
     with psycopg.connect(url) as connection:

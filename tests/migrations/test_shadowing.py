@@ -182,7 +182,7 @@ def hijacked(database_url: str) -> Iterator[str]:
 def test_another_logins_schema_of_the_roles_name_is_not_looked_into(
     hijacked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The search path is "$user", public, and whoever may create schemas could make one of the role's name."""
+    """The search path is "$user", public, and any role that may create schemas could make one of this role's name."""
     settings = {"DATABASE_URL": hijacked, "MIGRATION_DATABASE_URL": hijacked, "AUTH_MODE": "none"}
     with RunningService(tmp_path, **settings) as service, plain_client(service.url) as http:
         wait_ready(service.url)

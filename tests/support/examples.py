@@ -35,7 +35,7 @@ def rerun(
 ) -> str:
     """The block with what its commands print now. One shell runs them all, so that variables last.
 
-    `replaced` are (shown, real): what a page shows in place of what is run, addresses for instance.
+    `replaced` are (shown, real): texts of the page that stand for others when it is run, addresses for instance.
     """
     commands = COMMAND.findall(block)
     script: list[str] = []

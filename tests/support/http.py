@@ -65,8 +65,8 @@ def connect(url: str, timeout_s: float = 10) -> socket.socket:
 
 
 def read_response(source: socket.socket | BinaryIO, method: str = "GET") -> Response:
-    """The next response on the connection, or on a stream of it, which keeps what comes behind: a socket's is lost.
-    Raises ConnectionError where the connection ends instead.
+    """The next response on the connection, or on a stream made of it. A stream keeps the bytes behind the response;
+    with a socket they are lost. Raises ConnectionError where the connection ends instead.
     """
     response = HTTPResponse(source if isinstance(source, socket.socket) else _Stream(source), method=method)  # type: ignore[arg-type]
     response.begin()

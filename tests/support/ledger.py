@@ -15,7 +15,7 @@ PAUSE_S = 0.02  # after a 503: Retry-After says a second, which would leave the 
 
 
 class Load:
-    """Clients that each create a task, read one that they were promised, and begin again. Each is a user of its own.
+    """Clients that each create a task, read one that they were promised, and begin again. Each is another user.
 
     `surprises` holds every answer that a client must never see; `statuses` counts all. A create that was not answered,
     or answered by 503 or 504, may have happened or not.

@@ -18,6 +18,6 @@ def fill_in(path: Path, sql: str) -> None:
     text = (
         path.read_text()
         .replace("what it does and why", "when a task is to be done")
-        .replace("what is lost", "dates go")
+        .replace("the data lost", "dates go")
     )
     path.write_text(text + sql)

@@ -1,4 +1,4 @@
-"""A TCP proxy before PostgreSQL that makes faults: stalls, cuts, refusals, lost and invented messages."""
+"""A TCP proxy before PostgreSQL that makes faults: stalls, cuts, refused connections, lost and invented messages."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -1,4 +1,4 @@
-"""A tap on the wire between the service and PostgreSQL: counts what is sent, and can hold or cut it at a chosen point.
+"""A tap on the wire between the service and PostgreSQL: counts the messages, and can hold or cut it at a chosen point.
 
 Listens on a unix socket and passes everything on to a cluster's. Reads the frontend's messages only as far as their
 types (https://www.postgresql.org/docs/current/protocol-message-formats.html).

@@ -1,4 +1,4 @@
-"""Who begins at once, who waits, and that one caller's many requests leave time to others."""
+"""Which requests begin at once and which wait; and one caller's many requests leave time to others."""
 
 import asyncio
 import time

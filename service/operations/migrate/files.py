@@ -26,11 +26,11 @@ _TEMPLATE = """\
 SET lock_timeout = '500ms';
 """
 _TEMPLATE_ROLLBACK = """\
--- Rolls back {number}: what is lost.
+-- Rolls back {number}: the data lost.
 
 SET lock_timeout = '500ms';
 """
-_PLACEHOLDERS = ("what it does and why", ": what is lost.")
+_PLACEHOLDERS = ("what it does and why", ": the data lost.")
 
 _folder: Path | None = None
 

@@ -124,7 +124,7 @@ def _header(file: str, content: str, *, back: bool) -> Iterator[Finding]:
         )  # fmt: skip
     if back and not prose.startswith(f"Rolls back {file[:4]}: "):
         yield Finding(
-            file, 1, "header", f"does not begin with `Rolls back {file[:4]}: ` and what is lost",
+            file, 1, "header", f"does not begin with `Rolls back {file[:4]}: ` and the data lost",
             "`migrate rollback` shows that sentence before it asks", f"write `-- Rolls back {file[:4]}: ….`",
         )  # fmt: skip
     if not back and not any(re.fullmatch(r"-- Deploy: (pre|post)\.", line) for line in header):

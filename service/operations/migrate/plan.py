@@ -110,7 +110,7 @@ def to_roll_back(past: History, to: str | None, count: int | None) -> list[Migra
 
 @contextmanager
 def explained() -> Generator[None]:
-    """A refusal by the database becomes a MigrationError."""
+    """An error of the database becomes a MigrationError."""
     try:
         yield
     except psycopg.Error as error:

@@ -34,7 +34,7 @@ def does_something(statements: tuple[str, ...]) -> bool:
 
 
 def made(statement: str) -> list[Thing]:
-    """What the statement makes, with what comes along: a key's index, an identity's sequence, a table's columns."""
+    """What the statement makes, implicit objects included: a key's index, an identity's sequence, a table's columns."""
     reader = Reader(tokens(statement))
     if reader.take("CREATE"):
         return list(_created(reader))

@@ -37,7 +37,7 @@ steps = st.tuples(
 
 
 class World:
-    """One run: what was asked, and what came of it."""
+    """One run: its calls, and how each ended."""
 
     def __init__(self, database: Database, proxy: Proxy, admin: psycopg.Connection) -> None:
         self.database, self.proxy, self.admin = database, proxy, admin

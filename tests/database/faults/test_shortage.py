@@ -1,4 +1,4 @@
-"""Connections, rows and a disk that are short: who waits, and who does not."""
+"""A shortage of connections, of rows or of disk: which calls wait, and which do not."""
 
 import asyncio
 import time

@@ -99,8 +99,8 @@ class ThresholdType(click.ParamType):
     type=click.IntRange(1, 100_000),
     help=f"Closed loop: requests in flight; with --rate at most so many.  [default: {CONNECTIONS}; {OPEN_CONNECTIONS}]",
 )
-@click.option("--duration", type=Duration(), default="10s", show_default=True, help="Of what is measured.")
-@click.option("--warm-up", type=Duration(), default="2s", show_default=True, help="Before it, not measured.")
+@click.option("--duration", type=Duration(), default="10s", show_default=True, help="How long to measure.")
+@click.option("--warm-up", type=Duration(), default="2s", show_default=True, help="Before that, not measured.")
 @click.option(
     "--timeout",
     type=Duration(),
@@ -242,7 +242,7 @@ def _report(
     json_file: Path | None,
     csv_file: Path | None,
 ) -> int:
-    """Shows and writes what was found. Returns the exit status."""
+    """Shows and writes the result. Returns the exit status."""
     result = finished.result
     if result is None or not result.requests:
         _say("Nothing was measured.")

@@ -35,7 +35,7 @@ class Threshold(NamedTuple):
 
     @property
     def unit(self) -> str:
-        """Of what is measured."""
+        """Of the metric."""
         if self.metric == "errors":
             return "%" if self.percent else "errors"
         return "/s" if self.metric == "rps" else "ms"
