@@ -113,7 +113,7 @@ class HttpProtocol(Connection):
     @property
     def group(self) -> tuple[object, ...]:
         """Of requests that are alike: of one client and, below /api, for one user."""
-        return (self._client and self._client[0], *self._buffer[:_GROUP_BYTES].split(b"/", 3)[1:3])
+        return (self.client and self.client[0], *self._buffer[:_GROUP_BYTES].split(b"/", 3)[1:3])
 
     def read_on(self) -> None:
         """Reads what has waited for its turn."""
