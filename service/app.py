@@ -19,7 +19,7 @@ from service.http.capacity import Capacity
 from service.http.cors import CorsPolicy
 from service.http.error_handler import handle_exception
 from service.http.errors import AuthFailure
-from service.http.forwarded import believing
+from service.http.forwarded import trusting
 from service.http.load_shedding import in_turn, shedding
 from service.monitoring import health, metrics, tracing
 from service.monitoring.request_log import RequestLog, as_is, hashed
@@ -121,7 +121,7 @@ def create_service(
     if settings.admin_port:
         app = admin_port.split(app, settings.admin_port)
     if settings.trusted_proxies:
-        app = believing(app, settings.trusted_proxies)
+        app = trusting(app, settings.trusted_proxies)
     app = RequestLog(
         app,
         numbers,

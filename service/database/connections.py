@@ -4,7 +4,7 @@ A lane keeps its connection for minutes. Lanes are opened as load asks for them,
 replaced when they are old. While the database cannot be reached, attempts go on in the background with a random
 backoff.
 
-What a connection is, and how it is opened, is given (`Connector`), so that tests need no PostgreSQL.
+A `Connector` opens and closes the connections, so that tests need no PostgreSQL.
 """
 
 import asyncio
@@ -174,7 +174,7 @@ class Connections:
         pool.dispatch()
 
     def _retire(self, pool: LanePool, now: float) -> None:
-        """The lanes that are old take nothing new."""
+        """Old lanes take nothing new."""
         for lane in [lane for lane in pool.lanes if now > lane.retires_at]:
             pool.lanes.remove(lane)
             lane.move(LaneState.RETIRING)

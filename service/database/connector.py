@@ -1,4 +1,4 @@
-"""Opens PostgreSQL connections and makes lanes of them. The one place that says how a session must be."""
+"""Opens PostgreSQL connections and makes lanes of them. All settings of a session are here."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ SESSION_FACTS = read(root() / "sql" / "operations", "session_facts")  # asked on
 
 
 class PostgresConnector:
-    """`owner` is told what happens on the lanes."""
+    """`owner` is the lanes' owner. `generations` is shared by all lanes: see Lane."""
 
     def __init__(
         self,
@@ -30,10 +30,10 @@ class PostgresConnector:
         connect_timeout_s: float,
         generations: dict[Statement[Any], int],
     ) -> None:
-        # Whether the last connection was to a database with Citus, where a statement that was cancelled outside of
-        # BEGIN … COMMIT may have been done; and where it found the tables.
+        # By the facts of the last connection. With Citus, a statement that was cancelled outside of BEGIN … COMMIT may
+        # have been done.
         self.begin_commit = False
-        self._schema = "public"
+        self._schema = "public"  # of the tables
         self._owner = owner
         self._prepare = prepare
         self._connect_timeout_s = connect_timeout_s
@@ -53,7 +53,7 @@ class PostgresConnector:
                 # Otherwise the role's, the database's or PGCLIENTENCODING's: text would silently be stored as something
                 # else. Unlike a SET, this also holds through a transaction-mode pooler.
                 "client_encoding": "UTF8",
-                # A peer that vanished without a word is noticed by the kernel too, not only by the statement limit.
+                # The kernel, too, notices a peer that vanished, not only the statement limit.
                 "keepalives_idle": 30,
                 "keepalives_interval": 5,
                 "keepalives_count": 3,
@@ -72,7 +72,7 @@ class PostgresConnector:
         try:
             connection = await self._pool.getconn(timeout=self._connect_timeout_s)
             async with asyncio.timeout(self._connect_timeout_s):
-                await self._look_at(connection)
+                await self._ask_facts(connection)
             return Lane(
                 connection,
                 self._owner,
@@ -94,7 +94,7 @@ class PostgresConnector:
         await lane.connection.close()
         await self._pool.putconn(lane.connection)
 
-    async def _look_at(self, connection: psycopg.AsyncConnection[Any]) -> None:
+    async def _ask_facts(self, connection: psycopg.AsyncConnection[Any]) -> None:
         """Asks a new session where the tables are, and whether Citus is there; warns where commits are not durable."""
         row = await (await connection.execute(SESSION_FACTS.encode())).fetchone()
         assert row is not None

@@ -13,7 +13,7 @@ TIME_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5
 
 
 class Caller(Protocol):
-    """Whoever awaits a call."""
+    """What calls are made for: the record of a request."""
 
     def timed(self, statement: str, wait_s: float, database_s: float) -> None:
         """A call of this statement has ended, after so long in queues and so long at the database."""

@@ -49,8 +49,8 @@ TRANSITIONS: dict[State, set[State]] = {
     CLOSING: {CLOSED},
     CLOSED: set(),
 }
-# What it may take to leave a state, and IDLE uvicorn's timeout_keep_alive. The other states end with the application
-# (BODY, RESPONSE) or are held to a rate.
+# Seconds after which a state ends the connection; 0: none. IDLE has uvicorn's timeout_keep_alive. While a response is
+# sent, WriteRate bounds the time.
 _TIME_LIMITS = dict.fromkeys(State, 0.0) | {HEAD: HEAD_S, SKIP: DRAIN_S, LINGER: DRAIN_S}
 BETWEEN_REQUESTS = (IDLE, HEAD)
 APPLICATION_RUNS = (BODY, RESPONSE)

@@ -20,8 +20,8 @@ from service.http.responses import Response, error_response_of
 
 log = logging.getLogger("service.request")
 
-# What the schema's constraints say, in the contract's words. The service checks all of it before the database does:
-# these rows are for the day when the two disagree by a hair.
+# By constraint of the schema: the error. The service checks the same rules before the database does, so a row is used
+# only where the two checks differ in some value.
 CONSTRAINTS = {
     "users_id_length": errors.invalid_user_id,
     "tasks_title_length": errors.title_too_long,
@@ -57,7 +57,7 @@ def api_error_of(error: Exception) -> ApiError:
 
 
 def error_response(error: Exception, record: RequestRecord) -> Response:
-    """The response to this exception, which is noted in the record if the database is behind it."""
+    """The response to this exception. One of the database is kept in the record, for the log."""
     if isinstance(error, Failure):
         record.failure = error
     return error_response_of(api_error_of(error))

@@ -85,7 +85,7 @@ class Exchange:
         wait for the rest, and needs no timer for a body that came with its head, as most do.
         """
         connection = self._connection
-        if self._given:  # what is left to be told is that the client is gone
+        if self._given:  # the only event left is that the client has gone
             await self._wait()
             return _DISCONNECT
         if not self._pieces and not self.complete and self.state is not ENDED:

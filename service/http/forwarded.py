@@ -1,4 +1,4 @@
-"""What a trusted proxy says about a request: X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Prefix.
+"""The headers with which a trusted proxy describes a request: X-Forwarded-For, -Proto and -Prefix.
 
 The client's address is in the log; the prefix, which the proxy strips, is in Location and Link. Must not import tasks.
 """
@@ -16,9 +16,10 @@ EVERYBODY = "*"  # every client, also those of a unix socket
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 
 
-def believing(app: ASGIApp, proxies: Sequence[str]) -> ASGIApp:
-    """ASGI: `app`, with the X-Forwarded-* of these peers taken for what they say. Raises ValueError for what is neither
-    an IP address, a network nor `*`."""
+def trusting(app: ASGIApp, proxies: Sequence[str]) -> ASGIApp:
+    """ASGI: `app`. The X-Forwarded-* headers set the client, the scheme and the prefix of a request that comes from one
+    of these peers. Raises ValueError for an entry that is neither an IP address, a network nor `*`.
+    """
     networks = [ip_network(proxy) for proxy in proxies if proxy != EVERYBODY]
     everybody = EVERYBODY in proxies
 

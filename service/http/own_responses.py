@@ -12,5 +12,5 @@ async def respond_to_asterisk(scope: Scope, receive: Receive, send: Send) -> Non
 
 
 async def respond_overloaded(scope: Scope, receive: Receive, send: Send) -> None:
-    """Above uvicorn's option limit_concurrency."""
+    """The 503 above uvicorn's option limit_concurrency."""
     await error_response_of(errors.unavailable())(scope, receive, send)

@@ -11,7 +11,7 @@ _STATUS_LINES = {code: b"HTTP/1.1 %d %s\r\n" % (code, _PHRASES.get(code, "").enc
 # Whether the server writes a header itself. An application can only ask for `Connection: close`.
 _OWN = {b"connection": True, b"transfer-encoding": True, b"date": True}
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_MOST_NAMES = 500  # that are remembered: those of an application that makes them up are checked each time
+_MAX_NAMES = 500  # that are cached; beyond it (an application makes names up) each is checked every time
 
 
 def response_head(status: int, lines: Lines, *, keep_alive: bool, version: str) -> bytes:
@@ -47,6 +47,6 @@ def _check_name(name: bytes) -> bool:
         raise RuntimeError(f"{name!r} is no header name")
     if name != name.lower():
         return _OWN.get(name.lower(), False)
-    if len(_OWN) < _MOST_NAMES:
+    if len(_OWN) < _MAX_NAMES:
         _OWN[name] = False
     return False

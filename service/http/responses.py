@@ -23,8 +23,8 @@ _JSON: Lines = b"content-type: application/json\r\n"
 # A larger body goes out in pieces, each when the client has taken the one before: what waits for a slow client is the
 # body alone, not a copy of it in the server's buffer.
 PIECE_BYTES = 64 * 1024
-# For so long may work on a large body keep the loop busy, and then others have as long: a get takes five turns of the
-# loop, so that with sleep(0) five slices would delay it.
+# How long work on a large body may keep the event loop busy at once, and how long it then pauses. sleep(0) would be too
+# short: a get takes five turns of the loop, so five slices would delay it.
 SLICE_S = 0.002
 _GROUP = 16  # items that are encoded together: up to half a megabyte
 _NO_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
@@ -55,14 +55,14 @@ class Response:
         self.lines = b"%b%bcontent-length: %d\r\n" % (lines, content_type, len(body))
 
     def respond(self, record: RequestRecord) -> bool:
-        """Sends it in one call. False: that cannot be, and nothing was sent; call the response as an application."""
+        """Sends it in one call. False: that is not possible here, and nothing was sent; call it as an application."""
         return record.respond(self.status, self.lines, self.body, self.closes)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         record = record_of(scope)
         if len(self.body) > PIECE_BYTES and record.method != "HEAD":
             if not self.shared:
-                # Too late to reject a write: it is done. Its body was counted with room for the response.
+                # A write is done, so it is too late to reject it; its body was counted with room for the response.
                 record.hold(len(self.body), check=record.method == "GET")
             await self._send_in_pieces(record, send)
         elif not self.respond(record):
@@ -153,14 +153,14 @@ def etag(version: int) -> Lines:
     return b'etag: "%d"\r\n' % version
 
 
-def error_response_of(problem: ApiError) -> Response:
-    """Any error: the one shape."""
-    lines, closes = lines_of(problem.headers)
-    return Response(problem.status, encode(ErrorBody(problem.message, problem.field)), lines, closes=closes)
+def error_response_of(error: ApiError) -> Response:
+    """The one shape of all errors."""
+    lines, closes = lines_of(error.headers)
+    return Response(error.status, encode(ErrorBody(error.message, error.field)), lines, closes=closes)
 
 
 async def encode_array(items: Sequence[object]) -> bytes:
-    """A JSON array. Others have their turn meanwhile: the largest batch takes 20 ms."""
+    """A JSON array. Pauses in between, so that other requests go on: the largest batch takes 20 ms."""
     parts: list[bytes] = []
     began = perf_counter()
     for begin in range(0, len(items), _GROUP):

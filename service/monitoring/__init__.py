@@ -1,1 +1,1 @@
-"""What the service tells about itself: metrics, health, logs."""
+"""What operators see of a running service: metrics, health, logs, traces."""

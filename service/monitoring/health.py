@@ -1,6 +1,6 @@
-"""The probes. `livez`: the process turns. `readyz`: it can serve, by what is already known.
+"""The probes. `/livez`: the event loop runs. `/readyz`: requests can be served, as far as earlier ones have shown.
 
-Neither asks the database: a probe every second would keep a suspended Neon compute awake.
+Neither sends a statement: a probe every second would keep a suspended Neon compute awake.
 """
 
 from litestar import Router, route
@@ -12,7 +12,7 @@ from service.http.errors import ApiError
 
 
 class Health:
-    """What the service knows of itself."""
+    """Whether the service can serve. `stopping` is set by the server."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -36,7 +36,7 @@ def router(health: Health) -> Router:
 
     @route("/livez", http_method=GET_AND_HEAD, sync_to_thread=False)
     def livez() -> dict[str, str]:
-        """The process turns."""
+        """The event loop runs."""
         return {"status": "ok"}
 
     @route("/readyz", http_method=GET_AND_HEAD, sync_to_thread=False)

@@ -20,19 +20,21 @@ ShowUser = Callable[[str], str]
 
 
 class Observer(Protocol):
-    """Told of each request's end."""
-
-    def observe(self, route: str, method: str, status: int, seconds: float) -> None: ...
+    def observe(self, route: str, method: str, status: int, seconds: float) -> None:
+        """A request has ended."""
+        ...
 
 
 class Tracer(Protocol):
-    """Told of each request's end, with the times of its statements."""
+    """Where there is one, records list the times of their statements."""
 
-    def trace(self, record: RequestRecord, status: int, seconds: float) -> None: ...
+    def trace(self, record: RequestRecord, status: int, seconds: float) -> None:
+        """A request has ended."""
+        ...
 
 
 def hashed(user_id: str) -> str:
-    """A user in the log: `printf %s ID | b2sum -l 64` finds the lines of a known one, and no line tells who it is."""
+    """A user's name in the log. `printf %s ID | b2sum -l 64` gives it for an ID; nothing gives the ID for it."""
     return blake2b(user_id.encode(errors="surrogateescape"), digest_size=8).hexdigest()
 
 

@@ -1,7 +1,8 @@
 """Tracing with OpenTelemetry: a server span for each request, a client span for each of its statements.
 
-Configured by the standard OTEL_* variables, with the extra `otel`. Without them, nothing of it is loaded. The spans are
-made when the request has ended, from its record; on its way it only lists its statements' times. Must not import tasks.
+Configured by the standard OTEL_* variables, with the extra `otel`; without them, OpenTelemetry is not imported. While a
+request is served, its record only lists the times of its statements: spans are made when it has ended. Must not import
+tasks.
 """
 
 import logging

@@ -31,7 +31,8 @@ from service.settings import ALIASES, Settings, SettingsError, environment, load
 
 log = logging.getLogger("service.server")
 
-SERVING, FINISH, AT_ONCE = b"s", b"f", b"n"  # from a worker; to it
+SERVING = b"s"  # a worker's message
+FINISH, AT_ONCE = b"f", b"n"  # the supervisor's
 METRICS_FOLDER = "TASKS_METRICS_FOLDER"  # set for the workers, not a setting: where they leave their numbers
 MODULE = "service.server.workers"  # what a worker runs
 MAX_FAILED = 3  # replacements in a row that end before they serve
@@ -57,7 +58,7 @@ def serve(settings: Settings, listeners: list[socket.socket], started: Callable[
 
 
 class _Worker:
-    """A process that serves, as its supervisor sees it."""
+    """A process that serves: the supervisor's end of it."""
 
     def __init__(self, listeners: list[socket.socket], env: dict[str, str]) -> None:
         self.control, theirs = socket.socketpair()
@@ -77,11 +78,11 @@ class _Worker:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             theirs.close()
 
-    def tell(self, message: bytes) -> None:
+    def send(self, message: bytes) -> None:
         with suppress(OSError):
             self.control.send(message)
 
-    def hear(self) -> None:
+    def receive(self) -> None:
         with suppress(OSError):
             self.serves |= self.control.recv(16).startswith(SERVING)
 
@@ -92,7 +93,7 @@ class _Supervisor:
         self._restarts = 0
         self._restarts_file = Path(metrics_folder) / WORKER_RESTARTS
         self._environment = worker_environment(settings) | {METRICS_FOLDER: metrics_folder}
-        self._patience_s = settings.drain_s + settings.shutdown_grace_s + FINISH_S
+        self._stop_timeout_s = settings.drain_s + settings.shutdown_grace_s + FINISH_S
         self._count = settings.workers
         self._workers: list[_Worker] = []
         self._failed = 0  # workers in a row that ended before they served
@@ -100,14 +101,14 @@ class _Supervisor:
     def pass_on(self) -> None:
         """Tells the workers what the operator asks for."""
         for worker in self._workers:
-            worker.tell(AT_ONCE if signals.stop.at_once else FINISH)
+            worker.send(AT_ONCE if signals.stop.at_once else FINISH)
 
     def run(self, started: Callable[[], None]) -> None:
         try:
             self._workers = [self._start() for _ in range(self._count)]
             served = False
             while not signals.stop.asked:
-                for worker in self._heard():
+                for worker in self._changed():
                     if worker.process.poll() is not None and not signals.stop.asked:
                         self._replace(worker, served)
                 if not served and all(worker.serves for worker in self._workers):
@@ -119,12 +120,12 @@ class _Supervisor:
     def _start(self) -> _Worker:
         return _Worker(self._listeners, self._environment)
 
-    def _heard(self) -> list[_Worker]:
-        """Waits a little for the workers, and returns those that said something or ended."""
+    def _changed(self) -> list[_Worker]:
+        """Waits a little for the workers, and returns those that sent a message or ended."""
         controls = {worker.control: worker for worker in self._workers}
         readable = [controls[control] for control in select.select(list(controls), [], [], 0.1)[0]]
         for worker in readable:
-            worker.hear()
+            worker.receive()
         return readable
 
     def _replace(self, dead: _Worker, served: bool) -> None:
@@ -149,8 +150,8 @@ class _Supervisor:
         for listener in self._listeners:
             listener.close()
         for worker in self._workers:
-            worker.tell(FINISH)
-        end = time.monotonic() + self._patience_s
+            worker.send(FINISH)
+        end = time.monotonic() + self._stop_timeout_s
         while left := [worker for worker in self._workers if worker.process.poll() is None]:
             if signals.stop.at_once:
                 end = min(end, time.monotonic() + FINISH_S)
@@ -193,24 +194,24 @@ def _serve_as_worker(settings: Settings, control: socket.socket, listeners: list
     except SettingsError as error:
         log.error(str(error))
         sys.exit(1)
-    server = Server(settings, service, lambda: _say_serving(control))
+    server = Server(settings, service, lambda: _report_serving(control))
     with signals.stop.calls(server.stop):
         signals.stop.install()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.SIGNALS)
-        threading.Thread(target=_obey, args=(control, server), daemon=True).start()
+        threading.Thread(target=_follow, args=(control, server), daemon=True).start()
         server.run(listeners)
 
 
-def _say_serving(control: socket.socket) -> None:
+def _report_serving(control: socket.socket) -> None:
     with suppress(OSError):
         control.send(SERVING)
 
 
-def _obey(control: socket.socket, server: Server) -> None:
-    """Does what the supervisor says. Its end is the last word."""
+def _follow(control: socket.socket, server: Server) -> None:
+    """Stops the server when the supervisor says so, or has ended."""
     with suppress(OSError):
-        while said := control.recv(1):
-            server.stop_at_once() if said == AT_ONCE else server.stop()
+        while message := control.recv(1):
+            server.stop_at_once() if message == AT_ONCE else server.stop()
     server.stop()
 
 

@@ -1,7 +1,7 @@
 """What an operator can set: read from the environment and `.env`, checked as a whole before anything starts.
 
 `fields` has every setting, `loading` reads them, `dotenv_file` reads `.env`, `rules` has the unsafe combinations. Must
-not know how a setting is used, nor import anything else of the service.
+not import anything else of the service.
 """
 
 from service.settings.dotenv_file import dotenv_variables

@@ -1,7 +1,7 @@
 """The file `.env`: NAME=value lines. A line that cannot be read and a name that is not known are problems.
 
-A line that is passed over would be worse: a missing quote in DATABASE_URL, and the service would serve an empty
-embedded database. Must not know types or values.
+To skip such a line would be worse: with a quote missing in DATABASE_URL, the service would serve an empty embedded
+database. The values are checked elsewhere.
 """
 
 import io

@@ -62,7 +62,7 @@ def load(
 
 
 def log_format(environ: Mapping[str, str] = os.environ, dotenv: Path = Path(".env")) -> str | None:
-    """LOG_FORMAT as far as it can be read, for what is wrong with the settings themselves. None: unset, or wrong."""
+    """LOG_FORMAT alone, for logging what is wrong with the settings. None: unset, or wrong."""
     name = "LOG_FORMAT"
     text = environ[name] if is_set(environ.get(name)) else read(dotenv, []).get(name, "")
     text = text.strip().lower()

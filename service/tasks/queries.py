@@ -78,8 +78,8 @@ def _changed(applied: bool, *task: Any) -> Changed:
     return Changed(applied, Task(*task))
 
 
-# A fault between PostgreSQL and here (a proxy that repeats or loses a message) must never show a user what is
-# another's: each row names its owner, and is compared with what was asked for before a caller gets it.
+# A fault between PostgreSQL and here (a proxy that repeats or loses a message) must never show a user another user's
+# task. So each row names its owner, and is compared with the call's arguments before the caller gets it.
 
 
 def _of_task(rows: Sequence[Task | Deleted], arguments: Arguments) -> bool:

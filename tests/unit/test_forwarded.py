@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from service.http.asgi import record_of
-from service.http.forwarded import believing
+from service.http.forwarded import trusting
 from service.settings import SettingsError, load
 
 PROXIES = ("10.0.0.1", "10.1.0.0/16")
@@ -22,7 +22,7 @@ async def seen(
 
     sent = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
     scope = {"type": "http", "method": "GET", "scheme": "http", "client": client, "headers": sent}
-    await believing(app, proxies)(scope, None, None)
+    await trusting(app, proxies)(scope, None, None)
     return scopes[0]["client"] and scopes[0]["client"][0], scopes[0]["scheme"], record_of(scopes[0]).prefix
 
 
