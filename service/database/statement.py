@@ -100,7 +100,8 @@ class Statement(Generic[Row]):
         """
         name = '"{}"'.format(schema.replace('"', '""'))
         literal = "'{}.".format(name.replace("'", "''"))  # where a text names a relation, for regclass
-        return self.sql.replace("'{schema}.", literal).replace("{schema}", name).encode() + b" " * generation
+        parts = self.sql.split("'{schema}.")  # a schema may have such a name, too
+        return literal.join([part.replace("{schema}", name) for part in parts]).encode() + b" " * generation
 
     def encode(self, values: tuple[object, ...]) -> list[Value]:
         """The values as they are sent. Raises InternalError for a text that PostgreSQL cannot hold."""

@@ -5,6 +5,7 @@
 for.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
@@ -20,6 +21,8 @@ _HEADER = """\
 # `tasks-service migrate lint` writes it anew.
 """
 _DIGEST = "# digest of the migrations: "
+_NAME = r'"(?:[^"]|"")*"|[^".]+'
+_COLUMN = re.compile(rf"({_NAME})\.({_NAME})")
 
 
 class Snapshot(NamedTuple):
@@ -110,7 +113,7 @@ def revoke(privilege: str, role: str, kept: Iterable[str] = ()) -> str:
     what of those is in `kept` is granted again, before anybody else can see that it was gone.
     """
     taken = f"REVOKE {_privilege(privilege)} FROM {role}"
-    what, on, table = privilege.split(" ")
+    what, on, table = privilege.split(" ", 2)
     columns = [
         name.removeprefix(f"{what} of {table}.") for name in sorted(kept) if name.startswith(f"{what} of {table}.")
     ]
@@ -120,11 +123,12 @@ def revoke(privilege: str, role: str, kept: Iterable[str] = ()) -> str:
 
 
 def _privilege(privilege: str) -> str:
-    what, of, name = privilege.split(" ")
-    table, _, column = name.partition(".")
-    if of == "of":
-        return f"{what} ({column}) ON {table}"
-    return f"{what} ON {'SEQUENCE ' if table.endswith('_seq') else ''}{table}"
+    what, of, name = privilege.split(" ", 2)
+    if of == "on":
+        return f"{what} ON {name}"  # also of a sequence
+    column = _COLUMN.fullmatch(name)
+    assert column is not None, name
+    return f"{what} ({column[2]}) ON {column[1]}"
 
 
 def _extra(line: str) -> Difference:

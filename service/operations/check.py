@@ -176,7 +176,7 @@ def _role(session: Session, settings: Settings, besides: set[str]) -> Generator[
         yield Finding(
             "warning",
             f"schema {session.schema}: {other} may create objects in it, whose functions could run as the service",
-            f"REVOKE CREATE ON SCHEMA {session.schema} FROM {other}",
+            f"REVOKE CREATE ON SCHEMA {session.quoted(session.schema)} FROM {other}",
         )
     if is_owner:
         if not settings.embedded:
@@ -194,9 +194,10 @@ def _role(session: Session, settings: Settings, besides: set[str]) -> Generator[
         yield Finding("error", f"role: {name} lacks {privilege}", catalog.grant(privilege))
     everybodys = catalog.privileges(session, PUBLIC) if too_much else set[str]()
     groups = catalog.privileges(session, catalog.ROLE) if too_much and is_member else set[str]()
+    quoted = session.quoted(name)
     for privilege in too_much:
-        through = PUBLIC if privilege in everybodys else catalog.ROLE if privilege in groups else name
-        kept = needed if through == catalog.ROLE or (through == name and not is_member) else ()
+        through = PUBLIC if privilege in everybodys else catalog.ROLE if privilege in groups else quoted
+        kept = needed if through == catalog.ROLE or (through == quoted and not is_member) else ()
         mend = catalog.revoke(privilege, through, kept) if privilege in held - needed else None
         yield Finding("warning", f"role: {name} has {privilege}, which no statement needs", mend)
     if not lacking and not too_much:
@@ -207,12 +208,13 @@ def _role(session: Session, settings: Settings, besides: set[str]) -> Generator[
 def _migrations_url(url: str, schema: str, role: str) -> Iterator[Finding]:
     try:
         with connect(url, "tasks-service check") as session:
-            info = session.connection.info
             if session.schema != schema:
+                names = (role, session.connection.info.dbname, session.schema)
+                role, database, here = (session.quoted(name) for name in names)
                 yield Finding(
                     "error",
                     f"migrations: they make tables in schema {session.schema}, and the service looks in {schema}",
-                    f"ALTER ROLE {role} IN DATABASE {info.dbname} SET search_path = {session.schema}",
+                    f"ALTER ROLE {role} IN DATABASE {database} SET search_path = {here}",
                 )
             if session.pooled:
                 yield Finding("warning", "MIGRATION_DATABASE_URL goes through a pooler: give it the direct endpoint")

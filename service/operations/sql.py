@@ -18,4 +18,5 @@ def query(name: str, schema: str) -> sql.Composed:
     """The statement in sql/operations/`name`.sql. Raises StatementError where there is no such file."""
     lines = read(root() / "sql" / "operations", name).splitlines()
     text = "\n".join(line for line in lines if not line.startswith("--"))
-    return sql.SQL(text).format(schema=sql.Identifier(schema))  # pyright: ignore[reportArgumentType] (a file is literal)
+    quoted = sql.Identifier(schema.replace("%", "%%"))  # the driver reads parameters in names, too
+    return sql.SQL(text).format(schema=quoted)  # pyright: ignore[reportArgumentType] (a file is literal)

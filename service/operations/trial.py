@@ -97,14 +97,17 @@ def _try(connection: psycopg.Connection[Any], statement: Statement[Any], schema:
 def _settings(connection: psycopg.Connection[Any], settings: Settings) -> Iterator[Finding]:
     """What the role, the database or the server sets that changes what the service promises."""
     names = [*HARMFUL, *LIMITS]
+    role, database = (
+        connection.execute(query("quoted", ""), {"name": name}).fetchall()[0][0]
+        for name in (connection.info.user, connection.info.dbname)
+    )
     for name, value, unit, source in connection.execute(query("settings", ""), {"names": names}).fetchall():
         where = {"database": "the database", "user": "the role", "database user": "the role in this database"}
         said = f"{name} is {value}{unit or ''}, set by {where.get(source, source)}"
-        info = connection.info
         mend = {
-            "database": f"ALTER DATABASE {info.dbname} RESET {name}",
-            "user": f"ALTER ROLE {info.user} RESET {name}",
-            "database user": f"ALTER ROLE {info.user} IN DATABASE {info.dbname} RESET {name}",
+            "database": f"ALTER DATABASE {database} RESET {name}",
+            "user": f"ALTER ROLE {role} RESET {name}",
+            "database user": f"ALTER ROLE {role} IN DATABASE {database} RESET {name}",
         }.get(source)
         if name in HARMFUL:
             level, values, does = HARMFUL[name]

@@ -1,4 +1,4 @@
--- The roles, and PUBLIC, that may create objects in the schema and are neither its owner, nor `owner` (of the tables), nor
+-- The roles (in quotes where a statement needs them), and PUBLIC, that may create objects in the schema and are neither its owner, nor `owner` (of the tables), nor
 -- superusers. A group that cannot log in does not count where only such roles are members of it.
 WITH trusted AS (
     SELECT role.oid
@@ -18,7 +18,7 @@ granted AS (
     WHERE space.nspname = %(schema)s AND entry.privilege_type = 'CREATE'
 )
 
-SELECT coalesce(role.rolname, 'PUBLIC') AS name
+SELECT coalesce(pg_catalog.quote_ident(role.rolname), 'PUBLIC') AS name
 FROM granted LEFT JOIN pg_catalog.pg_roles AS role ON role.oid = granted.grantee
 WHERE NOT EXISTS (SELECT FROM trusted WHERE trusted.oid = granted.grantee)
     AND (

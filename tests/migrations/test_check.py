@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import LiteralString
 
 import msgspec
 import psycopg
 import pytest
 from click.testing import CliRunner, Result
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from service.database import Statement
@@ -148,6 +150,40 @@ def test_another_schema_is_told_with_the_statement_that_names_the_role(migrated:
     assert found.what == "migrations: they make tables in schema public, and the service looks in other"
     database = conninfo_to_dict(migrated)["dbname"]
     assert found.mend == f"ALTER ROLE checked IN DATABASE {database} SET search_path = public"
+
+
+ODD = """Our 'odd" 100%s {schema}"""  # as a statement, it has to be quoted
+
+
+def test_what_it_prints_to_run_quotes_the_names_that_need_it(
+    run: Run, empty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A schema and a table with such a name, from the first migration on, and a role."""
+    with psycopg.connect(empty, autocommit=True) as connection:
+
+        def execute(text: LiteralString) -> None:
+            names = {"us": connection.info.user, "here": connection.info.dbname, "odd": ODD, "app": f"{ODD} app"}
+            connection.execute(sql.SQL(text).format(**{name: sql.Identifier(text) for name, text in names.items()}))
+
+        try:
+            execute("CREATE SCHEMA {odd}; ALTER ROLE {us} IN DATABASE {here} SET search_path = {odd}")
+            migrate.apply(empty)
+            execute("CREATE ROLE {app} LOGIN IN ROLE tasks_service; ALTER ROLE {app} SET statement_timeout = '1s'")
+            execute("GRANT CREATE ON SCHEMA {odd} TO {app}; CREATE TABLE {odd}.{odd} ({odd} integer)")
+            execute("GRANT DELETE, UPDATE ({odd}) ON {odd}.{odd} TO {app}")
+            monkeypatch.setenv("MIGRATION_DATABASE_URL", empty)
+            monkeypatch.setenv("DATABASE_URL", as_role(empty, f"{ODD} app"))
+            with psycopg.connect(empty, autocommit=True) as owner:
+                for level in (errors, warnings):  # that it looks in another schema is an error, and hides the rest
+                    done = run()
+                    assert level(done) != []
+                    for mend in mends(done):
+                        if not mend.startswith("tasks-service"):
+                            owner.execute(mend.encode())
+            assert (run().exit_code, warnings(run())) == (0, [])
+        finally:
+            execute("DROP SCHEMA {odd} CASCADE; DROP OWNED BY {app}; DROP ROLE {app}")
+            execute("ALTER ROLE {us} IN DATABASE {here} RESET search_path")
 
 
 def test_a_role_with_nothing_is_told_in_a_line(

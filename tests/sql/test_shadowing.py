@@ -88,22 +88,25 @@ def test_shadows_do_run_where_a_name_is_not_qualified(hostile: str) -> None:
         connection.execute("SELECT nextval('tasks_id_seq')")
 
 
-ODD = """Our 'odd" tasks"""
+ODD = ["""Our 'odd" tasks""", "{schema}", "100%s", "größe", "select", "x" * 63]
 
 
-@pytest.fixture(scope="module")
-def renamed(clone: Callable[[], str]) -> str:
-    """A database whose tables are in a schema with a name that has to be quoted everywhere."""
+@pytest.fixture(scope="module", params=ODD)
+def renamed(request: pytest.FixtureRequest, clone: Callable[[], str]) -> tuple[str, str]:
+    """A database whose tables are in a schema with a name that has to be quoted everywhere, and that name."""
     url = clone()
     with psycopg.connect(url) as connection:
-        connection.execute(sql.SQL("ALTER SCHEMA public RENAME TO {}").format(sql.Identifier(ODD)))
-    return url
+        connection.execute(sql.SQL("ALTER SCHEMA public RENAME TO {}").format(sql.Identifier(request.param)))
+    return url, request.param
 
 
 @pytest.mark.parametrize(
     "statement", [*STATEMENTS, PRUNE, PRUNE_CITUS, EXPIRED_RECORDS], ids=lambda statement: statement.name
 )
-def test_statement_finds_its_tables_without_a_search_path(renamed: str, statement: Statement[object]) -> None:
-    with psycopg.connect(renamed) as connection:
+def test_statement_finds_its_tables_without_a_search_path(
+    renamed: tuple[str, str], statement: Statement[object]
+) -> None:
+    url, schema = renamed
+    with psycopg.connect(url) as connection:
         connection.execute("SET search_path = ''")
-        connection.execute(b"PREPARE wanted AS " + statement.text(schema=ODD))
+        connection.execute(b"PREPARE wanted AS " + statement.text(schema=schema))

@@ -154,7 +154,7 @@ def _refuse_shared_schema(session: Session) -> None:
     if others := others_who_may_create(session, user):
         raise MigrationError(
             f"Schema {session.schema} is open to others than its owner ({', '.join(others)}), whose functions and "
-            f"operators a migration could run as {user}: REVOKE CREATE ON SCHEMA {session.schema} FROM "
+            f"operators a migration could run as {user}: REVOKE CREATE ON SCHEMA {session.quoted(session.schema)} FROM "
             f"{', '.join(others)}, use a schema of the service alone, or give {ALLOW}"
         )
 

@@ -125,8 +125,9 @@ class Runner:
                     _drop_index(self._session, schema, name)
                     dropped = dropped or f'the invalid index "{name}" that it left was dropped; '
             except psycopg.Error:
+                index_name = sql.Identifier(schema, name).as_string()
                 return (
-                    f'it may have left the invalid index "{name}" behind: DROP INDEX CONCURRENTLY {schema}.{name}, or '
+                    f'it may have left the invalid index "{name}" behind: DROP INDEX CONCURRENTLY {index_name}, or '
                     f"run `migrate {self._direction}` again, which does so"
                 )
         mend = f"{dropped}mend the cause and run `migrate {self._direction}` again"

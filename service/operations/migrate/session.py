@@ -72,6 +72,10 @@ class Session:
         """The first row, None where there is none."""
         return self.execute(name, **parameters).fetchone()
 
+    def quoted(self, name: str) -> str:
+        """The name as a statement has it, in quotes where it needs them."""
+        return str(self.fetch_one("quoted", name=name)[0])
+
     def apply_settings(self, settings: Mapping[str, str]) -> None:
         """For the transaction where a pooler is in between, else for the session."""
         self.execute("set_settings", names=list(settings), values=list(settings.values()), local=self.pooled)
@@ -138,9 +142,10 @@ def _session(connection: psycopg.Connection[Any]) -> Session:
     if recorded_in not in (None, schema) and not _records_ours(session):
         session.schema = schema or ""  # another application's yoyo
     if not session.schema:
+        role, database = session.quoted(connection.info.user), session.quoted(connection.info.dbname)
         raise MigrationError(
-            f"The search path of role {connection.info.user} names no schema that it may use: create one, then ALTER "
-            f"ROLE {connection.info.user} IN DATABASE {connection.info.dbname} SET search_path = its name"
+            f"The search path of role {role} names no schema that it may use: create one, then ALTER ROLE {role} IN "
+            f"DATABASE {database} SET search_path = its name"
         )
     return session
 
