@@ -94,7 +94,7 @@ class RequestRecord:
         # How long its statements waited for a lane, and were at the database, in seconds.
         self.lane_wait_s = 0.0
         self.database_s = 0.0
-        # The same for each statement, as (name, wait, time, when it ended): only where somebody wants them.
+        # The same for each statement, as (name, wait, time, when it ended): only with tracing.
         self.statements: list[tuple[str, float, float, float]] | None = None
         self.began = perf_counter()
         self.reported = False  # it was measured and logged

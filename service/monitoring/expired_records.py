@@ -14,7 +14,7 @@ from service.database import Database, Failure, Statement, read
 from service.paths import root
 
 ASK_S = 60.0
-FRESH_S = 300.0  # an older count is not shown: somebody may have pruned since
+FRESH_S = 300.0  # an older count is not shown: prune may have run since
 MAX_COUNTED = 10_000  # 2 ms (PostgreSQL 18, with the index in memory)
 
 

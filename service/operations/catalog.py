@@ -1,8 +1,7 @@
 """What a database's catalog holds, as lines that can be compared: the live one, and the one that the migrations make.
 
 `schema.txt`, in the folder of the migrations, holds the latter, because making it means migrating a database:
-`tasks-service migrate lint` writes it anew. Reads the catalog and changes nothing. Must not import what the tables are
-for.
+`tasks-service migrate lint` writes it anew. Reads the catalog and changes nothing. Must not import tasks.
 """
 
 import re

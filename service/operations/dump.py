@@ -41,7 +41,7 @@ def dump(file: Path | None) -> None:
         raise click.UsageError("a dump is not for a terminal: name a FILE, or redirect the output")
     if file is not None and file.exists():
         raise ClickException(f"{file} is there already: name another file")
-    with _refusals_told(), owner_url(settings, any_version=True) as url:
+    with _errors_shown(), owner_url(settings, any_version=True) as url:
         command = [*_program("pg_dump", _server_version(url)), FORMAT, "--no-owner"]
         if file is None:
             done = subprocess.run(command, env=_environment(url), stderr=subprocess.PIPE, text=True, check=False)
@@ -70,7 +70,7 @@ def restore(file: Path) -> None:
     """
     settings = settings_or_exit()
     _check_whole(file)
-    with _refusals_told(), owner_url(settings, make=True) as url:
+    with _errors_shown(), owner_url(settings, make=True) as url:
         with connect(url, "tasks-service restore") as session:
             if session.fetch_one("is_filled")[0]:
                 raise ClickException("the database is not empty: restore into an empty one")
@@ -81,7 +81,7 @@ def restore(file: Path) -> None:
 
 
 @contextmanager
-def _refusals_told() -> Generator[None]:
+def _errors_shown() -> Generator[None]:
     try:
         yield
     except MigrationError as error:

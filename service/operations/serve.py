@@ -1,4 +1,6 @@
-"""`tasks-service serve`: the database, the schema, the port, then the server; and back in the reverse order."""
+"""`tasks-service serve`: binds the port, starts the embedded database, migrates, runs the server, then ends them in the
+reverse order.
+"""
 
 import logging
 import sys

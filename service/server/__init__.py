@@ -1,6 +1,6 @@
 """Runs the application on uvicorn: `process` in one process, `workers` in several on one socket, `listener` the socket.
 
-Must not know tasks, nor where the database came from.
+Must not import tasks.
 """
 
 

@@ -80,7 +80,7 @@ def _unix(path: Path) -> Listener:
 
 
 def _remove_stale(path: Path) -> None:
-    """Removes the socket of a process that is gone. One that somebody listens on, or another kind of file, stays."""
+    """Removes the socket of a process that has ended. One with a listener, or another kind of file, stays."""
     try:
         if not stat.S_ISSOCK(path.stat().st_mode):
             raise OSError(errno.EEXIST, "the file exists and is not a socket")

@@ -1,6 +1,6 @@
 """One process that serves: uvicorn's server with the service's protocol class, stopped by `service.signals`.
 
-Must not know tasks, nor where the database came from.
+Must not import tasks.
 """
 
 import asyncio

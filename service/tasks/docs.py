@@ -2,7 +2,7 @@
 
 Swagger UI's files come from the package offapi, so that the page works without internet. People paste tokens into this
 page, so its scripts are checked: only the very bytes of Swagger's own release are served, and the browser checks them
-again. Must not know what the description says.
+again. The description comes as bytes: must not import service.tasks.openapi.
 """
 
 from base64 import b64encode

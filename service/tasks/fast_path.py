@@ -2,7 +2,7 @@
 out, and the service does the same without it; the API's tests run both ways.
 
 Litestar's own way to a handler and back costs 26 µs a request (measured, Litestar 2.25: 11 for the router, which
-remembers the last 1024 paths, among which a service with many tasks never meets one again, and the scope's
+caches the last 1024 paths, which a service with many tasks seldom meets again, and the scope's
 bookkeeping; 9 for binding arguments by signature; 6 for an exit stack and the response's conversion). Here it is one
 split and a look-up.
 """

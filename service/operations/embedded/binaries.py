@@ -7,8 +7,8 @@ from pathlib import Path
 VERSION = 18
 FOLDERS = {18: "pginstall18", 16: "pginstall"}  # in the package, by PostgreSQL's major version
 
-# PG* variables would point initdb, postgres and their children elsewhere; AUTH_JWT_SECRET and passwords are none of
-# their business. TZ goes into postgresql.conf; LC_ALL=C has messages in English, which are shown and logged.
+# Variables that PostgreSQL's programs get. PG* would point them elsewhere, and they need neither AUTH_JWT_SECRET nor
+# passwords. TZ goes into postgresql.conf. LC_ALL=C makes their messages English; they are shown and logged.
 KEPT = ("PATH", "TMPDIR", "TZ", "LD_LIBRARY_PATH")
 
 
@@ -37,5 +37,5 @@ def find(name: str) -> Path | None:
 
 
 def environment() -> dict[str, str]:
-    """What PostgreSQL's own programs get to see."""
+    """The environment of PostgreSQL's programs."""
     return {name: os.environ[name] for name in KEPT if name in os.environ} | {"LC_ALL": "C"}

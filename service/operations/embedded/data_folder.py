@@ -36,7 +36,7 @@ def exists(data_dir: Path) -> bool:
     """Whether a cluster was ever made there, as far as can be seen."""
     try:
         return (data_dir / PGDATA).exists()
-    except PermissionError:  # the start says what is to be done about that
+    except PermissionError:  # `Embedded.start` says what to do about that
         return True
 
 
@@ -96,9 +96,7 @@ def _locked(file: IO[str]) -> bool:
 def close_to_others(folder: Path, account: Account | None) -> None:
     """Logs quote rows and passwords. A folder in which others keep files too keeps its mode and owner."""
     if {entry.name for entry in folder.iterdir()} <= OURS:
-        with suppress(
-            PermissionError
-        ):  # a container's volume may belong to another account, and be writable all the same
+        with suppress(PermissionError):  # a container's volume may belong to another account and be writable
             if account is not None:
                 os.chown(folder, *account)
             folder.chmod(0o700)
@@ -124,8 +122,8 @@ def stop_orphans(pgdata: Path) -> None:
     """Leaves no process of a dead service on the cluster, and no lock file that looks as if there were one.
 
     PostgreSQL takes the process id in its lock files for a living postmaster as soon as any process has it: a zombie
-    that nobody reaps, or a stranger that got the same number in a restarted container. What tells them apart is that
-    every process of the cluster works in its data folder, and no zombie does. Only called with the service's lock held.
+    that nobody reaps, or another process that got the number in a restarted container. The processes of the cluster
+    are those whose working directory is the data folder; a zombie has none. Only called with the service's lock held.
     """
     left = living(pgdata)
     lines = postmaster_file(pgdata)

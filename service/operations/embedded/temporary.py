@@ -1,4 +1,4 @@
-"""PostgreSQL clusters that are thrown away: for tests, and for what a migration makes in an empty database."""
+"""PostgreSQL clusters that are thrown away: for tests, and to see what the migrations make in an empty database."""
 
 import signal
 import tempfile
@@ -14,7 +14,7 @@ UNSAFE_BUT_FAST = {"fsync": "off", "full_page_writes": "off"}
 
 
 class Throwaway(Embedded):
-    """A cluster of the service's own, fast because nothing is forced to disk."""
+    """A cluster that is fast because nothing is forced to disk."""
 
     def __init__(self, data_dir: Path, options: Mapping[str, str] | None = None, *, version: int = VERSION) -> None:
         super().__init__(data_dir, UNSAFE_BUT_FAST | dict(options or {}), initdb=["--no-sync"], version=version)

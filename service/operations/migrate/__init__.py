@@ -1,6 +1,6 @@
 """Migrations for people who run them on live databases: yoyo's files and tables, and a lock that tells dead from alive.
 
-Reads the files and keeps yoyo's tables. Must not import what the service does with the tables.
+Reads the files and keeps yoyo's tables. Must not import tasks.
 
 yoyo itself splits the files, and the tables are as yoyo makes them, so its own command reads the same history. The
 statements are run here, because yoyo records a migration in another transaction (a kill in between leaves it applied

@@ -43,17 +43,17 @@ def before_apply(
     allow_shared_schema: bool,
     say: Callable[[str], None],
 ) -> None:
-    """Everything that is to be asked before `plan` is applied."""
-    _refuse_pooled(session, plan, direction="apply")
+    """All checks before `plan` is applied."""
+    _check_pooler(session, plan, direction="apply")
     if not allow_shared_schema:
-        _refuse_shared_schema(session)
+        _check_schema(session)
     for migration, problem in problems(tuple(known)):
         if migration in plan:
             if not migration.is_filled_in:
                 raise MigrationError(f"{migration.id} {problem}; nothing was applied")
             say(f"warning: {migration.id} {problem}")
-    _refuse_foreign(session, plan, known, past)
-    _refuse_foreign_drops(session, plan, known, past, direction="apply")
+    _check_foreign(session, plan, known, past)
+    _check_drops(session, plan, known, past, direction="apply")
     for danger in dangers(session, plan):
         if not consent(str(danger)):
             raise MigrationError(f"{danger}; nothing was applied: give --yes to do it all the same")
@@ -67,11 +67,11 @@ def before_rollback(
     *,
     allow_shared_schema: bool,
 ) -> None:
-    """Everything that is to be asked before `plan` is rolled back."""
-    _refuse_pooled(session, plan, direction="rollback")
+    """All checks before `plan` is rolled back."""
+    _check_pooler(session, plan, direction="rollback")
     if not allow_shared_schema:
-        _refuse_shared_schema(session)
-    _refuse_foreign_drops(session, plan, known, past, direction="rollback")
+        _check_schema(session)
+    _check_drops(session, plan, known, past, direction="rollback")
 
 
 def dangers(session: Session, plan: Sequence[Migration]) -> list[Danger]:
@@ -127,8 +127,8 @@ def _is_part(thing: Thing, gone: Thing) -> bool:
     return same or index or (of_it and thing.kind in ("column", "constraint", "index", "trigger", "policy", "sequence"))
 
 
-def _refuse_pooled(session: Session, plan: Sequence[Migration], direction: str) -> None:
-    """Through a transaction-mode pooler, only what fits into one transaction is safe."""
+def _check_pooler(session: Session, plan: Sequence[Migration], direction: str) -> None:
+    """Fails through a transaction-mode pooler, unless everything fits into one transaction."""
     if not session.pooled:
         return
     alone = next(
@@ -149,7 +149,8 @@ def _refuse_pooled(session: Session, plan: Sequence[Migration], direction: str) 
         )
 
 
-def _refuse_shared_schema(session: Session) -> None:
+def _check_schema(session: Session) -> None:
+    """Fails where others may create objects in the schema."""
     user = session.connection.info.user
     if others := others_who_may_create(session, user):
         raise MigrationError(
@@ -159,8 +160,8 @@ def _refuse_shared_schema(session: Session) -> None:
         )
 
 
-def _refuse_foreign(session: Session, plan: Sequence[Migration], known: Sequence[Migration], past: History) -> None:
-    """Where something that a pending migration would make is there and no migration made it."""
+def _check_foreign(session: Session, plan: Sequence[Migration], known: Sequence[Migration], past: History) -> None:
+    """Fails where an object that a pending migration would make exists and no migration made it."""
     ours = made_by(migration for migration in known if migration.id in past.applied or migration.id in past.begun)
     wanted: list[tuple[Migration, Thing]] = []
     for migration in plan:
@@ -197,10 +198,10 @@ def _is_leftover(session: Session, migration: Migration, thing: Thing) -> bool:
     return session.fetch_one("index", schema=thing.schema or session.schema, name=thing.name) == (thing.table, False)
 
 
-def _refuse_foreign_drops(
+def _check_drops(
     session: Session, plan: Sequence[Migration], known: Sequence[Migration], past: History, direction: str
 ) -> None:
-    """Where a statement would drop what no migration made."""
+    """Fails where a statement would drop an object that no migration made."""
     recorded = [migration for migration in known if migration.id in past.applied or migration.id in past.begun]
     ours = made_by(recorded)
     tables = {thing.name for thing in ours if thing.kind == "table"}
@@ -210,10 +211,10 @@ def _refuse_foreign_drops(
             tables |= {thing.name for thing in ours if thing.kind == "table"}
         for text in migration.statements if direction == "apply" else migration.rollback or ():
             for thing in statements.dropped(text):
-                _refuse_drop(session, migration, thing, ours, tables)
+                _check_drop(session, migration, thing, ours, tables)
 
 
-def _refuse_drop(session: Session, migration: Migration, thing: Thing, ours: set[Thing], tables: set[str]) -> None:
+def _check_drop(session: Session, migration: Migration, thing: Thing, ours: set[Thing], tables: set[str]) -> None:
     schema = thing.schema or session.schema
     if thing.kind == "table":
         live = [name for (name,) in session.fetch_all("columns_of", schema=schema, name=thing.name)]

@@ -1,4 +1,4 @@
-"""What a database remembers of its migrations, read without changing anything."""
+"""Which migrations a database has recorded. Changes nothing."""
 
 from datetime import UTC, datetime
 from typing import Literal
@@ -12,7 +12,7 @@ Kind = Literal["applied", "pending", "changed", "incomplete", "unknown"]
 
 
 class State(msgspec.Struct, frozen=True):
-    """One migration as the database sees it. `changed`: the file is not the one that was applied; `incomplete`: begun
+    """One migration, by the database's record. `changed`: the file is not the one that was applied; `incomplete`: begun
     outside a transaction and not finished; `unknown`: applied, but there is no such file here, so the schema is ahead.
     """
 

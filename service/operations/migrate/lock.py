@@ -1,4 +1,4 @@
-"""One migrator at a time, and the truth about who it is.
+"""The lock that lets one migrator run at a time, and that shows which process holds it.
 
 The lock is a PostgreSQL advisory lock, held by the very session that runs the statements: as long as that session can
 change anything it has the lock, and when it is gone, killed or cut off, so is the lock. yoyo's row in `yoyo_lock` keeps
@@ -21,8 +21,8 @@ from service.operations.migrate.session import Session
 
 KEY = int.from_bytes(b"tasksmig")
 
-# Asked for again and again instead of waited for: a statement that waits holds a snapshot, CREATE INDEX CONCURRENTLY
-# waits for every snapshot older than itself, and so the waiting and the working migrator would wait for each other.
+# The lock is polled. A statement that waited for it would hold a snapshot, and CREATE INDEX CONCURRENTLY waits for all
+# older snapshots: the waiting and the working migrator would wait for each other.
 POLL_S = 0.25
 
 

@@ -1,4 +1,4 @@
-"""Where a database stands, and what `apply` and `rollback` would run. Changes nothing."""
+"""Which migrations a database has, and which ones `apply` and `rollback` would run. Changes nothing."""
 
 from collections.abc import Generator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""What a migration's statement does to others that use its table, from its text.
+"""How a migration's statement blocks requests that use its table, from its text.
 
 Must not import the driver.
 """
@@ -21,7 +21,7 @@ _STABLE = {
 
 
 class Risk(NamedTuple):
-    """What a statement does to others that use the table, and the form that does not."""
+    """How a statement blocks other uses of the table, and a form that does not."""
 
     table: str
     schema: str | None
@@ -30,7 +30,7 @@ class Risk(NamedTuple):
 
 
 def risks_of(statement: str) -> list[Risk]:
-    """What would hold others up for as long as the table is large."""
+    """What blocks others for a time that grows with the table."""
     reader = Reader(tokens(statement))
     if reader.take("ALTER", "TABLE"):
         table, schema = reader.table()

@@ -1,9 +1,9 @@
-"""The one session in which an operator's command works: whose names it resolves, its encoding, its settings, and
-whether a pooler is in between.
+"""The session of an operator's command: how it resolves names, its encoding, its settings, and whether it goes through
+a pooler.
 
-A role that may create objects in the tables' schema could else have its functions and operators run as the owner: an
-exact match of argument types beats pg_catalog's own form, whatever the order of the search path. So the search path of
-these sessions is pg_catalog alone, and what belongs to the service is named with its schema.
+Its search path is pg_catalog alone, and the service's tables are named with their schema. Otherwise the functions and
+operators of any role that may create objects in that schema could run as the owner: an exact match of argument types
+beats pg_catalog's own form, whatever the order of the search path.
 """
 
 import os

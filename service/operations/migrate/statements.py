@@ -1,7 +1,7 @@
 """What a migration's statement makes and drops, from its text.
 
-Enough to refuse before anything is run. What it does not see (DDL in a DO block, say) PostgreSQL's own errors and
-notices catch while the migration runs. Must not import the driver.
+Enough for the checks before a migration runs. What is not found here (DDL in a DO block, say) PostgreSQL's errors and
+notices show while the migration runs. Must not import the driver.
 """
 
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from service.operations.migrate.reader import SERIALS, Kind, Reader, tokens
 
-# Kinds that belong to the whole database or server: one that is there already is used, and nobody's rollback drops it.
+# Kinds that belong to the whole database or server: a migration uses one that exists, and its rollback keeps it.
 SHARED: frozenset[Kind] = frozenset({"extension", "role"})
 
 _MODIFIERS = {"OR", "REPLACE", "GLOBAL", "LOCAL", "UNLOGGED", "RECURSIVE", "CONSTRAINT", "UNIQUE"}
@@ -84,7 +84,7 @@ def is_concurrent(statement: str) -> bool:
 
 
 def hides_others(statement: str) -> bool:
-    """Whether IF [NOT] EXISTS would take what somebody else made for the migration's own."""
+    """Whether IF [NOT] EXISTS would pass over an object that the migration did not make."""
     found = tokens(statement)
     words = [token.keyword for token in found]
     if words[:1] not in (["CREATE"], ["DROP"], ["ALTER"]) or words[1:2] in (["EXTENSION"], ["ROLE"]):

@@ -1,4 +1,4 @@
-"""Says how far a long statement is, from a second session: PostgreSQL shows the progress of an index to others only."""
+"""Reports the progress of a long statement, from a second session: the one that runs it can run nothing else."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""What several operations share: schemas, parameters, headers, and how a client authenticates.
+"""The parts that several operations share: schemas, parameters and headers.
 
 The forms are those that every generator of tests/clients understands: one pattern for a header, no `default`, no
 `anyOf` around an object.
@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from service.http.limits import ID_MAX, IDEMPOTENCY_KEY_LENGTH, LIMIT_MAX, REQUEST_ID_LENGTH, USER_ID_LENGTH
-from service.tasks.schemas import Task
+from service.tasks.schemas import FIELDS, Task
 
 Json = dict[str, Any]
 
@@ -125,7 +125,7 @@ def schemas() -> Json:
     fields["description"] = description | {"pattern": _NO_NUL}
     fields["created_at"] |= {"format": "date-time", "description": "RFC 3339, in UTC."}
     fields["updated_at"] |= {"format": "date-time", "description": "Time of the last change. RFC 3339, in UTC."}
-    writable = {name: fields[name] for name in ("title", "description", "completed")}
+    writable = {name: fields[name] for name in FIELDS}
 
     def schema(description: str, properties: Json, **more: Any) -> Json:
         return {"type": "object", "description": description, "properties": properties, **more}

@@ -44,8 +44,8 @@ Each user has tasks. This service needs no token: the user in the path is taken 
 def document(*, token_needed: bool, root_path: str = "") -> bytes:
     """The document as JSON.
 
-    `token_needed`: a bearer token must prove the caller; else the path's user is believed. `root_path`: the prefix that
-    a proxy strips.
+    `token_needed`: a bearer token must prove the caller; else the path's user is the caller. `root_path`: the prefix
+    that a proxy strips.
     """
     bearer: Json = {"bearer": []}
     authentication = _BEARER if token_needed else _NO_BEARER

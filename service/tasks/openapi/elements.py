@@ -1,6 +1,6 @@
 """How an operation, a response and a body are written in OpenAPI.
 
-Must not know tasks.
+Must not import the schemas of tasks.
 """
 
 from typing import Any

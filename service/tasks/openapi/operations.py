@@ -1,4 +1,4 @@
-"""The operations: what each accepts, returns, and answers when something is wrong.
+"""The operations: what each accepts and returns, and its errors.
 
 An error's example is what the error catalogue returns, headers included.
 """
@@ -7,7 +7,7 @@ from service.http import errors
 from service.http.limits import BATCH_BYTES, BATCH_LENGTH, BODY_BYTES
 from service.tasks.openapi.elements import Errors, Json, body, operation, reference, response
 
-# ---- What can be wrong, by what a request has in it ----
+# ---- Errors, by the part of the request that they concern ----
 
 _HTTP: Errors = (errors.malformed_http(), errors.target_too_long(), errors.head_too_large())
 _CALLER: Errors = (
