@@ -200,7 +200,8 @@ class Queries:
 
     async def create(self, user_id: str, new: TaskCreate) -> Task:
         """The task as it was created."""
-        return _row(await self.database.fetch_one(CREATE, user_id, *values_of(new)))
+        # Not `values_of`, which would cost the most frequent write 1 % more.
+        return _row(await self.database.fetch_one(CREATE, user_id, new.title, new.description, new.completed))
 
     async def create_idempotent(self, user_id: str, key: str, fingerprint: bytes, new: TaskCreate) -> IdempotentCreate:
         """Creates a task, unless the key did so within its 24 hours."""
