@@ -6,8 +6,9 @@ Must not import tasks.
 from typing import Any
 
 from service.http import errors
-from service.http.asgi import ASGIApp, record_of
+from service.http.asgi import ASGIApp
 from service.http.error_handler import error_response
+from service.http.request_record import record_of
 
 _PATHS = frozenset({"/", "/livez", "/readyz", "/metrics", "/openapi.json", "/docs"})
 

@@ -3,9 +3,10 @@
 import asyncio
 
 from service.http import errors
-from service.http.asgi import Headers, Message, Receive, RequestRecord
+from service.http.asgi import Headers, Message, Receive
 from service.http.capacity import WAIT_BYTES
 from service.http.limits import BODY_BYTES
+from service.http.request_record import RequestRecord
 
 BODY_TIMEOUT_S = 10.0
 # A large body is decoded, written as JSON for its statement, copied by libpq, and its response is as large.

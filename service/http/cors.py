@@ -9,8 +9,9 @@ import re
 from typing import Any
 
 from service.http import errors
-from service.http.asgi import ASGIApp, Headers, Lines, header, line, record_of
+from service.http.asgi import ASGIApp, Headers, Lines, header, line
 from service.http.error_handler import error_response
+from service.http.request_record import record_of
 from service.http.responses import EmptyResponse, Response
 from service.settings import Settings
 

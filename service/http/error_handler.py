@@ -14,8 +14,8 @@ from litestar.exceptions import HTTPException
 
 from service.database import ConstraintViolation, Failure, TimedOut, Unavailable
 from service.http import errors
-from service.http.asgi import RequestRecord, record_of
 from service.http.errors import ApiError, ErrorBody
+from service.http.request_record import RequestRecord, record_of
 from service.http.responses import Response, error_response_of
 
 log = logging.getLogger("service.request")

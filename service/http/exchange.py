@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from enum import IntEnum, auto
 from http import HTTPStatus
 
-from service.http.asgi import WHOLE_BYTES, Header, Lines, Message, RequestRecord, Scope
+from service.http.asgi import WHOLE_BYTES, Header, Lines, Message, Scope
 from service.http.connection import Connection
 from service.http.head import RequestHead
+from service.http.request_record import RequestRecord
 from service.http.response_head import lines_of, response_head
 
 MAX_HELD_BYTES = 64 * 1024  # of a body, for the application; above it, reading pauses

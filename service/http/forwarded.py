@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from ipaddress import ip_address, ip_network
 from typing import Any
 
-from service.http.asgi import ASGIApp, header, record_of
+from service.http.asgi import ASGIApp, header
+from service.http.request_record import record_of
 
 EVERYBODY = "*"  # every client, also those of a unix socket
 

@@ -8,10 +8,11 @@ import asyncio
 from typing import Any
 
 from service.http import errors
-from service.http.asgi import CAPACITY, ASGIApp, RequestRecord, record_of
+from service.http.asgi import CAPACITY, ASGIApp
 from service.http.capacity import Capacity
 from service.http.error_handler import error_response
 from service.http.errors import ApiError
+from service.http.request_record import RequestRecord, record_of
 from service.http.responses import Response
 
 ALWAYS = frozenset({"/livez", "/readyz", "/metrics"})

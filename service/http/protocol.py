@@ -17,7 +17,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from service.http import errors
-from service.http.asgi import CLIENT_GONE, ASGIApp, RequestRecord, Scope
+from service.http.asgi import CLIENT_GONE, ASGIApp, Scope
 from service.http.body_framing import ChunkedBody, SizedBody
 from service.http.capacity import WAIT_BYTES
 from service.http.connection import (
@@ -36,6 +36,7 @@ from service.http.errors import ApiError
 from service.http.exchange import NOT_STARTED, STARTED, Exchange
 from service.http.head import CHUNKED, HeadReader, RequestHead, check_beginning
 from service.http.own_responses import respond_overloaded, respond_to_asterisk
+from service.http.request_record import RequestRecord
 from service.http.response_head import response_head
 from service.http.responses import error_response_of
 from service.http.server_context import context_of, log

@@ -13,8 +13,9 @@ from typing import Any
 import msgspec
 
 from service.database import Failure
-from service.http.asgi import Lines, Message, RequestRecord, Send, pairs_of, record_of
+from service.http.asgi import Lines, Message, Send, pairs_of
 from service.http.errors import ApiError, ErrorBody
+from service.http.request_record import RequestRecord, record_of
 from service.http.response_head import lines_of
 
 encode = msgspec.json.Encoder().encode

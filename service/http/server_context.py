@@ -17,9 +17,10 @@ import uvicorn
 from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 from uvicorn.server import ServerState
 
-from service.http.asgi import CAPACITY, REPORT, ASGIApp, RequestRecord, Scope
+from service.http.asgi import CAPACITY, REPORT, ASGIApp, Scope
 from service.http.capacity import WAIT_BYTES, Capacity
 from service.http.intake import Intake
+from service.http.request_record import RequestRecord
 
 log = logging.getLogger("uvicorn.error")
 

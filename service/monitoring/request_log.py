@@ -11,7 +11,8 @@ from time import perf_counter
 from typing import Any, Protocol
 
 from service.database import current_caller
-from service.http.asgi import CLIENT_GONE, REPORT, ASGIApp, RequestRecord, header, path_to_route, record_of
+from service.http.asgi import CLIENT_GONE, REPORT, ASGIApp, header
+from service.http.request_record import RequestRecord, path_to_route, record_of
 from service.monitoring.tracing import trace_of
 
 log = logging.getLogger("service.request")

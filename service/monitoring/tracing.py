@@ -12,7 +12,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from service.http.asgi import RequestRecord, header
+from service.http.asgi import header
+from service.http.request_record import RequestRecord
 from service.settings import SettingsError
 
 LOG_S = 60  # between two lines about a collector that cannot be reached

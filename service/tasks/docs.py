@@ -17,7 +17,8 @@ from litestar import Request, Router, route
 from litestar.params import FromPath
 
 from service.http import errors
-from service.http.asgi import GET_AND_HEAD, line, record_of
+from service.http.asgi import GET_AND_HEAD, line
+from service.http.request_record import record_of
 from service.http.responses import EmptyResponse, Response
 
 _JAVASCRIPT = "text/javascript"

@@ -13,10 +13,11 @@ from typing import Any
 from litestar import Litestar
 from litestar.routes import HTTPRoute
 
-from service.http.asgi import ASGIApp, record_of
+from service.http.asgi import ASGIApp
 from service.http.error_handler import error_response
 from service.http.errors import ApiError
 from service.http.load_shedding import error_in_turn
+from service.http.request_record import record_of
 from service.http.responses import Response
 from service.tasks.requests import TaskRequest
 from service.tasks.routing import MakeTaskRequest

@@ -10,10 +10,11 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, unquote_to_bytes, urlencode
 
 from service.http import errors
-from service.http.asgi import Headers, Receive, RequestRecord
+from service.http.asgi import Headers, Receive
 from service.http.body import read_body
 from service.http.conditional import Preconditions, known_tags, preconditions
 from service.http.limits import BODY_BYTES, ID_MAX, IDEMPOTENCY_KEY_LENGTH, LIMIT_MAX, USER_ID_LENGTH
+from service.http.request_record import RequestRecord
 from service.tasks.queries import Queries
 
 _LIMIT = re.compile(r"[0-9]{1,4}")

@@ -12,10 +12,11 @@ from litestar.di import Provide
 
 from service.auth import Authenticator
 from service.http import errors
-from service.http.asgi import ASGIApp, Lines, Receive, RequestRecord, Scope, line, record_of
+from service.http.asgi import ASGIApp, Lines, Receive, Scope, line
 from service.http.browser_guard import Guard
 from service.http.error_handler import error_response
 from service.http.errors import AuthFailure
+from service.http.request_record import RequestRecord, record_of
 from service.http.responses import EmptyResponse
 from service.tasks import handlers
 from service.tasks.queries import Queries

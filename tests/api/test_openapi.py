@@ -14,12 +14,12 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from service import app
 from service.database import TimedOut, Unavailable
-from service.http.asgi import RequestRecord
 from service.http.body import read_body
 from service.http.capacity import Capacity
 from service.http.error_handler import api_error_of
 from service.http.errors import ApiError, ErrorBody
 from service.http.limits import BATCH_BYTES, BODY_BYTES
+from service.http.request_record import RequestRecord
 from service.settings import Secret, Settings
 from service.tasks import openapi
 from service.tasks.schemas import Task, TaskCreate, TaskToggle, TaskUpdate

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from service.http.asgi import record_of
 from service.http.forwarded import trusting
+from service.http.request_record import record_of
 from service.settings import SettingsError, load
 
 PROXIES = ("10.0.0.1", "10.1.0.0/16")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from service.http.asgi import record_of
+from service.http.request_record import record_of
 from service.monitoring import logs
 from service.monitoring.request_log import RequestLog, as_is, hashed
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.http.asgi import RequestRecord
 from service.http.body import read_body
 from service.http.conditional import entity_tags, preconditions
 from service.http.errors import ApiError
+from service.http.request_record import RequestRecord
 from service.tasks.requests import check_user_id, decode_segment, parse_list_query, parse_task_id
 
 TAG_PARTS = st.sampled_from(['"', "W/", "*", ",", " ", "\t", "1", "2147483647", "2147483648", "x", "é", "\\"])

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from service.app import create_app
-from service.http.asgi import RequestRecord, record_of
+from service.http.request_record import RequestRecord, record_of
 from service.monitoring.request_log import RequestLog
 from service.monitoring.tracing import check_environment, is_wanted, trace_of
 from service.settings import SettingsError, load

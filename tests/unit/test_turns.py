@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from service.http import turns
-from service.http.asgi import RequestRecord
 from service.http.capacity import Capacity
 from service.http.errors import ApiError
 from service.http.load_shedding import in_turn, shedding
+from service.http.request_record import RequestRecord
 from service.http.turns import ALONE, MANY, UNQUEUED, Turns
 
 
