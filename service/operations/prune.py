@@ -11,6 +11,8 @@ from click import ClickException
 from service.database import Database, Failure, Statement, Unavailable, read
 from service.monitoring import logs
 from service.operations.in_use import service_url, settings_or_exit
+from service.operations.migrate import MigrationError, require_applied
+from service.operations.migrate.session import connect
 from service.paths import root
 from service.settings import Settings
 
@@ -44,12 +46,16 @@ def prune(as_json: bool) -> None:
     """
     settings = settings_or_exit()
     logs.configure("error", settings.log_format)
-    with service_url(settings) as url:
-        try:
+    try:
+        with service_url(settings) as url:
+            with connect(url, "tasks-service prune") as session:
+                require_applied(session)
             removed = asyncio.run(_prune(url, settings))
-        except Failure as failure:
-            named = " (DATABASE_URL)" if isinstance(failure, Unavailable) and not settings.embedded else ""
-            raise ClickException(f"nothing more could be removed: {failure}{named}") from None
+    except MigrationError as error:
+        raise ClickException(str(error)) from None
+    except Failure as failure:
+        named = " (DATABASE_URL)" if isinstance(failure, Unavailable) and not settings.embedded else ""
+        raise ClickException(f"nothing more could be removed: {failure}{named}") from None
     click.echo(msgspec.json.encode({"removed": removed}) if as_json else f"removed {removed} idempotency records")
 
 

@@ -12,8 +12,7 @@ from click import ClickException
 from service.monitoring import logs
 from service.operations.group import Group
 from service.operations.in_use import owner_url, settings_or_exit
-from service.operations.migrate import history
-from service.operations.migrate.errors import MigrationError
+from service.operations.migrate import MigrationError, require_applied
 from service.operations.migrate.session import Session, connect, first_line
 from service.operations.sql import query
 
@@ -92,8 +91,7 @@ def _session() -> Generator[Session]:
     logs.configure("info", settings.log_format)
     try:
         with owner_url(settings) as url, connect(url, "tasks-service user") as session:
-            if not history.is_recorded(session):  # another role's views may have the tables' names
-                raise MigrationError(f"No migrations are recorded in schema {session.schema}: nothing is kept there")
+            require_applied(session)
             yield session
     except MigrationError as error:
         raise ClickException(str(error)) from None

@@ -1,6 +1,7 @@
 -- What must be known about a new session before any other query: the schema of the service's tables, the schema in which
 -- new tables would be made, the one in which migrations are recorded, the database's encoding, whether Citus is there, and
 -- whether commits are durable.
+-- Migrations are recorded where another table of theirs is, too: a schema in front may have another application's yoyo.
 -- The search path says where to look, but a schema that stands in it only as "$user" counts only where its owner is this
 -- role, the database's owner or a superuser: else any role that may create schemas could put its tables before the
 -- service's.
@@ -41,21 +42,22 @@ safe AS (
             WHERE field.attrelid OPERATOR(pg_catalog.=) relation.oid
                 AND field.attgenerated OPERATOR(pg_catalog.=) 'v'::pg_catalog."char"
         )
+),
+
+recorded AS (
+    SELECT safe.schema
+    FROM safe LEFT JOIN safe AS made
+        ON made.place OPERATOR(pg_catalog.=) safe.place
+            AND made.name OPERATOR(pg_catalog.=) 'idempotency_keys'::pg_catalog.name
+    WHERE safe.name OPERATOR(pg_catalog.=) '_yoyo_migration'::pg_catalog.name
+    ORDER BY made.name IS NULL, safe.place
+    LIMIT 1
 )
 
 SELECT
-    coalesce(
-        (
-            SELECT safe.schema FROM safe
-            WHERE safe.name OPERATOR(pg_catalog.=) 'idempotency_keys'::pg_catalog.name ORDER BY safe.place LIMIT 1
-        ),
-        (SELECT path.name FROM path ORDER BY path.place LIMIT 1)
-    ) AS schema,
+    coalesce((SELECT schema FROM recorded), (SELECT path.name FROM path ORDER BY path.place LIMIT 1)) AS schema,
     (SELECT path.name FROM path ORDER BY path.place LIMIT 1) AS new_schema,
-    (
-        SELECT safe.schema FROM safe
-        WHERE safe.name OPERATOR(pg_catalog.=) '_yoyo_migration'::pg_catalog.name ORDER BY safe.place LIMIT 1
-    ) AS recorded_in,
+    (SELECT schema FROM recorded) AS recorded_in,
     pg_catalog.current_setting('server_encoding') AS encoding,
     EXISTS (
         SELECT FROM pg_catalog.pg_extension WHERE extname OPERATOR(pg_catalog.=) 'citus'::pg_catalog.name

@@ -1,6 +1,7 @@
 """What a role, a database or the environment carries: what `check` says of it, and that migrations do not mind it."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -12,7 +13,7 @@ from service.operations import migrate
 from service.operations.check import check
 from service.operations.migrate import MigrationError
 from tests.support.databases import applied, named
-from tests.support.processes import RunningService
+from tests.support.processes import RunningService, plain_client, wait_ready
 
 pytestmark = pytest.mark.migrations
 
@@ -245,3 +246,27 @@ def test_another_applications_yoyo_in_the_search_path_is_not_taken_for_ours(empt
             assert tables == [("tasks",)]
         finally:
             connection.execute("DROP SCHEMA tasks CASCADE; DROP TABLE public._yoyo_migration")
+
+
+def test_another_applications_tables_in_front_are_not_taken_for_ours(
+    empty: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its tables have the names of ours, and yoyo makes them, too."""
+    with psycopg.connect(empty, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA tasks")
+        try:
+            assert migrate.apply(empty) == IDS
+            columns = "migration_hash text, migration_id text, applied_at_utc timestamp"
+            connection.execute(f"CREATE SCHEMA app; CREATE TABLE app._yoyo_migration ({columns})".encode())
+            connection.execute("CREATE TABLE app.users (id text); CREATE TABLE app.tasks (user_id text, id bigint)")
+            connection.execute("CREATE SCHEMA keys; CREATE TABLE keys.idempotency_keys (key text)")
+            connection.execute(f"ALTER DATABASE {connection.info.dbname} SET search_path = app, keys, tasks".encode())
+            assert [state.state for state in migrate.status(empty)] == ["applied"] * len(IDS)
+            assert lines(empty, monkeypatch) == []
+            with RunningService(tmp_path, DATABASE_URL=empty, AUTH_MODE="none") as service:
+                wait_ready(service.url)
+                with plain_client(service.url) as http:
+                    assert http.post("/api/u/tasks", json={"title": "x"}).status_code == 201
+            assert connection.execute("SELECT title FROM tasks.tasks").fetchall() == [("x",)]
+        finally:
+            connection.execute("DROP SCHEMA IF EXISTS tasks, app, keys CASCADE")

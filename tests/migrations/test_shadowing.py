@@ -228,3 +228,44 @@ def test_views_with_the_bookkeepings_names_are_not_read(shared: str, monkeypatch
         *(["user", "export", "victim"], ["user", "delete", "victim", "--yes"]),
     ):
         assert "foreign function ran" not in CliRunner().invoke(cli, command).output
+
+
+MADE_BY_MALLORY = {
+    "a table with a trigger": """
+        CREATE TABLE public.{name} (id text, user_id text, operation text, key text, created_at timestamptz);
+        INSERT INTO public.{name} VALUES ('victim', 'victim', '', '', '2000-01-01');
+        CREATE TRIGGER foreign_trigger BEFORE DELETE ON public.{name} EXECUTE FUNCTION public.foreign_trigger()
+    """,
+    "a view that can be written": """
+        CREATE VIEW public.{name} AS SELECT 'victim' AS id, 'victim' AS user_id, '' AS operation, '' AS key,
+            '2000-01-01'::timestamptz AS created_at;
+        CREATE TRIGGER foreign_trigger INSTEAD OF DELETE ON public.{name}
+        FOR EACH ROW EXECUTE FUNCTION public.foreign_trigger()
+    """,
+}
+
+
+@pytest.mark.parametrize("made", MADE_BY_MALLORY)
+@pytest.mark.parametrize("yoyo", [False, True], ids=["", "beside the bookkeeping of another application"])
+def test_what_has_the_tables_names_before_the_first_migration_is_not_deleted_from(
+    shared: str, monkeypatch: pytest.MonkeyPatch, made: str, *, yoyo: bool
+) -> None:
+    with psycopg.connect(shared, user="mallory") as mallory:
+        body = "RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'a foreign function ran'; END $$"
+        mallory.execute(f"CREATE FUNCTION public.foreign_trigger() {body}".encode())
+        for name in ("users", "tasks", "idempotency_keys"):
+            mallory.execute(MADE_BY_MALLORY[made].format(name=name).encode())
+            mallory.execute(f"GRANT ALL ON public.{name} TO PUBLIC".encode())
+        if yoyo:
+            columns = "migration_hash text, migration_id text, applied_at_utc timestamp, checksum text"
+            mallory.execute(f"CREATE TABLE public._yoyo_migration ({columns})".encode())
+            mallory.execute("INSERT INTO public._yoyo_migration VALUES ('x', '0001.theirs', now(), NULL)")
+    for name, value in {"DATABASE_URL": shared, "MIGRATION_DATABASE_URL": shared, "AUTH_MODE": "none"}.items():
+        monkeypatch.setenv(name, value)
+    for command in (["prune"], ["user", "export", "victim"], ["user", "delete", "victim", "--yes"]):
+        done = CliRunner().invoke(cli, command)
+        assert (done.exit_code, done.output.splitlines()[-1]) == (
+            1,
+            "Error: 0001.create-users is not applied in schema public, so what is there may be another application's: "
+            "run `tasks-service migrate apply`",
+        ), command

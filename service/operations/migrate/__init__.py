@@ -12,7 +12,15 @@ from service.operations.migrate.errors import MigrationError, Unreachable
 from service.operations.migrate.files import Migration, ids, new, read, use
 from service.operations.migrate.history import State
 from service.operations.migrate.lock import Holder
-from service.operations.migrate.plan import begun, differences, plan_apply, plan_rollback, states_of, status
+from service.operations.migrate.plan import (
+    begun,
+    differences,
+    plan_apply,
+    plan_rollback,
+    require_applied,
+    states_of,
+    status,
+)
 from service.operations.migrate.run import apply, break_lock, rollback
 
 __all__ = [
@@ -30,6 +38,7 @@ __all__ = [
     "plan_apply",
     "plan_rollback",
     "read",
+    "require_applied",
     "rollback",
     "states_of",
     "status",

@@ -48,6 +48,20 @@ def states_of(session: Session) -> list[State]:
     return history.states(files.read(), history.read(session))
 
 
+def require_applied(session: Session) -> None:
+    """Raises MigrationError where a migration is pending: what has the tables' names may then be another role's, whose
+    triggers would run as this one.
+    """
+    with explained():
+        past = history.read(session)
+    pending = next((name for name in files.ids() if name not in past.applied), None)
+    if pending is not None:
+        raise MigrationError(
+            f"{pending} is not applied in schema {session.schema}, so what is there may be another application's: "
+            "run `tasks-service migrate apply`"
+        )
+
+
 def plan_apply(url: str | None, to: str | None = None) -> list[Migration]:
     """What `apply` would run, in order."""
     return to_apply(_past(url), to)
