@@ -19,7 +19,7 @@ import uvicorn
 from service import __version__, signals
 from service.app import Service, create_service
 from service.http.protocol import HttpProtocol
-from service.server.listener import BACKLOG
+from service.server.listener import BACKLOG, accepting
 from service.settings import Settings
 
 log = logging.getLogger("service.server")
@@ -62,6 +62,7 @@ class Server(uvicorn.Server):
         self._stopping = False
         self._out_of_descriptors = False
         self._was_ready = False
+        self._listeners: list[socket.socket] = []
 
     def stop(self) -> None:
         """Finishes what is in flight. `/readyz` is 503 at once; connections are taken for another DRAIN_S."""
@@ -84,7 +85,8 @@ class Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        self._listeners = accepting(sockets or ())
+        await super().startup(self._listeners)
         if not self.should_exit:
             self._started()
 
@@ -106,7 +108,7 @@ class Server(uvicorn.Server):
         self._service.capacity.turns.close()
         # Closing a listener resets connections that the kernel has made and the loop has not yet accepted.
         await asyncio.sleep(0.01)
-        await super().shutdown(sockets)
+        await super().shutdown([*(sockets or ()), *self._listeners])
 
     def _check_descriptors(self) -> None:
         """Logs when there are none left: libuv then drops new connections and logs nothing."""

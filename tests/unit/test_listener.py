@@ -1,0 +1,45 @@
+"""How many connections an event loop accepts in one of its turns."""
+
+import asyncio
+import socket
+from contextlib import ExitStack
+from typing import cast
+
+import uvloop
+
+from service.server.listener import ACCEPTS, BACKLOG, accepting
+
+
+class _Counted(asyncio.Protocol):
+    """A connection that ends at once."""
+
+    made = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        _Counted.made += 1
+        cast(asyncio.Transport, transport).abort()
+
+
+async def _accept(listener: socket.socket, clients: int) -> list[int]:
+    """How many connections each turn has accepted."""
+    loop = asyncio.get_running_loop()
+    servers = [await loop.create_server(_Counted, sock=one) for one in accepting([listener])]
+    counts: list[int] = []
+    async with asyncio.timeout(5):
+        while sum(counts) < clients:
+            before = _Counted.made
+            await asyncio.sleep(0)
+            counts.append(_Counted.made - before)
+    for server in servers:
+        server.close()
+        await server.wait_closed()
+    return counts
+
+
+def test_one_turn_accepts_several_connections() -> None:
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=BACKLOG))
+        for _ in range(10 * ACCEPTS):
+            stack.enter_context(socket.create_connection(listener.getsockname()))
+        counts = uvloop.run(_accept(listener, 10 * ACCEPTS))
+    assert max(counts) == ACCEPTS
