@@ -193,8 +193,8 @@ def _migrate(settings: Settings) -> None:
 @contextmanager
 def _embedded(settings: Settings) -> Generator[embedded.Embedded]:
     """The service's own PostgreSQL for as long as this lasts, started again when it dies."""
-    most = settings.workers * settings.db_connections + SPARE_CONNECTIONS
-    options = {"max_connections": str(max(100, most))}
+    connections = settings.workers * settings.db_connections + SPARE_CONNECTIONS
+    options = {"max_connections": str(max(100, connections))}
     with embedded.Embedded(Path(settings.tasks_data_dir), options, making=_say_making) as cluster:
         over = threading.Event()
         watch = threading.Thread(target=_keep_running, args=(cluster, over), daemon=True)

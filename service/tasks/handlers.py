@@ -19,13 +19,13 @@ from service.tasks.queries import Changed, IdempotentCreate, Queries
 from service.tasks.requests import TaskRequest, parse_list_query
 from service.tasks.schemas import FIELDS, Task, TaskCreate, decode_create, decode_toggle, decode_update, values_of
 
-# A list without limit reads so many tasks at a time, fewer where they are large, and sends them in chunks of about so
-# many bytes: what it holds in memory, however slowly its client reads.
+# A list without limit reads PAGE_ROWS tasks at a time, or fewer where they are large, but MIN_ROWS at least, and sends
+# them in chunks of about CHUNK_BYTES. That bounds its memory, however slowly the client reads.
 PAGE_ROWS = 250
-LEAST_ROWS = 16
+MIN_ROWS = 16
 CHUNK_BYTES = 256 * 1024
-# A page with a limit ends before the limit where it would be larger: 1000 tasks of the largest title and description
-# fit in ASCII. `Link` leads on from there.
+# A page that would be larger than this ends before its limit, and `Link` leads on from there. 1000 tasks of the longest
+# title and description fit if they are ASCII.
 PAGE_BYTES = 6 * 1024 * 1024
 
 
@@ -205,7 +205,7 @@ async def _chunks(
     """
     yield chunk[:-1]
     while True:
-        rows = max(LEAST_ROWS, min(PAGE_ROWS, CHUNK_BYTES * count // len(chunk)))
+        rows = max(MIN_ROWS, min(PAGE_ROWS, CHUNK_BYTES * count // len(chunk)))
         page = await queries.list(user_id, completed, last, rows)
         if not page:
             break
@@ -218,18 +218,18 @@ async def _chunks(
     yield b"]"
 
 
-def encode_page(tasks: list[Task], most: int) -> tuple[bytes, int]:
-    """The first tasks as a JSON array, and how many they are: all, or as many as it takes to exceed `most` bytes.
+def encode_page(tasks: list[Task], max_bytes: int) -> tuple[bytes, int]:
+    """The first tasks as a JSON array, and how many they are: all, or as many as it takes to exceed `max_bytes`.
 
-    In one go, unlike a batch: the rows of pages that were encoded by turns would be in memory at the same time.
+    Without pauses, unlike a batch: while one page paused, the rows of others would be in memory, too.
     """
-    if len(tasks) <= LEAST_ROWS * 4:
+    if len(tasks) <= MIN_ROWS * 4:
         return encode(tasks), len(tasks)
     parts: list[bytes] = []
     size = count = 0
-    while count < len(tasks) and size <= most:
-        part = encode(tasks[count : count + LEAST_ROWS])
+    while count < len(tasks) and size <= max_bytes:
+        part = encode(tasks[count : count + MIN_ROWS])
         parts.append(part[1:-1])
         size += len(part)
-        count = min(count + LEAST_ROWS, len(tasks))
+        count = min(count + MIN_ROWS, len(tasks))
     return b"[%b]" % b",".join(parts), count

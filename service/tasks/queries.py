@@ -94,8 +94,8 @@ def _of_user(rows: Sequence[Task], arguments: Arguments) -> bool:
 
 
 def _of_page(rows: Sequence[Task], arguments: Arguments) -> bool:
-    newest, most = arguments[1:]
-    return _of_user(rows, arguments) and len(rows) <= most and (not rows or rows[0].id <= newest)
+    newest, max_rows = arguments[1:]
+    return _of_user(rows, arguments) and len(rows) <= max_rows and (not rows or rows[0].id <= newest)
 
 
 def _of_create(rows: Sequence[Task], arguments: Arguments) -> bool:

@@ -43,10 +43,10 @@ def task_requests(
     `auth_failures` counts rejected callers by reason.
     """
 
-    async def authenticate(record: RequestRecord, judge: Authenticator, user_id: str) -> None:
+    async def authenticate(record: RequestRecord, authenticator: Authenticator, user_id: str) -> None:
         record.yield_place()  # an unknown key is fetched
         try:
-            principal = await judge.authenticate(record.request_headers, user_id)
+            principal = await authenticator.authenticate(record.request_headers, user_id)
         except errors.ApiError as error:
             auth_failures[error.auth_failure] += 1
             raise

@@ -91,10 +91,16 @@ THOUSAND = b'{"title":"x"},' * 1000
     ids=lambda value: f"{value[:20]!r} {len(value)}" if isinstance(value, bytes) else "",
 )
 async def test_a_batch_is_read_no_further_than_its_1001st_task(body: bytes, error: ApiError | None) -> None:
-    """In CPU time: 8 MiB were explained in 1.9 s once; a decoder that skips over them takes 30 ms here."""
-    begin = process_time()
-    found = await outcome(body)
-    assert process_time() - begin < 0.15
+    """In CPU time: 8 MiB were explained in 1.9 s once; it takes up to 20 ms here. The least of three runs: in one the
+    collector may run.
+    """
+    times: list[float] = []
+    found: object = None
+    for _ in range(3):
+        begin = process_time()
+        found = await outcome(body)
+        times.append(process_time() - begin)
+    assert min(times) < 0.15
     if error is None:
         assert isinstance(found, list)
         assert len(found) == 1000
