@@ -18,7 +18,7 @@ SESSION_FACTS = read(root() / "sql" / "operations", "session_facts")  # asked on
 
 
 class PostgresConnector:
-    """`owner` is the lanes' owner. `generations` is shared by all lanes: see Lane."""
+    """`owner` is the lanes' owner."""
 
     def __init__(
         self,
@@ -28,7 +28,6 @@ class PostgresConnector:
         max_open: int,
         prepare: bool,
         connect_timeout_s: float,
-        generations: dict[Statement[Any], int],
     ) -> None:
         # By the facts of the last connection. With Citus, a statement that was cancelled outside of BEGIN … COMMIT may
         # have been done.
@@ -37,7 +36,7 @@ class PostgresConnector:
         self._owner = owner
         self._prepare = prepare
         self._connect_timeout_s = connect_timeout_s
-        self._generations = generations
+        self._generations: dict[Statement[Any], int] = {}  # shared by all lanes: see Lane
         self._durable = True
         self._pool: AsyncNullConnectionPool[psycopg.AsyncConnection[Any]] = AsyncNullConnectionPool(
             conninfo,

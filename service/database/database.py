@@ -93,7 +93,6 @@ class Database:
             max_open=connections,
             prepare=prepare,
             connect_timeout_s=connect_timeout_s,
-            generations={},
         )
         self._transformer = Transformer()  # without a connection: timestamptz loads as UTC
         self.rows = RowQueue(max_queued)

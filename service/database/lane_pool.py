@@ -38,7 +38,7 @@ _lock_order = attrgetter("lock_order")
 class LanePool:
     """`depth`: calls in flight on one lane. `max_group`: calls in one group, which bounds the time that locks are held.
     `grow_at`: calls on the least loaded lane that ask for one lane more; 0: whenever none is free. `grow` opens one
-    lane more, `discarded` is told of a queued call that was not sent.
+    lane more, `discarded` is called with a queued call that is not sent.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class LanePool:
         self._grow = grow
         self._discarded = discarded
         self._loop = asyncio.get_running_loop()
-        self._turn = False  # whether what was submitted since the last dispatch has one coming, at the turn's end
+        self._dispatch_due = False  # at the end of this turn of the event loop
 
     @property
     def queued(self) -> int:
@@ -81,8 +81,8 @@ class LanePool:
         """Sends the call at the end of this turn of the event loop if a lane is free, else queues it. False where it
         would wait in vain, and so has failed.
         """
-        if not self._turn:
-            self._turn = True
+        if not self._dispatch_due:
+            self._dispatch_due = True
             self._loop.call_soon(self.dispatch)
         if self.max_group == 1 and call.state is _NEW and not self.queue and (lane := self.pick(now)) is not None:
             lane.send((call,), now)  # nothing is gained by waiting for the end of the turn; `dispatch` flushes
@@ -104,7 +104,7 @@ class LanePool:
 
     def dispatch(self) -> None:
         """Sends what is queued and finds a lane."""
-        self._turn = False
+        self._dispatch_due = False
         if self.queue or self.blocked:
             self._send_queued(self._loop.time())
         for lane in (*self.lanes, *self.retiring):

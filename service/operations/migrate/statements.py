@@ -77,12 +77,6 @@ def columns_renamed(statement: str) -> list[tuple[str, str, str]]:
     return []
 
 
-def is_concurrent(statement: str) -> bool:
-    """Whether it is CREATE or DROP INDEX CONCURRENTLY."""
-    found = [token.keyword for token in tokens(statement)[:4]]
-    return found[:1] in (["CREATE"], ["DROP"]) and "INDEX" in found and "CONCURRENTLY" in found
-
-
 def hides_others(statement: str) -> bool:
     """Whether IF [NOT] EXISTS would pass over an object that the migration did not make."""
     found = tokens(statement)
