@@ -15,6 +15,7 @@ from service.paths import root
 log = logging.getLogger("service.database")
 
 SESSION_FACTS = read(root() / "sql" / "operations", "session_facts")  # asked once on each new connection
+OWN_SEARCH_PATH = "SET LOCAL search_path TO DEFAULT"  # the role's, whatever was set in the session
 
 
 class PostgresConnector:
@@ -97,6 +98,11 @@ class PostgresConnector:
         """Asks a new session where the tables are, and whether Citus is there; warns where commits are not durable."""
         row = await (await connection.execute(SESSION_FACTS.encode())).fetchone()
         assert row is not None
+        if row[1] is None:  # through a pooler, the search path may be what another client left: pg_dump leaves none
+            async with connection.transaction():
+                await connection.execute(OWN_SEARCH_PATH)
+                row = await (await connection.execute(SESSION_FACTS.encode())).fetchone()
+                assert row is not None
         schema, _, _, _, self.begin_commit, synchronous_commit = row
         self._schema = schema or "public"  # without any, every statement fails and says so
         durable = synchronous_commit not in ("off", "local")

@@ -10,7 +10,7 @@ from psycopg import pq
 
 from service.database import Statement, StatementError
 from service.operations.finding import Finding, Level
-from service.operations.migrate.session import ENCODING, first_line
+from service.operations.migrate.session import ENCODING, first_line, session_facts
 from service.operations.sql import query
 from service.settings import Settings
 
@@ -64,8 +64,7 @@ def findings(url: str, settings: Settings, *, lacking: list[str], distributed: b
     ) as like:
         like.prepare_threshold = None
         errors = False
-        facts = like.execute(query("session_facts", "")).fetchone()
-        assert facts is not None
+        schema = session_facts(like)[0] or "public"
         for finding in _settings(like, settings):
             errors = errors or finding.level == "error"
             yield finding
@@ -73,7 +72,7 @@ def findings(url: str, settings: Settings, *, lacking: list[str], distributed: b
             for statement in tried:
                 try:
                     with like.transaction(force_rollback=True):
-                        _try(like, statement, facts[0] or "public")
+                        _try(like, statement, schema)
                 except psycopg.Error as error:
                     errors = True
                     if lacking and error.sqlstate == "42501":

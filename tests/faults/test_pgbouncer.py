@@ -5,6 +5,7 @@ import time
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from service.operations.embedded import Embedded
 from tests.faults.conftest import Serve
@@ -52,6 +53,25 @@ async def test_database_that_was_away_behind_pgbouncer_is_used_within_2_s(
             await load.more(100)
         load.check(url)
         assert load.cut == load.refused == len(load.untaken) == 0
+
+
+@pytest.mark.parametrize(("schema", "left"), [("public", ""), ("Our tasks", ""), ("public", "pg_catalog, elsewhere")])
+async def test_search_path_that_another_client_left_in_a_session_is_not_followed(
+    url: str, serve: Serve, schema: str, left: str
+) -> None:
+    """pg_dump and psql set one for their session, which through PgBouncer is the next client's, too."""
+    with psycopg.connect(url, autocommit=True) as admin:
+        if schema != "public":
+            names = {"schema": sql.Identifier(schema), "database": sql.Identifier(admin.info.dbname)}
+            admin.execute(sql.SQL("ALTER SCHEMA public RENAME TO {schema}").format(**names))
+            admin.execute(sql.SQL("ALTER DATABASE {database} SET search_path = {schema}").format(**names))
+    with pgbouncer.running(url, backends=1) as bouncer:
+        with psycopg.connect(bouncer.url, autocommit=True) as other:
+            other.execute("SELECT set_config('search_path', %s, false)", (left,))
+        service = serve(url, **bouncer.settings(url))
+        async with Load(service.url, CLIENTS) as load:
+            await load.more(100)
+        load.check(url)
 
 
 async def test_changed_column_type_behind_pgbouncer_is_a_500_for_nobody(url: str, serve: Serve) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from service.database.connector import OWN_SEARCH_PATH
 from service.operations.migrate import files
 from service.operations.migrate.errors import MigrationError, Unreachable
 from service.operations.sql import query
@@ -120,6 +121,20 @@ def connect(
         yield session
 
 
+def session_facts(connection: psycopg.Connection[Any]) -> tuple[Any, ...]:
+    """The row of sql/operations/session_facts.sql, the one query before the search path is set. Where that leads to no
+    schema it is asked again with the role's own: through a pooler, another client may have left one that is empty, as
+    pg_dump does.
+    """
+    row = connection.execute(query("session_facts", "")).fetchone()
+    if row is not None and row[1] is None:
+        with connection.transaction():
+            connection.execute(OWN_SEARCH_PATH)
+            row = connection.execute(query("session_facts", "")).fetchone()
+    assert row is not None
+    return row
+
+
 def first_line(error: psycopg.Error) -> str:
     """What PostgreSQL or libpq said, without its context and hints."""
     return (error.diag.message_primary or str(error).strip() or type(error).__name__).splitlines()[0]
@@ -127,10 +142,7 @@ def first_line(error: psycopg.Error) -> str:
 
 def _session(connection: psycopg.Connection[Any]) -> Session:
     pooled = _is_pooled(connection)
-    # The one query before the search path is set. It says where the role's own would lead.
-    row = connection.execute(query("session_facts", "")).fetchone()
-    assert row is not None
-    _, schema, recorded_in, encoding, *_ = row
+    _, schema, recorded_in, encoding, *_ = session_facts(connection)
     if encoding != ENCODING:
         raise MigrationError(
             f"The database's encoding is {encoding}, and the service needs {ENCODING}: create a database with "
