@@ -34,19 +34,23 @@ def browser_guard(settings: Settings, cors: CorsPolicy | None) -> Guard:
                     raise errors.access_denied()
         if method in _READS:
             return
-        origin = site = None
+        cross_site = False
+        origins: list[bytes] = []
         hosts_sent: list[bytes] = []
         for name, value in headers:
             if name in (b"host", b"x-forwarded-host"):  # a page cannot send the latter without a preflight
                 hosts_sent.append(value)
             elif name == b"origin":
-                origin = value
+                origins.append(value)
             elif name == b"sec-fetch-site":
-                site = value
-        if origin is not None:
-            if not (origin.partition(b"://")[2] in hosts_sent or (cors is not None and cors.is_allowed(origin))):
+                cross_site = value == b"cross-site"
+        for origin in origins:
+            if not (
+                (not cross_site and origin.partition(b"://")[2] in hosts_sent)
+                or (cors is not None and cors.is_allowed(origin))
+            ):
                 raise errors.access_denied()
-        elif site == b"cross-site":
+        if cross_site and not origins:
             raise errors.access_denied()
 
     return check

@@ -355,6 +355,7 @@ add("6585 5", "a value of 20,000 bytes", get(b"A: " + b"a" * 20_000), "200", "op
 add("6585 5", "a value of 40,000 bytes", get(b"A: " + b"a" * 40_000), "431", "closed")
 add("6585 5", "a name of 40,000 bytes", get(b"A" * 40_000 + b": a"), "431", "closed")
 add("6585 5", "headers of 40,000 bytes", get(*(b"X-%05d: aaaaaaaaa" % n for n in range(2_000))), "431", "closed")
+add("6585 5", "1,000 short lines", get(*[b"A:"] * 1_000), "431", "closed")
 add("6585 5", "headers that do not end", b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 6_000, "431", "closed")
 add("6585 5", "headers of 40,000 bytes behind a request", OK + get(b"A: " + b"a" * 40_000), "200 431", "closed")
 add("6585 5", "a head of 30,000 bytes with its body", post(b"a" * 30_000, b"A: " + b"a" * 30_000), "200", "open")

@@ -30,6 +30,7 @@ HERE = "127.0.0.1:8000"
         ({"origin": "http://127.0.0.1:8000"}, True),  # /docs
         ({"origin": "http://127.0.0.1:8000", "sec-fetch-site": "same-origin"}, True),
         ({"origin": "https://app.example.com", "sec-fetch-site": "cross-site"}, True),
+        ({"origin": "http://127.0.0.1:8000", "sec-fetch-site": "cross-site"}, False),
         ({"sec-fetch-site": "none"}, True),
         ({"sec-fetch-site": "cross-site"}, False),
         ({"origin": "https://evil.example"}, False),
@@ -46,6 +47,14 @@ HERE = "127.0.0.1:8000"
 def test_write_from_another_origin_is_403(method: str, headers: dict[str, str], good: bool) -> None:
     assert accepted(method, {"host": HERE} | headers) is good
     assert accepted("GET", {"host": HERE} | headers)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_each_of_two_origins_counts(first: bool) -> None:
+    origins = [(b"origin", b"http://127.0.0.1:8000"), (b"origin", b"https://evil.example")]
+    used = Settings(database_url=Secret("x"))
+    with pytest.raises(ApiError):
+        browser_guard(used, None)("POST", [(b"host", HERE.encode()), *(origins if first else origins[::-1])])
 
 
 @pytest.mark.parametrize(

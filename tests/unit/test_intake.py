@@ -1,8 +1,12 @@
 """What is read in one turn of the event loop, and in which order."""
 
 from collections.abc import Callable
+from time import perf_counter
 
-from service.http.intake import MANY, Intake
+import pytest
+
+from service.http import intake
+from service.http.intake import BUSY_S, MANY, Intake
 
 
 class Loop:
@@ -49,8 +53,19 @@ class _Reader:
 
     def read_on(self) -> None:
         self._read.append(self.group)
+        if self.group == "costly":
+            end = perf_counter() + 2 * BUSY_S
+            while perf_counter() < end:
+                pass
 
 
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever else keeps the machine busy."""
+    monkeypatch.setattr(intake, "BUSY_S", 60.0)
+
+
+@pytest.mark.usefixtures("unhurried")
 def test_one_turn_reads_no_more_than_its_share() -> None:
     clients = Clients()
     assert clients.send("a", MANY * 3) == MANY
@@ -58,6 +73,7 @@ def test_one_turn_reads_no_more_than_its_share() -> None:
     assert clients.send("a") == 1
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_another_group_does_not_wait_behind_all_of_one() -> None:
     clients = Clients()
     clients.send("a", MANY * 10)
@@ -65,9 +81,17 @@ def test_another_group_does_not_wait_behind_all_of_one() -> None:
     assert clients.turn().count("b") == 2
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_while_one_group_waits_others_are_read_at_once() -> None:
     clients = Clients()
     clients.send("a", MANY * 10)
     clients.turn()
     assert clients.send("b") == 1
     assert clients.send("a") == 0
+
+
+def test_of_requests_that_take_long_to_read_one_is_read_in_a_turn() -> None:
+    clients = Clients()
+    clients.send("a", MANY)
+    clients.send("costly", 3)
+    assert [clients.turn() for _ in range(4)] == [["costly"], ["costly"], ["costly"], []]
