@@ -7,7 +7,7 @@ from service.operations.migrate.errors import MigrationError
 from service.operations.migrate.guard import Consent
 from service.operations.migrate.lock import Holder
 from service.operations.migrate.plan import explained, is_complete, to_apply, to_roll_back
-from service.operations.migrate.runner import Progress, Runner, Say
+from service.operations.migrate.runner import Command, MigrationRun, Progress, Say
 from service.operations.migrate.session import Session, connect
 
 WAIT_S = 60.0
@@ -50,9 +50,9 @@ def apply(
             write_row()
             if plan and not session.pooled:
                 _make_tables(session)
-            run = Runner(session, url, "apply", deadline, say, progress)
+            command = Command(session, url, "apply", deadline, say, progress)
             for migration in plan:
-                run(migration, again=migration.id in past.begun)
+                MigrationRun(command, migration, again=migration.id in past.begun).run()
             return [migration.id for migration in plan]
 
 
@@ -80,9 +80,9 @@ def rollback(
                 raise MigrationError("Another migration came in between: see `migrate status`, then try again")
             guard.before_rollback(session, plan, files.read(), past, allow_shared_schema=allow_shared_schema)
             write_row()
-            run = Runner(session, url, "rollback", deadline, say, progress)
+            command = Command(session, url, "rollback", deadline, say, progress)
             for migration in plan:
-                run(migration, again=migration.id in past.begun)
+                MigrationRun(command, migration, again=migration.id in past.begun).run()
             return [migration.id for migration in plan]
 
 
