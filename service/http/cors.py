@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from service.http import errors
-from service.http.asgi import ASGIApp, Headers, Lines, header, line
+from service.http.asgi import ASGIApp, Headers, Lines, Scope, header, line
 from service.http.error_handler import error_response
 from service.http.request_record import record_of
 from service.http.responses import EmptyResponse, Response
@@ -88,7 +88,7 @@ class CorsPolicy:
 
         return cors
 
-    def _preflight(self, scope: Any) -> Response:
+    def _preflight(self, scope: Scope) -> Response:
         request: Headers = scope["headers"]
         method = header(request, b"access-control-request-method")
         names = (header(request, b"access-control-request-headers") or b"").lower().split(b",")

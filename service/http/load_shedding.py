@@ -8,7 +8,7 @@ import asyncio
 from typing import Any
 
 from service.http import errors
-from service.http.asgi import CAPACITY, ASGIApp
+from service.http.asgi import CAPACITY, ASGIApp, Scope
 from service.http.capacity import Capacity
 from service.http.error_handler import error_response
 from service.http.errors import ApiError
@@ -58,7 +58,7 @@ def in_turn(app: ASGIApp) -> ASGIApp:
     return turn
 
 
-async def error_in_turn(error: ApiError, scope: Any, record: RequestRecord) -> Response:
+async def error_in_turn(error: ApiError, scope: Scope, record: RequestRecord) -> Response:
     """The response to this error, when it is its caller's turn. Errors cost little, so a client that gets nothing else
     sends many; they never wait for the database, so its user's share does not slow it down.
     """
@@ -69,7 +69,7 @@ async def error_in_turn(error: ApiError, scope: Any, record: RequestRecord) -> R
     return error_response(error, record)
 
 
-async def _turn(scope: Any, record: RequestRecord) -> None:
+async def _turn(scope: Scope, record: RequestRecord) -> None:
     """Waits for the turn of this request's user or, where that is not known, address. Raises ApiError (429) where too
     many of that caller's wait. An address's probes do not wait behind its other requests.
     """

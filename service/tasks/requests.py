@@ -6,11 +6,10 @@ Must not import statements or responses.
 import re
 from collections.abc import Collection
 from functools import lru_cache
-from typing import Any
 from urllib.parse import parse_qsl, quote, unquote_to_bytes, urlencode
 
 from service.http import errors
-from service.http.asgi import Headers, Receive
+from service.http.asgi import Headers, Receive, Scope
 from service.http.body import read_body
 from service.http.conditional import Preconditions, known_tags, preconditions
 from service.http.limits import BODY_BYTES, ID_MAX, IDEMPOTENCY_KEY_LENGTH, LIMIT_MAX, USER_ID_LENGTH
@@ -35,7 +34,7 @@ class TaskRequest:
 
     def __init__(
         self,
-        scope: Any,
+        scope: Scope,
         record: RequestRecord,
         receive: Receive,
         queries: Queries,
