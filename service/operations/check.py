@@ -209,19 +209,29 @@ def _migrations_url(url: str, schema: str, role: str) -> Iterator[Finding]:
     try:
         with connect(url, "tasks-service check") as session:
             if session.schema != schema:
-                names = (role, session.connection.info.dbname, session.schema)
-                role, database, here = (session.quoted(name) for name in names)
-                yield Finding(
-                    "error",
-                    f"migrations: they make tables in schema {session.schema}, and the service looks in {schema}",
-                    f"ALTER ROLE {role} IN DATABASE {database} SET search_path = {here}",
-                )
+                yield _another_schema(session, schema, role)
             if session.pooled:
                 yield Finding("warning", "MIGRATION_DATABASE_URL goes through a pooler: give it the direct endpoint")
             else:
                 yield Finding("ok", "migrations: their database is reached directly")
     except migrate.MigrationError as error:
         yield Finding("error", f"MIGRATION_DATABASE_URL: {error}")
+
+
+def _another_schema(session: Session, schema: str, role: str) -> Finding:
+    """That `role` looks in another schema than the migrations' session, and what has it look there."""
+    made = f"migrations: they make tables in schema {session.schema}"
+    names = (role, session.connection.info.dbname, session.schema)
+    quoted, database, here = (session.quoted(name) for name in names)
+    asked = session.fetch_one("may_use", role=role, schema=session.schema, group=catalog.ROLE)
+    if asked is not None and not asked[0]:
+        what = f"USAGE ON SCHEMA {here} TO {catalog.ROLE}" if asked[1] else f"{catalog.ROLE} TO {quoted}"
+        return Finding("error", f"{made}, which role {role} may not use", f"GRANT {what}")
+    return Finding(
+        "error",
+        f"{made}, and the service looks in {schema}",
+        f"ALTER ROLE {quoted} IN DATABASE {database} SET search_path = {here}",
+    )
 
 
 @click.command()

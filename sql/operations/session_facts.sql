@@ -24,7 +24,7 @@ path AS (
     SELECT space.oid, space.nspname AS name, entry.place
     FROM pg_catalog.unnest(pg_catalog.current_schemas(false)) WITH ORDINALITY AS entry (name, place)
     INNER JOIN pg_catalog.pg_namespace AS space ON space.nspname OPERATOR(pg_catalog.=) entry.name
-    WHERE space.nspname OPERATOR(pg_catalog.<>) 'pg_catalog'::pg_catalog.name
+    WHERE NOT pg_catalog.starts_with(space.nspname::pg_catalog.text, 'pg_')  -- PostgreSQL's, and what ends with a session
         AND (
             space.nspname OPERATOR(pg_catalog.<>) current_user
             OR pg_catalog.strpos(pg_catalog.current_setting('search_path'), '$user') OPERATOR(pg_catalog.=) 0

@@ -190,7 +190,7 @@ def beside_others(make_empty: Callable[[], str]) -> Iterator[str]:
         connection.execute("DROP OWNED BY shared_owner, shared_app CASCADE; DROP ROLE shared_owner, shared_app")
 
 
-def test_a_schema_of_its_own_keeps_the_service_apart_from_others(
+def test_a_schema_of_its_own_keeps_the_service_beside_others(
     beside_others: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     owner = make_conninfo(beside_others, user="shared_owner")
@@ -213,7 +213,7 @@ def test_a_service_that_looks_in_another_schema_is_told_which(
     beside_others: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with psycopg.connect(beside_others, autocommit=True) as connection:
-        connection.execute("GRANT tasks_service TO shared_owner WITH ADMIN OPTION")
+        connection.execute("GRANT tasks_service TO shared_owner WITH ADMIN OPTION; GRANT tasks_service TO shared_app")
         connection.execute(f"ALTER ROLE shared_app IN DATABASE {connection.info.dbname} RESET search_path".encode())
     owner = make_conninfo(beside_others, user="shared_owner")
     migrate.apply(owner)
@@ -246,6 +246,33 @@ def test_another_applications_yoyo_in_the_search_path_is_not_taken_for_ours(empt
             assert tables == [("tasks",)]
         finally:
             connection.execute("DROP SCHEMA tasks CASCADE; DROP TABLE public._yoyo_migration")
+
+
+def test_no_table_is_made_in_the_sessions_own_schema(empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose tables end with the session."""
+    with psycopg.connect(empty, autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {connection.info.dbname} SET search_path = pg_temp, public".encode())
+        assert migrate.apply(empty) == applied(empty) == IDS
+        connection.execute("SET search_path = pg_temp; CREATE TABLE tasks (); CREATE TABLE idempotency_keys ()")
+        assert lines(empty, monkeypatch) == []
+
+
+def test_a_service_that_may_not_use_the_schema_is_told_so(beside_others: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    app, owner = (make_conninfo(beside_others, user=user) for user in ("shared_app", "shared_owner"))
+    with psycopg.connect(beside_others, autocommit=True) as connection:
+        connection.execute("GRANT tasks_service TO shared_owner WITH ADMIN OPTION")
+        migrate.apply(owner)
+        connection.execute(
+            f'ALTER ROLE shared_app IN DATABASE {connection.info.dbname} SET search_path = "Our Tasks", public'.encode()
+        )
+        connection.execute('REVOKE USAGE ON SCHEMA "Our Tasks" FROM tasks_service')
+        for mend in ("GRANT tasks_service TO shared_app", 'GRANT USAGE ON SCHEMA "Our Tasks" TO tasks_service'):
+            found = lines(app, monkeypatch, MIGRATION_DATABASE_URL=owner)
+            said = "error    migrations: they make tables in schema Our Tasks, which role shared_app may not use"
+            assert said in found
+            assert f"mend: {mend}" in CliRunner().invoke(check).stdout
+            connection.execute(mend.encode())
+        assert lines(app, monkeypatch, MIGRATION_DATABASE_URL=owner) == []
 
 
 def test_another_applications_tables_in_front_are_not_taken_for_ours(
