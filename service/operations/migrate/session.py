@@ -156,8 +156,8 @@ def _session(connection: psycopg.Connection[Any]) -> Session:
     if not session.schema:
         role, database = session.quoted(connection.info.user), session.quoted(connection.info.dbname)
         raise MigrationError(
-            f"The search path of role {role} names no schema that it may use: grant it USAGE of one, or create one; then "
-            f"ALTER ROLE {role} IN DATABASE {database} SET search_path = its name"
+            f"The search path of role {role} names no schema that it may use: grant it USAGE of one, or create one; "
+            f"then ALTER ROLE {role} IN DATABASE {database} SET search_path = its name"
         )
     return session
 
