@@ -298,3 +298,17 @@ def test_migrations_of_another_folder_are_used(
     assert applied(empty) == [*IDS, "0009.theirs"]
     monkeypatch.setenv("MIGRATIONS_DIR", str(tmp_path / "nowhere"))
     assert run("status").stderr == f"Error: There are no migrations in {tmp_path / 'nowhere'}\n"
+
+
+def test_what_an_earlier_form_of_a_file_made_counts_as_applied(migrated: str) -> None:
+    """`-- replaces:` names its checksum: an installation of before the files named pg_catalog."""
+    earlier = {
+        "0001.create-users": "90b72f22e3aece492b63a12a07463cefcbedbbffdf01010e4f48791c565f4aa6",
+        "0003.index-open-tasks": "d5b093ae02f3db7aa0167a05e477d3f6bb5d2a8ca9fef53b411dceecf4e1a658",
+        "0005.create-service-role": "fc581479f1b13f89a99a01c39301f39d82ea03a2ba2f3e3a1f3affccf0deed7e",
+    }
+    with psycopg.connect(migrated) as connection:
+        for name, checksum in earlier.items():
+            changed = "UPDATE _yoyo_migration SET checksum = %s WHERE migration_id = %s"
+            assert connection.execute(changed, (checksum, name)).rowcount == 1
+    assert {state.state for state in migrate.status(migrated)} == {"applied"}
