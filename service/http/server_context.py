@@ -66,6 +66,8 @@ class ServerContext:
         self._timer: asyncio.TimerHandle | None = None
         if config.h11_max_incomplete_event_size is not None:
             log.warning("h11_max_incomplete_event_size has no effect: HttpProtocol has its own limit on a head")
+        if not config.date_header:
+            log.warning("date_header=False has no effect: every response has a Date (RFC 9110, 6.6.1)")
         if config.ws not in ("auto", "none"):
             log.warning("ws=%s has no effect: HttpProtocol serves HTTP only", config.ws)
 
