@@ -115,32 +115,28 @@ class StreamedResponse(Response):
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         record = record_of(scope)
-        first = await anext(self._chunks)
-        record.hold(len(first))  # raises ApiError while the response can still be one
+        chunk: bytes | None = await anext(self._chunks)
+        held = len(chunk)  # all along, because what is sent when the client does not read cannot be rejected any more
+        record.hold(held)  # raises ApiError while the response can still be one
         await send(self._start())
         gone = asyncio.create_task(_disconnected(receive))
         try:
-            if record.method != "HEAD":
-                await _send_held(first, record, send)
-                async for chunk in self._chunks:
-                    if gone.done():
-                        return
-                    record.hold(len(chunk), check=False)
-                    await _send_held(chunk, record, send)
+            while chunk is not None and record.method != "HEAD" and not gone.done():
+                if len(chunk) > held:
+                    record.hold(len(chunk) - held, check=False)
+                    held = len(chunk)
+                record.yield_place()
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                record.retake_place(check=False)
+                chunk = None  # not kept while the next one is made
+                chunk = await anext(self._chunks, None)
         except Failure as failure:
             record.failure = failure  # a response that is not ended makes the server cut the connection
             return
         finally:
             gone.cancel()
-        await send({"type": "http.response.body", "body": b""})
-
-
-async def _send_held(chunk: bytes, record: RequestRecord, send: Send) -> None:
-    """Waits for a client that does not take it yet."""
-    record.yield_place()
-    await send({"type": "http.response.body", "body": chunk, "more_body": True})
-    record.retake_place(check=False)
-    record.drop(len(chunk))
+        if chunk is None or record.method == "HEAD":
+            await send({"type": "http.response.body", "body": b""})
 
 
 async def _disconnected(receive: Any) -> None:

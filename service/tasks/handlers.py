@@ -203,16 +203,20 @@ async def _chunks(
     """A JSON array in chunks, beginning with `chunk`, which has `count` tasks of which `last` is the last one's ID. The
     next is read only when this one was taken.
     """
-    yield chunk[:-1]
+    size = len(chunk)
+    chunk = chunk[:-1]  # one copy, however long its reader takes
+    yield chunk
     while True:
-        rows = max(MIN_ROWS, min(PAGE_ROWS, CHUNK_BYTES * count // len(chunk)))
+        rows = max(MIN_ROWS, min(PAGE_ROWS, CHUNK_BYTES * count // size))
         page = await queries.list(user_id, completed, last, rows)
         if not page:
             break
         chunk, count = encode_page(page, CHUNK_BYTES)
         ended, last = count == len(page) < rows, page[count - 1].id
+        size = len(chunk)
+        chunk = b"," + chunk[1:-1]
         del page
-        yield b"," + chunk[1:-1]
+        yield chunk
         if ended:
             break
     yield b"]"

@@ -117,6 +117,33 @@ def test_pipelined_requests_and_unread_lists_take_bounded_memory(small: RunningS
     wait_until(lambda: "tasks_http_buffered_bytes 0.0" in small.http.get("/metrics").text)
 
 
+FILL = """
+WITH owners AS (INSERT INTO users (id) SELECT 'wide-' || n FROM generate_series(1, 40) AS n RETURNING id)
+INSERT INTO tasks (user_id, title, description)
+SELECT owners.id, 'x', repeat(chr(1), 5000) FROM owners, generate_series(1, 250)
+"""
+
+
+@own_protocol
+def test_lists_that_are_streamed_hold_what_they_will_need(small: RunningService, url: str) -> None:
+    """However many begin before the kernel's buffers are full: 80 of which each keeps 480 kB."""
+    with psycopg.connect(url) as database:
+        database.execute(FILL)
+    before = psutil.Process(small.process.pid).memory_info().rss
+    with ExitStack() as stack:
+        statuses: list[bytes] = []
+        for number in range(80):
+            one = stack.enter_context(connect(small.url))
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            one.sendall(request("GET", f"/api/wide-{number // 2 + 1}/tasks"))
+            statuses.append(one.recv(12))
+        until_in_flight(small, 1)
+        assert 16 < statuses.count(b"HTTP/1.1 200") < 40
+        assert set(statuses) == {b"HTTP/1.1 200", b"HTTP/1.1 503"}
+        assert psutil.Process(small.process.pid).memory_info().rss - before < 50_000_000
+    wait_until(lambda: "tasks_http_buffered_bytes 0.0" in small.http.get("/metrics").text)
+
+
 def test_bodies_are_rejected_before_memory_runs_out(small: RunningService) -> None:
     length = 7_000_000
     with ExitStack() as stack:
