@@ -21,8 +21,9 @@ from click import ClickException
 from service.database.conninfo import libpq_environment, libpq_variables
 from service.operations import embedded
 from service.operations.in_use import owner_url, settings_or_exit
+from service.operations.migrate import history
 from service.operations.migrate.errors import MigrationError
-from service.operations.migrate.session import connect, first_line
+from service.operations.migrate.session import Session, connect, first_line
 
 FORMAT = "--format=custom"
 # pg_restore 17 and newer set this whatever the server's version is, and older servers do not know it.
@@ -71,13 +72,16 @@ def restore(file: Path) -> None:
     settings = settings_or_exit()
     _check_whole(file)
     with _errors_shown(), owner_url(settings, make=True) as url:
-        with connect(url, "tasks-service restore") as session:
+        with connect(url, "tasks-service restore", needs_schema=False) as session:
             if session.fetch_one("is_filled")[0]:
                 raise ClickException("the database is not empty: restore into an empty one")
             version = session.connection.info.server_version // 10_000
             _make_group(session.connection)
         _restore(file, url, version)
-    click.echo(f"restored {file}")
+        click.echo(f"restored {file}")
+        with connect(url, "tasks-service restore", needs_schema=False) as session:
+            if not history.is_recorded(session):
+                _warn_of_other_schema(session)
 
 
 @contextmanager
@@ -88,6 +92,17 @@ def _errors_shown() -> Generator[None]:
         raise ClickException(str(error)) from None
     except psycopg.Error as error:
         raise ClickException(f"the database refused: {first_line(error)}") from None
+
+
+def _warn_of_other_schema(session: Session) -> None:
+    """Where the tables are and the search path does not lead: the next `migrate apply` would make others."""
+    role, database = session.quoted(session.connection.info.user), session.quoted(session.connection.info.dbname)
+    for (schema,) in session.fetch_all("recorded_schemas"):
+        click.echo(
+            f"warning: the tables are in schema {schema}, and the search path of role {role} does not lead there: "
+            f"ALTER ROLE {role} IN DATABASE {database} SET search_path = {schema}, and so for the service's role",
+            err=True,
+        )
 
 
 def _restore(file: Path, url: str, version: int) -> None:

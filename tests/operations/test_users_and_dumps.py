@@ -7,6 +7,8 @@ from pathlib import Path
 import psycopg
 import pytest
 from click.testing import CliRunner, Result
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 from service.operations import embedded, migrate, users
 from service.operations.cli import cli
@@ -73,6 +75,28 @@ def test_delete_asks_first(database_url: str) -> None:
 def test_an_unknown_user_is_said_in_a_line(database_url: str, command: tuple[str, ...]) -> None:
     done = run(database_url, "user", *command, "nobody")
     assert (done.exit_code, done.output) == (1, "Error: there is no such user\n")
+
+
+def test_a_dump_of_another_schema_is_restored_before_that_is_there(database_url: str) -> None:
+    """The search path may name it already. Where it does not, the next migrate apply would begin in public."""
+    name = "Our tasks"
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("ALTER SCHEMA public RENAME TO {}").format(sql.Identifier(name)))
+        path = sql.SQL("ALTER DATABASE {} SET search_path = {}")
+        connection.execute(path.format(sql.Identifier(connection.info.dbname), sql.Identifier(name)))
+    fill(database_url)
+    assert run(database_url, "dump", "d").exit_code == 0
+    named, unnamed = create(database_url), create(database_url)
+    with psycopg.connect(named, autocommit=True) as connection:
+        connection.execute(path.format(sql.Identifier(connection.info.dbname), sql.Identifier(name)))
+    assert run(named, "restore", "d").output == "restored d\n"
+    assert counts(named) == [2, 26, 1]
+    database = conninfo_to_dict(unnamed)["dbname"]
+    assert run(unnamed, "restore", "d").output.splitlines() == [
+        "restored d",
+        'warning: the tables are in schema "Our tasks", and the search path of role tasks does not lead there: '
+        f'ALTER ROLE tasks IN DATABASE {database} SET search_path = "Our tasks", and so for the service\'s role',
+    ]
 
 
 def test_a_dump_is_restored_into_an_empty_database_only(database_url: str, folder: Path) -> None:

@@ -89,10 +89,14 @@ class Session:
 
 @contextmanager
 def connect(
-    url: str, name: str = "tasks-service migrate", on_notice: Callable[[psycopg.errors.Diagnostic], None] | None = None
+    url: str,
+    name: str = "tasks-service migrate",
+    on_notice: Callable[[psycopg.errors.Diagnostic], None] | None = None,
+    *,
+    needs_schema: bool = True,
 ) -> Generator[Session]:
     """Raises Unreachable where the database cannot be reached, MigrationError for a URL that makes no sense and for a
-    database that cannot hold the service's tables.
+    database that cannot hold the service's tables; with `needs_schema`, also where the search path leads to no schema.
     """
     try:
         options = conninfo_to_dict(url).get("options") or os.environ.get("PGOPTIONS") or ""
@@ -115,7 +119,7 @@ def connect(
         if on_notice is not None:
             connection.add_notice_handler(on_notice)
         try:
-            session = _session(connection)
+            session = _session(connection, needs_schema=needs_schema)
         except psycopg.Error as error:  # a privilege, or a timeout of a millisecond that the role carries
             raise MigrationError(f"The database refused: {first_line(error)} (SQLSTATE {error.sqlstate})") from error
         yield session
@@ -140,7 +144,7 @@ def first_line(error: psycopg.Error) -> str:
     return (error.diag.message_primary or str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _session(connection: psycopg.Connection[Any]) -> Session:
+def _session(connection: psycopg.Connection[Any], *, needs_schema: bool) -> Session:
     pooled = _is_pooled(connection)
     _, schema, recorded_in, encoding, *_ = session_facts(connection)
     if encoding != ENCODING:
@@ -153,7 +157,7 @@ def _session(connection: psycopg.Connection[Any]) -> Session:
     session = Session(connection, schema=recorded_in or schema or "", pooled=pooled)
     if recorded_in not in (None, schema) and not _records_ours(session):
         session.schema = schema or ""  # another application's yoyo
-    if not session.schema:
+    if needs_schema and not session.schema:
         role, database = session.quoted(connection.info.user), session.quoted(connection.info.dbname)
         raise MigrationError(
             f"The search path of role {role} names no schema that it may use: grant it USAGE of one, or create one; "
