@@ -8,13 +8,14 @@ statements.
 import asyncio
 import json
 import re
+from codecs import getincrementaldecoder
 from time import perf_counter
 
 import msgspec
 
 from service.http import errors
 from service.http.limits import BATCH_LENGTH, BODY_BYTES
-from service.http.responses import SLICE_S
+from service.http.responses import PIECE_BYTES, SLICE_S
 from service.tasks.schemas import TaskCreate, decode_create, is_json
 
 SMALL_BYTES = 64 * 1024  # decoded in 1 ms at the most (measured)
@@ -55,10 +56,8 @@ class _Batch:
         self._began = perf_counter()
 
     async def decode(self) -> list[TaskCreate]:
-        try:
-            self._body.decode()
-        except UnicodeDecodeError as error:
-            raise errors.invalid_json() from error
+        if not self._body.isascii():
+            await self._check_encoding()
         spans = await self._spans()
         items: list[TaskCreate] = []
         while len(items) < len(spans):
@@ -68,6 +67,18 @@ class _Batch:
             items += self._group(spans[begin:end], begin)
             await self._pause()
         return items
+
+    async def _check_encoding(self) -> None:
+        """Raises ApiError (400) where the body is not UTF-8. To decode 8 MiB as a whole takes 6 ms, most of it for memory
+        that is new.
+        """
+        decode = getincrementaldecoder("utf-8")().decode
+        try:
+            for begin in range(0, len(self._body), PIECE_BYTES):
+                decode(self._body[begin : begin + PIECE_BYTES], final=begin + PIECE_BYTES >= len(self._body))
+                await self._pause()
+        except UnicodeDecodeError as error:
+            raise errors.invalid_json() from error
 
     def _group(self, spans: list[tuple[int, int]], first: int) -> list[TaskCreate]:
         try:

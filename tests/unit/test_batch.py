@@ -62,6 +62,15 @@ async def test_a_large_batch_is_read_like_a_small_one(items: bytes) -> None:
     assert await outcome(b"[" + PAD + items + b"]") == await outcome(b"[" + items + b"]")
 
 
+@pytest.mark.parametrize("pad", range(4))
+@pytest.mark.parametrize(("end", "good"), [("\U0001f600".encode(), True), (b"\xf0\x9f\x98", False), (b"\xff", False)])
+async def test_a_large_batch_is_utf8_wherever_a_slice_ends(pad: int, end: bytes, good: bool) -> None:
+    character = "\U0001f600".encode()
+    titles = b",".join([b'{"title":"%b"}' % (character * 200)] * 200)
+    found = await outcome(b"[" + b" " * pad + titles + b',{"title":"%b"}]' % end)
+    assert isinstance(found, list) if good else found == (400, None, "Request body must be valid JSON")
+
+
 THOUSAND = b'{"title":"x"},' * 1000
 
 
