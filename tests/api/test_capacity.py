@@ -137,7 +137,7 @@ def test_lists_that_are_streamed_hold_what_they_will_need(small: RunningService,
             one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             one.sendall(request("GET", f"/api/wide-{number // 2 + 1}/tasks"))
             statuses.append(one.recv(12))
-        until_in_flight(small, 1)
+            until_in_flight(small, 1)  # the one that asks: all that fits into buffers was sent
         assert 16 < statuses.count(b"HTTP/1.1 200") < 40
         assert set(statuses) == {b"HTTP/1.1 200", b"HTTP/1.1 503"}
         assert psutil.Process(small.process.pid).memory_info().rss - before < 50_000_000
