@@ -44,7 +44,7 @@ class Fetch(IntEnum):
 
 
 class Call:
-    """`begun` and `deadline` are times of the event loop."""
+    """`begun` (of this attempt) and `deadline` (of all) are times of the event loop."""
 
     __slots__ = (
         "alone",

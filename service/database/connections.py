@@ -128,6 +128,7 @@ class Connections:
 
     def housekeep(self) -> None:
         """Gives back what is idle or old. Goes on by itself until `stop`."""
+        self._timer = self._loop.call_later(HOUSEKEEPING_S, self.housekeep)  # first: a bug below must not end it
         now = self._loop.time()
         for pool in self._pools:
             for lane in tuple(pool.lanes):
@@ -141,7 +142,6 @@ class Connections:
             self.empty_retired(pool)
         if self.reachable:
             self._on_reachable()
-        self._timer = self._loop.call_later(HOUSEKEEPING_S, self.housekeep)
 
     async def stop(self, timeout_s: float, reason: str) -> None:
         """Opens nothing more, and closes what there is."""
@@ -156,7 +156,7 @@ class Connections:
                     lane.lose(reason)
                 else:
                     self.give_back(pool, lane)
-            pool.fail_queued(reason)
+            pool.close(reason)
         while self.tasks:
             _, late = await asyncio.wait(self.tasks, timeout=timeout_s)
             for task in late:

@@ -250,7 +250,7 @@ class Database:
             lane.cancels -= 1
         if error.sqlstate == "25006":
             lane.retires_at = 0.0  # a standby, or no longer the primary: the next connection may find the new one
-        for call in group.calls:
+        for call in reversed(group.calls):  # each that is sent again goes to the front of those that wait
             self.stats.count_call(call.statement.name, call.begun, group.sent, lane.head_since, call.caller)
             if call is not culprit:
                 call.spoiled += 1
@@ -280,6 +280,7 @@ class Database:
         elif retry is Retry.BACKOFF:
             self.stats.retried += 1
             call.move(CallState.BACKING_OFF)
+            (self.writes if call.statement.writes else self.reads).backing_off += 1
             self.connections.spawn(self._retry_later(call))
         else:
             self._retry(call)
@@ -292,14 +293,19 @@ class Database:
             self._done(call)
         else:
             self.stats.retried += 1
-            self._submit(call, self._loop.time())
+            self._submit_again(call)
 
     async def _retry_later(self, call: Call) -> None:
         await asyncio.sleep(random.uniform(*CONFLICT_DELAY_S))  # noqa: S311
+        (self.writes if call.statement.writes else self.reads).backing_off -= 1
         if call.future.done():
             self._done(call)
         else:
-            self._submit(call, self._loop.time())
+            self._submit_again(call)
+
+    def _submit_again(self, call: Call) -> None:
+        call.begun = self._loop.time()  # its wait is counted from here: the attempt before has had its own
+        self._submit(call, call.begun)
 
     def lost(self, lane: Lane, doubtful: list[Call], unsent: list[Call], reason: str, sqlstate: str | None) -> None:
         self.connections.lose(lane)

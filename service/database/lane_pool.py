@@ -58,6 +58,7 @@ class LanePool:
         # Writes that waited for a lock while others waited for them. They share at most half of the lanes, so that
         # however many they are, other writes go on.
         self.blocked: deque[Call] = deque()
+        self.backing_off = 0  # calls that are submitted again after a random delay
         self.down_since: float | None = None  # since when there has been no lane, in spite of attempts
         self.max_group = max_group
         self.depth = depth
@@ -68,10 +69,16 @@ class LanePool:
         self._discarded = discarded
         self._loop = asyncio.get_running_loop()
         self._dispatch_due = False  # at the end of this turn of the event loop
+        self._closed: str | None = None  # why nothing is sent any more
 
     @property
     def queued(self) -> int:
         return len(self.queue) + len(self.blocked)
+
+    @property
+    def pending(self) -> int:
+        """Calls that are queued, in flight or backing off."""
+        return self.queued + self.in_flight + self.backing_off
 
     @property
     def in_flight(self) -> int:
@@ -87,6 +94,8 @@ class LanePool:
         if self.max_group == 1 and call.state is _NEW and not self.queue and (lane := self.pick(now)) is not None:
             lane.send((call,), now)  # nothing is gained by waiting for the end of the turn; `dispatch` flushes
             return True
+        if self._closed is not None:
+            return self._reject(call, self._closed)
         if self._hopeless(now):
             return self._reject(call, "the database cannot be reached")
         if len(self.queue) >= self._max_queued:
@@ -162,10 +171,14 @@ class LanePool:
     def give_up(self, now: float) -> None:
         """One more attempt to connect has failed."""
         if self._hopeless(now):
-            self.fail_queued("the database cannot be reached")
+            self._fail_queued("the database cannot be reached")
 
-    def fail_queued(self, reason: str) -> None:
-        """Nothing that is queued will be sent."""
+    def close(self, reason: str) -> None:
+        """Sends nothing any more: what is queued fails, and so does what is submitted later."""
+        self._closed = reason
+        self._fail_queued(reason)
+
+    def _fail_queued(self, reason: str) -> None:
         for queue in (self.queue, self.blocked):
             while queue:
                 call = queue.popleft()

@@ -15,7 +15,7 @@ log = logging.getLogger("service.database")
 
 # Connection, resources, operator intervention, authorization, no such database: not the statement's fault, so it is
 # checked again later. Other codes come from planning with NULLs (Citus: 22004, 0A000 and XX000) and are no mismatch.
-_CHECK_AGAIN = ("08", "28", "3D", "53", "57", None)
+_CHECK_AGAIN = ("08", "28", "3D", "53", "57")
 
 
 class SchemaCheck:
@@ -37,20 +37,28 @@ class SchemaCheck:
         """Compares every statement, up to the first that does not fit."""
         if self._running or not self.pending:
             return
-        self._running = True
+        self._running, self.pending = True, False  # `doubt` may set it meanwhile, for what is compared already
+        fits = False
         try:
-            for statement in self._statements:
-                try:
-                    await self._execute(statement, [None] * len(statement.parameters))
-                except Failure as error:
-                    if error.sqlstate is not None and error.sqlstate.startswith("42"):
-                        self._differs(statement.name.removeprefix("explain_"), error)
-                        return
-                    if error.sqlstate is None or error.sqlstate[:2] in _CHECK_AGAIN:
-                        return
-            self.mismatch, self.pending = None, False
+            fits = await self._all_fit()
         finally:
             self._running = False
+            self.pending |= not fits
+        if not self.pending:
+            self.mismatch = None
+
+    async def _all_fit(self) -> bool:
+        """False: one does not, or it cannot be told now."""
+        for statement in self._statements:
+            try:
+                await self._execute(statement, [None] * len(statement.parameters))
+            except Failure as error:
+                if error.sqlstate is None or error.sqlstate[:2] in _CHECK_AGAIN:
+                    return False
+                if error.sqlstate.startswith("42"):
+                    self._differs(statement.name.removeprefix("explain_"), error)
+                    return False
+        return True
 
     def doubt(self, statement: Statement[Any], error: Failure) -> None:
         """A statement that fitted failed: a table, a column or a privilege is missing now. `run` says when it fits."""

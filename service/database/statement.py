@@ -42,7 +42,7 @@ _ENCODERS: Mapping[type, Callable[[Any], bytes]] = {
 
 
 class StatementError(Exception):
-    """A statement's file does not hold what its caller in service/tasks/queries.py expects."""
+    """A statement's file does not hold what the code that reads it expects."""
 
 
 class Statement(Generic[Row]):

@@ -1,5 +1,4 @@
-"""Time limits. One timer looks at all lanes and queues while calls are in flight or queued, so that no call needs a
-timer.
+"""Time limits. One timer looks at all lanes and queues while calls are pending, so that no call needs a timer.
 
 A read behind a slow statement is hedged: a second copy is sent on an idle lane, and the first result is used. Writes
 that share a group with one that waits for a lock are helped by cancelling the group, which changes nothing: the error
@@ -62,8 +61,8 @@ class Watchdog:
 
     @property
     def pending(self) -> int:
-        """Calls that are in flight or queued."""
-        return len(self._rows) + sum(pool.queued + pool.in_flight for pool in self._pools)
+        """Calls that are not done. Those that back off count: what is sent again needs its time limit, too."""
+        return len(self._rows) + sum(pool.pending for pool in self._pools)
 
     def _sweep(self) -> None:
         self._timer = None
@@ -90,11 +89,10 @@ class Watchdog:
             lane.read()  # it may be this process that is late, not PostgreSQL
         if lane.groups and now - lane.head_since > lane_pool.STALE_S and lane.groups[0].calls:
             self._attend(pool, lane, now)
-        if lane.groups and any(now > call.deadline for call in lane.groups[0].calls):
-            for group in lane.groups:
-                for call in group.calls:
-                    if now > call.deadline:
-                        call.fail(TimedOut("the request's deadline passed"))
+        for group in lane.groups:  # all: a read that is sent again may lie behind younger ones
+            for call in group.calls:
+                if now > call.deadline:
+                    call.fail(TimedOut("the request's deadline passed"))
 
     def _attend(self, pool: LanePool, lane: Lane, now: float) -> None:
         """The lane's first group takes long."""

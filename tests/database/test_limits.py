@@ -8,6 +8,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from service.database import Database, TimedOut, Unavailable
+from service.database import database as database_module
 from tests.database.ground import COUNT_UP, ECHO, SLOW, SLOW_WRITE, opened, overrun, pending, ready, statement
 from tests.support.proxy import Proxy
 from tests.support.waiting import until
@@ -143,6 +144,67 @@ async def test_closing_lets_what_is_under_way_end(url: str) -> None:
     assert [call.result() for call in calls] == [0, 1, 2]
     with pytest.raises(Unavailable, match="shutting down"):
         await database.fetch_one(ECHO, 1)
+
+
+CONFLICT_ONCE = """
+CREATE SEQUENCE attempts;
+CREATE FUNCTION conflict() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF nextval('attempts') = 1 THEN RAISE EXCEPTION 'retry' USING ERRCODE = '40P01'; END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER conflict BEFORE UPDATE ON counters FOR EACH ROW EXECUTE FUNCTION conflict();
+"""
+
+
+async def test_a_call_sent_again_after_a_deadlock_has_its_time_limit(url: str, admin: psycopg.Connection) -> None:
+    """The lock's holder stays, and nothing else is pending meanwhile."""
+    admin.execute("""
+        CREATE SEQUENCE attempts;
+        CREATE FUNCTION conflict_then_lock() RETURNS integer LANGUAGE plpgsql AS $$
+        BEGIN
+            IF nextval('attempts') = 1 THEN RAISE EXCEPTION 'retry' USING ERRCODE = '40P01'; END IF;
+            UPDATE counters SET value = value + 1 WHERE id = 1;
+            RETURN 1;
+        END $$;
+    """)
+    write = statement("/* update */ SELECT conflict_then_lock()", name="conflict_then_lock")
+    async with opened(url, statement_timeout_s=0.3) as database:
+        await ready(database)
+        with admin.transaction():
+            admin.execute("SELECT FROM counters WHERE id = 1 FOR UPDATE")
+            async with asyncio.timeout(3):
+                with pytest.raises(TimedOut):
+                    await database.fetch_one(write)
+        assert database.stats.retried == 1
+
+
+async def test_closing_waits_for_a_call_that_backs_off(
+    url: str, admin: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "CONFLICT_DELAY_S", (0.2, 0.2))
+    async with opened(url) as database:
+        await ready(database)
+        admin.execute(CONFLICT_ONCE)
+        call = asyncio.ensure_future(database.fetch_one(COUNT_UP, 1))
+        await until(lambda: database.stats.retried)
+    async with asyncio.timeout(1):
+        assert await call == 1
+
+
+async def test_closing_fails_a_call_that_backs_off_for_longer(
+    url: str, admin: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "CONFLICT_DELAY_S", (0.2, 0.2))
+    async with opened(url, grace_s=0) as database:
+        await ready(database)
+        admin.execute(CONFLICT_ONCE)
+        calls = [asyncio.ensure_future(database.fetch_one(COUNT_UP, 1)) for _ in range(2)]  # one waits for the row
+        await until(lambda: database.stats.retried)
+    async with asyncio.timeout(1):
+        for call in calls:
+            with pytest.raises(Unavailable, match="shutting down"):
+                await call
 
 
 async def test_closing_while_it_connects(url: str) -> None:

@@ -6,7 +6,7 @@ import time
 import psycopg
 import pytest
 
-from service.database import Database, TimedOut, Unavailable, connections
+from service.database import ConstraintViolation, Database, TimedOut, Unavailable, connections, current_caller
 from service.database.lane import LaneState
 from tests.database.ground import COUNT_UP, ECHO, SLOW, SLOW_WRITE, WRITE, opened, pending, ready, statement
 from tests.support.proxy import Proxy
@@ -48,6 +48,51 @@ async def test_a_locked_table_is_a_timeout_and_nothing_else(url: str, admin: psy
         await until(lambda: not pending(database))
         assert await database.fetch_one(WRITE, 9) == 9
     assert admin.execute("SELECT n FROM ledger").fetchall() == [(9,)]
+
+
+async def test_the_waits_of_retried_calls_hold_no_time_at_the_database(
+    database: Database, admin: psycopg.Connection
+) -> None:
+    """Each attempt is counted with its own wait: neither the attempts before it nor the backoff is one."""
+    admin.execute("""
+        CREATE SEQUENCE attempts;
+        CREATE FUNCTION slow_conflict() RETURNS integer LANGUAGE plpgsql AS $$
+        BEGIN
+            PERFORM pg_sleep(0.2);
+            IF nextval('attempts') < 3 THEN RAISE EXCEPTION 'retry' USING ERRCODE = '40001'; END IF;
+            RETURN 1;
+        END $$;
+    """)
+    await ready(database)
+    timed = list[tuple[float, float]]()
+
+    class Noted:
+        def timed(self, statement: str, wait_s: float, database_s: float) -> None:
+            timed.append((wait_s, database_s))
+
+    token = current_caller.set(Noted())
+    try:
+        assert await database.fetch_one(statement("SELECT slow_conflict()", name="slow_conflict")) == 1
+    finally:
+        current_caller.reset(token)
+    assert len(timed) == 3
+    assert all(wait_s < 0.1 and database_s >= 0.2 for wait_s, database_s in timed), timed
+
+
+async def test_members_of_a_group_that_failed_at_its_commit_keep_their_order(
+    url: str, admin: psycopg.Connection
+) -> None:
+    """Each goes alone then, the oldest first."""
+    admin.execute("CREATE TABLE parents (n integer PRIMARY KEY); INSERT INTO parents SELECT generate_series(0, 8)")
+    admin.execute(
+        "ALTER TABLE ledger ADD CONSTRAINT ledger_n FOREIGN KEY (n) REFERENCES parents DEFERRABLE INITIALLY DEFERRED"
+    )
+    async with opened(url, connections=2) as database:
+        await ready(database)
+        ends = await asyncio.gather(*(database.fetch_one(WRITE, n) for n in range(10)), return_exceptions=True)
+        assert isinstance(ends[9], ConstraintViolation)
+    found = [n for (n,) in admin.execute("SELECT n FROM ledger ORDER BY ctid") if n >= 0]
+    assert found == list(range(9))
 
 
 async def test_a_cancel_that_hit_nothing_is_not_remembered(database: Database, admin: psycopg.Connection) -> None:

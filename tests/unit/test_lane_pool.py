@@ -9,13 +9,15 @@ from typing import Any, cast
 
 import pytest
 
-from service.database import Statement, Unavailable, connections, lane_pool
+from service.database import Statement, TimedOut, Unavailable, connections, lane_pool
 from service.database.call import Call, CallState, Fetch
 from service.database.connections import Connections
 from service.database.failures import Delay
 from service.database.lane import Group, Lane, LaneState, Output
 from service.database.lane_pool import LanePool
+from service.database.row_queue import RowQueue
 from service.database.stats import Stats
+from service.database.watchdog import Watchdog
 
 READ: Statement[Any] = Statement("read", "-- Reads.\nSELECT %(id)s", {"id": int}, tuple)
 WRITE: Statement[Any] = Statement(
@@ -375,4 +377,48 @@ async def test_a_busy_old_lane_drains_before_it_is_closed() -> None:
     site.connections.empty_retired(site.reads)
     await asyncio.sleep(0.01)
     assert site.connector.closed == [lane]
+    await site.connections.stop(1, "the end")
+
+
+async def test_housekeeping_goes_on_after_a_bug_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "HOUSEKEEPING_S", 0.001)
+    looked = asyncio.Event()
+    looks = 0
+
+    def look(pool: LanePool) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            raise ZeroDivisionError
+        looked.set()
+
+    site = Site(max_open=3)
+    monkeypatch.setattr(site.connections, "empty_retired", look)
+    with pytest.raises(ZeroDivisionError):
+        site.connections.housekeep()
+    async with asyncio.timeout(1):
+        await looked.wait()
+    await site.connections.stop(1, "the end")
+
+
+async def test_a_call_behind_younger_ones_fails_at_its_own_deadline() -> None:
+    """A read that is sent again: its new lane has reads with later deadlines in front."""
+    site = Site(max_open=3)
+    site.connections.grow(site.reads)
+    await site.settle()
+    (lane,) = site.connector.opened
+    loop = asyncio.get_running_loop()
+    younger, older = (
+        Call(READ, (1,), [b"1"], Fetch.ONE, loop.create_future(), 0, deadline) for deadline in (1e9, loop.time())
+    )
+    lane.send([younger], loop.time())
+    lane.send([older], loop.time())
+    lane.head_since = 1e9  # not stale
+    watchdog = Watchdog((site.reads, site.writes), RowQueue(1), site.connections, site.stats, statement_timeout_s=1000)
+    watchdog.wake()
+    async with asyncio.timeout(1):
+        with pytest.raises(TimedOut, match="deadline"):
+            await older.future
+    assert not younger.future.done()
+    watchdog.stop()
     await site.connections.stop(1, "the end")
