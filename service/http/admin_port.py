@@ -8,9 +8,8 @@ from typing import Any
 from service.http import errors
 from service.http.asgi import ASGIApp
 from service.http.error_handler import error_response
+from service.http.operator_paths import OPERATOR_PATHS
 from service.http.request_record import record_of
-
-_PATHS = frozenset({"/", "/livez", "/readyz", "/metrics", "/openapi.json", "/docs"})
 
 
 def split(app: ASGIApp, admin_port: int) -> ASGIApp:
@@ -19,7 +18,7 @@ def split(app: ASGIApp, admin_port: int) -> ASGIApp:
     async def served(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
             server, path = scope.get("server"), scope["path"]
-            is_for_operators = path in _PATHS or path.startswith("/docs/")
+            is_for_operators = path in OPERATOR_PATHS or path.startswith("/docs/")
             if is_for_operators != (server is not None and server[1] == admin_port):
                 await error_response(errors.not_found(), record_of(scope))(scope, receive, send)
                 return

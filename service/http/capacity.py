@@ -37,11 +37,10 @@ class Capacity:
         # What waits may take as large a part of the memory as the share is of the places by default.
         self.turns = Turns(max_per_user, max_waiting=max_buffered // 4 // WAIT_BYTES)
 
-    def check_places(self) -> None:
-        """Raises ApiError (503) where more are in flight than may be, the request that asks included."""
-        if self.in_flight > self.max_in_flight:
-            self.rejected["in_flight"] += 1
-            raise errors.unavailable()
+    def reject_request(self) -> errors.ApiError:
+        """The error (503) for a request above `max_in_flight`."""
+        self.rejected["in_flight"] += 1
+        return errors.unavailable()
 
     def reject_caller(self) -> errors.ApiError:
         """The error (429) for a request above its caller's share."""

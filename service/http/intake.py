@@ -5,10 +5,13 @@ queue takes 17 µs, so 600 of them kept the loop busy for 10 ms of CPU in one tu
 bytes, in queues by what they ask for, and the queues have their turns. Must not import ASGI, tasks or the database.
 """
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from time import perf_counter
 from typing import Protocol
+
+log = logging.getLogger("uvicorn.error")
 
 # Requests that are read at once within TURN_S, and in one turn of the queues: 0.3 ms, with new connections 0.8. Fewer
 # where they take longer than BUSY_S: a hostile head takes up to 2 ms.
@@ -33,6 +36,10 @@ class Reader(Protocol):
 
     def read_on(self) -> None:
         """It is its turn."""
+        ...
+
+    def abort(self) -> None:
+        """Ends the connection."""
         ...
 
 
@@ -74,6 +81,13 @@ class Intake:
         return False
 
     def _turn(self) -> None:
+        try:
+            self._read_some()
+        finally:
+            if self._groups:
+                self._loop.call_soon(self._turn)
+
+    def _read_some(self) -> None:
         busy_at = perf_counter() + BUSY_S
         for _ in range(MANY):
             group = self._groups.popleft()
@@ -83,9 +97,10 @@ class Intake:
                 self._groups.append(group)
             else:
                 del self._queues[group]
-            reader.read_on()
-            if not self._groups:
+            try:
+                reader.read_on()
+            except Exception:  # the others need their turns
+                log.exception("A connection failed when it was read\n")
+                reader.abort()
+            if not self._groups or perf_counter() > busy_at:
                 return
-            if perf_counter() > busy_at:
-                break
-        self._loop.call_soon(self._turn)

@@ -1,7 +1,8 @@
 """Load shedding: a request has a place while it is worked on, and is rejected where there is none.
 
 It gives its place back while it waits for its client (the rest of a body, a reader that is slow) or for keys, so that
-slow clients cannot take every place. The probes are never rejected. Must not import tasks.
+slow clients cannot take every place. Probes and /metrics are never rejected for want of room: where one client sends
+many of them, they wait for their turns, however many they are. Must not import tasks.
 """
 
 import asyncio
@@ -12,10 +13,9 @@ from service.http.asgi import CAPACITY, ASGIApp, Scope
 from service.http.capacity import Capacity
 from service.http.error_handler import error_response
 from service.http.errors import ApiError
+from service.http.operator_paths import UNSHED
 from service.http.request_record import RequestRecord, record_of
 from service.http.responses import Response
-
-ALWAYS = frozenset({"/livez", "/readyz", "/metrics"})
 
 
 def shedding(app: ASGIApp, capacity: Capacity) -> ASGIApp:
@@ -29,9 +29,8 @@ def shedding(app: ASGIApp, capacity: Capacity) -> ASGIApp:
         record = record_of(scope)
         record.enter(capacity)
         try:
-            crowded = capacity.in_flight > capacity.max_in_flight
-            if crowded and scope["path"] not in ALWAYS and scope["method"] != "OPTIONS":
-                capacity.check_places()
+            if capacity.in_flight > capacity.max_in_flight and not _is_unshed(scope):
+                raise capacity.reject_request()
             await app(scope, receive, send)
         except ApiError as error:
             await error_response(error, record)(scope, receive, send)
@@ -52,15 +51,16 @@ def in_turn(app: ASGIApp) -> ASGIApp:
         if scope["type"] == "http":
             record = record_of(scope)
             await _turn(scope, record)
-            record.retake_place(check=scope["path"] not in ALWAYS)
+            record.retake_place(check=not _is_unshed(scope))
         await app(scope, receive, send)
 
     return turn
 
 
 async def error_in_turn(error: ApiError, scope: Scope, record: RequestRecord) -> Response:
-    """The response to this error, when it is its caller's turn. Errors cost little, so a client that gets nothing else
-    sends many; they never wait for the database, so its user's share does not slow it down.
+    """The response to this error, when it is its caller's turn. Most errors take no place of a user's share, so that
+    does not slow down a client that gets nothing else. One that comes after a statement (404, 412, 422) gives its place
+    back before it waits.
     """
     try:
         await _turn(scope, record)
@@ -75,4 +75,12 @@ async def _turn(scope: Scope, record: RequestRecord) -> None:
     """
     client, path = scope.get("client"), scope["path"]
     caller: str = record.user_id or (client[0] if client else "")
-    await record.await_turn(caller + path if path in ALWAYS else caller)
+    if path in UNSHED:
+        await record.await_turn(caller + path, check=False)
+    else:
+        await record.await_turn(caller)
+
+
+def _is_unshed(scope: Scope) -> bool:
+    """Whether the request is served where every place is taken. A response to OPTIONS costs no more than the 503."""
+    return scope["path"] in UNSHED or scope["method"] == "OPTIONS"

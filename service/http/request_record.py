@@ -116,28 +116,32 @@ class RequestRecord:
             raise self._capacity.reject_caller()
         self.retake_place()
 
-    async def await_turn(self, caller: str) -> None:
-        """Waits for the turn of a caller whose request takes no place of a user. Raises ApiError (429) where too
-        many of that caller's requests wait.
+    async def await_turn(self, caller: str, *, check: bool = True) -> None:
+        """Waits for the turn of a caller whose request needs no place of a user, or none any more. Raises ApiError
+        where it may not wait: 429 where too many of that caller's requests do, 503 where there is no memory; unless
+        told not to check.
         """
         if self._capacity is not None:
-            begin = self._capacity.turns.pass_by(caller)
+            begin = self._capacity.turns.pass_by(caller, limited=check)
             if begin is False:
                 raise self._capacity.reject_caller()
             if begin is not True:
-                await self._wait_for_turn(begin)
+                self._leave_share()
+                await self._wait_for_turn(begin, check=check)
 
-    async def _wait_for_turn(self, begin: "Future[bool]") -> bool:
+    async def _wait_for_turn(self, begin: "Future[bool]", *, check: bool = True) -> bool:
+        since = perf_counter()
         self.yield_place()
         has_body = any(name in (b"content-length", b"transfer-encoding") for name, _ in self.request_headers)
         size = WAIT_BYTES + (BODY_BYTES if has_body else 0)  # so much of a body is here while nobody reads it
         try:
-            self.hold(size)
+            self.hold(size, check=check)
             await begin
         finally:
             begin.cancel()
+            # The duration is the service's time, without that for which it lets a client wait.
+            self.began += perf_counter() - since
         self.drop(size)
-        self.began = perf_counter()  # the service's time, which is not the time that it lets a client wait
         return begin.result()
 
     def yield_place(self) -> None:
@@ -151,8 +155,8 @@ class RequestRecord:
         if self._capacity is not None and self._yielded:
             self._yielded = False
             self._capacity.in_flight += 1
-            if check:
-                self._capacity.check_places()
+            if check and self._capacity.in_flight > self._capacity.max_in_flight:
+                raise self._capacity.reject_request()
 
     def hold(self, size: int, *, check: bool = True) -> None:
         """Counts bytes of a body or buffer. Raises ApiError (503) where they are too many, unless told not to check."""
@@ -170,13 +174,18 @@ class RequestRecord:
 
     def leave(self) -> None:
         """Gives back everything: the request has ended."""
+        if self._in_share:
+            self._leave_share()
         capacity, self._capacity = self._capacity, None
         if capacity is not None:
             if not self._yielded:
                 capacity.in_flight -= 1
             capacity.buffered -= self._held
-            if self._in_share and self.user_id is not None:
-                capacity.turns.leave(self.user_id)
+
+    def _leave_share(self) -> None:
+        if self._in_share and self._capacity is not None and self.user_id is not None:
+            self._in_share = False
+            self._capacity.turns.leave(self.user_id)
 
     def timed(self, statement: str, wait_s: float, database_s: float) -> None:
         """See service.database.Caller."""

@@ -34,6 +34,10 @@ class Timed(Protocol):
         """Ends what has taken too long. `now` is monotonic time."""
         ...
 
+    def abort(self) -> None:
+        """Ends the connection with a reset."""
+        ...
+
 
 class ServerContext:
     """Of one `uvicorn.Server`. Does not hold its state, with which it goes."""
@@ -112,10 +116,16 @@ class ServerContext:
         )
 
     def _tick(self) -> None:
-        self._renew()
-        for connection in list(self._connections):
-            connection.expire(self.now)
-        self._timer = self.loop.call_later(TICK_S, self._tick) if self._connections else None
+        try:
+            self._renew()
+            for connection in list(self._connections):
+                try:
+                    connection.expire(self.now)
+                except Exception:  # the application's `report`, for one; the other connections need their clock
+                    log.exception("A connection failed when its time was checked\n")
+                    connection.abort()
+        finally:
+            self._timer = self.loop.call_later(TICK_S, self._tick) if self._connections else None
 
     def _renew(self) -> None:
         self.now = time.monotonic()

@@ -6,7 +6,7 @@ closed loop, another user's p99 went from 13 ms to 6 s. Must not import ASGI, ta
 """
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from functools import partial
 from time import perf_counter, thread_time
@@ -36,7 +36,8 @@ class Queue:
         """`take` takes a place if one is free, `is_alone` tells whether nobody else calls, `ended` is called when
         nothing waits any more.
         """
-        self.waiting: deque[tuple[float, asyncio.Future[bool]]] = deque()  # with the time at which the wait ends
+        # To each the time at which its wait ends. To find the first one, a dict would pass all that were deleted.
+        self.waiting: OrderedDict[asyncio.Future[bool], float] = OrderedDict()
         self._take = take
         self._is_alone = is_alone
         self._ended = ended
@@ -47,14 +48,18 @@ class Queue:
 
     def add(self) -> asyncio.Future[bool]:
         begin = self._loop.create_future()
-        self.waiting.append((perf_counter() + MAX_WAIT_S, begin))
+        self.waiting[begin] = perf_counter() + MAX_WAIT_S
+        begin.add_done_callback(self._forget)  # if its client goes
         return begin
 
     def close(self) -> None:
         """Ends the wait of all that wait: those begin for which there are places."""
-        for _, begin in self.waiting:
+        for begin in self.waiting:
             if not begin.done():
                 begin.set_result(self._take())
+
+    def _forget(self, begin: asyncio.Future[bool]) -> None:
+        self.waiting.pop(begin, None)
 
     def _pause(self, seconds: float) -> None:
         self._eases = seconds > PAUSE_S
@@ -82,26 +87,32 @@ class Queue:
             self._ended()
 
     def _begin(self, now: float, left: int) -> None:
-        while self.waiting:
-            end, begin = self.waiting[0]
-            if begin.done():
-                pass  # its client has gone
-            elif end < now:
-                begin.set_result(False)
-            elif left and self._take():
-                begin.set_result(True)
+        while self.waiting and left:
+            begin, end = next(iter(self.waiting.items()))
+            if not begin.done():  # else its client has gone
+                if end < now:
+                    begin.set_result(False)
+                elif self._take():
+                    begin.set_result(True)
+                else:
+                    break
                 left -= 1
-            else:
-                break
-            self.waiting.popleft()
+            self.waiting.popitem(last=False)
 
 
 class Turns:
     """The callers of one process. Users have a share of the places each; other callers take none."""
 
     __slots__ = (
-        *("_closed", "_counts", "_in_a_row", "_latest", "_max_unqueued", "_queues", "_recent"),
-        *("_max_per_user", "_max_waiting"),
+        "_closed",
+        "_counts",
+        "_in_a_row",
+        "_latest",
+        "_max_per_user",
+        "_max_unqueued",
+        "_max_waiting",
+        "_queues",
+        "_recent",
     )
 
     def __init__(self, max_per_user: int, max_waiting: int) -> None:
@@ -146,15 +157,15 @@ class Turns:
         else:
             self._counts[user_id] = count - 1
 
-    def pass_by(self, caller: str) -> Begin:
-        """For a request that takes no place."""
+    def pass_by(self, caller: str, *, limited: bool = True) -> Begin:
+        """For a request that takes no place. Not `limited`: however many of this caller's wait."""
         if not self._recent:
             asyncio.get_running_loop().call_later(PAUSE_S, self._recent.clear)
         key = "\0" + caller
         self._recent[key] += 1
         if self._recent[key] <= UNQUEUED and key not in self._queues:
             return True
-        return self._queued(key, _always, _never)
+        return self._queued(key, _always, _never, limited=limited)
 
     def close(self) -> None:
         """Ends the wait of all that wait, and lets none wait from now on: the server stops."""
@@ -172,13 +183,15 @@ class Turns:
     def _is_alone(self, user_id: str) -> bool:
         return self._in_a_row > ALONE and user_id == self._latest
 
-    def _queued(self, key: str, take: Callable[[], bool], is_alone: Callable[[], bool]) -> Begin:
+    def _queued(
+        self, key: str, take: Callable[[], bool], is_alone: Callable[[], bool], *, limited: bool = True
+    ) -> Begin:
+        if self._closed:
+            return take()
         queue = self._queues.get(key)
         if queue is None:
-            if self._closed:
-                return take()
             queue = self._queues[key] = Queue(take, is_alone, partial(self._queues.__delitem__, key))
-        elif self._closed or len(queue.waiting) >= self._max_waiting:
+        elif limited and len(queue.waiting) >= self._max_waiting:
             return False
         return queue.add()
 

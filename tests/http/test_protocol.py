@@ -12,6 +12,7 @@ import uvicorn
 import uvloop
 from uvicorn.server import ServerState
 
+from service.http import server_context
 from service.http.asgi import WHOLE_BYTES
 from service.http.connection import DRAIN_S, HALF_CLOSED_S, HEAD_S
 from service.http.intake import MANY
@@ -131,6 +132,29 @@ async def test_a_head_has_its_time_in_all(server: Server, client: socket.socket)
     server.after(HEAD_S + 1)
     assert (await read(client)).startswith(b"HTTP/1.1 408 ")
     assert await read(client) == b""
+
+
+async def test_the_clock_goes_on_for_others_when_one_connection_fails(
+    server: Server, client: socket.socket, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tracer that fails, for one: the 408 of a head is reported to it."""
+    monkeypatch.setattr(server_context, "TICK_S", 0.01)
+    context = server.connection.context
+
+    class Failing:
+        def expire(self, now: float) -> None:
+            raise RuntimeError("a tracer")
+
+        def abort(self) -> None:
+            context.discard(self)
+
+    for _ in range(20):
+        context.add(Failing())
+    context._tick()
+    assert context._connections == {server.connection}
+    monkeypatch.setattr(server.connection, "_deadline", 0.1)
+    assert await read(client) == b""  # ended by the tick that followed
+    assert "a tracer" in caplog.text
 
 
 async def test_response_that_nobody_reads_is_dropped(server: Server, client: socket.socket) -> None:

@@ -51,7 +51,12 @@ class _Reader:
         self.group = group
         self._read = read
 
+    def abort(self) -> None:
+        self._read.append("aborted")
+
     def read_on(self) -> None:
+        if self.group == "broken":
+            raise RuntimeError
         self._read.append(self.group)
         if self.group == "costly":
             end = perf_counter() + 2 * BUSY_S
@@ -95,3 +100,14 @@ def test_of_requests_that_take_long_to_read_one_is_read_in_a_turn() -> None:
     clients.send("a", MANY)
     clients.send("costly", 3)
     assert [clients.turn() for _ in range(4)] == [["costly"], ["costly"], ["costly"], []]
+
+
+@pytest.mark.usefixtures("unhurried")
+def test_a_connection_that_fails_does_not_end_the_turns_of_others(caplog: pytest.LogCaptureFixture) -> None:
+    clients = Clients()
+    clients.send("a", MANY)
+    clients.send("broken", 2)
+    clients.send("a", 2 * MANY)
+    assert clients.turn().count("aborted") == 2
+    assert [len(clients.turn()) for _ in range(3)] == [MANY, 2, 0]
+    assert "RuntimeError" in caplog.text

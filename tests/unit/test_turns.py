@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from service.http import turns
+from service.http import errors, turns
 from service.http.capacity import Capacity
 from service.http.errors import ApiError
-from service.http.load_shedding import in_turn, shedding
-from service.http.request_record import RequestRecord
+from service.http.load_shedding import error_in_turn, in_turn, shedding
+from service.http.request_record import RequestRecord, record_of
+from service.http.responses import Response
 from service.http.turns import ALONE, MANY, UNQUEUED, Turns
 
 
@@ -67,6 +68,17 @@ async def test_as_many_wait_as_memory_allows() -> None:
     assert await ended(kept[1])
 
 
+async def test_a_client_that_connects_again_is_not_counted_twice() -> None:
+    places = filled(max_waiting=3)
+    for _ in range(5):
+        gone = [waits(places.enter("a")) for _ in range(3)]
+        for begin in gone:
+            begin.cancel()
+        await asyncio.sleep(0)
+        assert places.waiting == 0
+    assert not isinstance(places.enter("a"), bool)
+
+
 async def test_a_client_that_has_gone_takes_no_place() -> None:
     places = filled()
     gone, second = waits(places.enter("a")), waits(places.enter("a"))
@@ -82,6 +94,8 @@ async def test_the_end_of_the_server_ends_the_wait() -> None:
     assert await ended(waiting) is False
     assert await ended(unknown[-1]) is True  # there are no places for it to wait for
     assert places.enter("a") is False
+    places.leave("a")
+    assert places.enter("a") is True  # although its queue is still there
     assert places.enter("b") is True
 
 
@@ -177,6 +191,85 @@ async def test_a_probe_that_waited_is_not_rejected() -> None:
         assert set(await asyncio.gather(*(request("/livez") for _ in range(20)))) == {None}
         assert await request("/docs") == 503
     assert served == ["/livez"] * 20
+
+
+async def test_probes_are_not_rejected_where_memory_is_used_up_or_many_wait() -> None:
+    """Those of all who call through one proxy wait in one queue."""
+    capacity = Capacity(10, max_per_user=1, max_buffered=0)  # nothing may wait
+    served = 0
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal served
+        served += 1
+
+    async def request(path: str) -> None:
+        scope = {"type": "http", "method": "GET", "path": path, "headers": [], "client": ("::1", 1)}
+        record = record_of(scope)
+        record.enter(capacity)
+        try:
+            await in_turn(app)(scope, None, None)
+        finally:
+            record.leave()
+
+    async with asyncio.timeout(5):
+        await asyncio.gather(*(request(path) for path in ("/livez", "/readyz", "/metrics") for _ in range(20)))
+        assert served == 60
+        rejected = await asyncio.gather(*(request("/docs") for _ in range(20)), return_exceptions=True)
+    assert sum(isinstance(error, ApiError) for error in rejected) == 20 - UNQUEUED
+    assert (capacity.in_flight, capacity.buffered) == (0, 0)
+
+
+async def error_that_waits(capacity: Capacity, record: RequestRecord) -> "asyncio.Task[Response]":
+    """The response to a 404 of user `a`, behind as many as need not wait."""
+    for _ in range(UNQUEUED):
+        capacity.turns.pass_by("a")
+    scope = {"path": "/api/a/tasks/1"}
+    waiting = asyncio.create_task(error_in_turn(errors.not_found(), scope, record))
+    while not capacity.turns.waiting:
+        await asyncio.sleep(0)
+    return waiting
+
+
+async def test_an_error_that_waits_for_its_turn_keeps_the_time_that_its_request_took() -> None:
+    capacity = Capacity(10, max_per_user=1, max_buffered=1_000_000)
+    record = RequestRecord("GET", [])
+    record.enter(capacity)
+    assert record.enter_user("a") is None
+    record.began -= 2.0  # at the database
+    response = await (await error_that_waits(capacity, record))
+    assert response.status == 404
+    assert 2.0 <= time.perf_counter() - record.began < 3.0
+
+
+async def test_time_in_which_a_request_waits_for_its_place_is_not_the_service_s() -> None:
+    capacity = Capacity(10, max_per_user=1, max_buffered=1_000_000)
+    capacity.turns.enter("a")
+    record = RequestRecord("GET", [])
+    record.enter(capacity)
+    record.began -= 2.0  # authenticating
+    begin = record.enter_user("a")
+    assert begin is not None
+    waiting = asyncio.create_task(record.wait_for_place(begin))
+    await asyncio.sleep(0.2)
+    capacity.turns.leave("a")
+    await waiting
+    assert 2.0 <= time.perf_counter() - record.began < 2.15
+    record.leave()
+
+
+async def test_an_error_that_waits_for_its_turn_leaves_its_place_to_others() -> None:
+    """A 412 comes after a statement: it has a place of its user's share."""
+    capacity = Capacity(10, max_per_user=1, max_buffered=1_000_000)
+    record = RequestRecord("GET", [])
+    record.enter(capacity)
+    assert record.enter_user("a") is None
+    waiting = await error_that_waits(capacity, record)
+    assert capacity.in_flight == 0
+    assert capacity.turns.enter("a") is True
+    assert (await waiting).status == 404
+    record.leave()
+    capacity.turns.leave("a")
+    assert (capacity.in_flight, capacity.buffered) == (0, 0)
 
 
 async def test_no_memory_to_wait_is_503_and_leaves_the_queue() -> None:
