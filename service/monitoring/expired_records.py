@@ -2,7 +2,8 @@
 database is asked for.
 
 Asked in the background by the worker that is scraped, once a minute at most for all workers, and not at all where
-nobody has used the database since: a scrape must not keep a suspended Neon compute awake. Must not import metrics.
+nobody has used the database since: a scrape must not keep a Neon compute awake that could be suspended. Must not import
+metrics.
 """
 
 import asyncio
@@ -19,11 +20,11 @@ MAX_COUNTED = 10_000  # 2 ms (PostgreSQL 18, with the index in memory)
 
 
 class Expired(msgspec.Struct, frozen=True):
-    """What was found. Times are seconds since 1970."""
+    """One look, and what it found. Times are seconds since 1970."""
 
     asked_at: float
-    statements: float  # how many all workers had sent by then
-    records: int  # MAX_COUNTED: or more
+    statements: float  # how many all workers had sent by then: known for longer than what was found
+    records: int | None  # MAX_COUNTED: or more; None: it failed, is too old, or the database is away
     oldest: float | None  # when it was created
 
     def age_s(self) -> float:
@@ -49,10 +50,11 @@ class ExpiredRecords:
         self._asking: asyncio.Task[None] | None = None
 
     def known(self) -> Expired | None:
-        """None: not asked yet, too long ago, or the database is away."""
-        if self._found is None or time.time() - self._found.asked_at > FRESH_S or not self._connected:
-            return None
-        return self._found
+        """This worker's last look; None: it has not asked yet."""
+        found = self._found
+        if found is not None and (time.time() - found.asked_at > FRESH_S or not self._connected):
+            return msgspec.structs.replace(found, records=None)
+        return found
 
     @property
     def _connected(self) -> bool:
@@ -71,7 +73,6 @@ class ExpiredRecords:
         try:
             row = await self._database.fetch_one(EXPIRED_RECORDS, MAX_COUNTED)
         except Failure:  # logged and counted as every statement's
-            self._found = None
-            return
+            row = (None, None)
         assert row is not None
         self._found = Expired(time.time(), statements, *row)

@@ -164,7 +164,7 @@ class _Families(Collector):
         )
 
     def _expired_records(self) -> Iterator[Metric]:
-        if self._expired is not None:
+        if self._expired is not None and self._expired.records is not None:
             yield GaugeMetricFamily(
                 "tasks_idempotency_expired_records",
                 f"Idempotency records to prune, counted up to {MAX_COUNTED}.",

@@ -76,8 +76,8 @@ class Metrics:
     def start(self) -> None:
         """Begins to leave snapshots, where there are other workers to read them."""
         if self._folder is not None:
+            self._timer = asyncio.get_running_loop().call_later(SNAPSHOT_S, self.start)  # a bug below must not end it
             self._folder.write(self._own())
-            self._timer = asyncio.get_running_loop().call_later(SNAPSHOT_S, self.start)
 
     def stop(self) -> None:
         """Leaves a last snapshot: what a worker counted is not forgotten with it."""

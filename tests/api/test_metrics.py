@@ -10,8 +10,12 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
+from service.database import Database
+from service.http.capacity import Capacity
 from service.monitoring import expired_records
+from service.monitoring import metrics as metrics_module
 from service.monitoring.expired_records import EXPIRED_RECORDS, ExpiredRecords
+from service.monitoring.metrics import Metrics
 from service.tasks.queries import STATEMENTS
 from tests.database.ground import opened, statement
 from tests.support.databases import named
@@ -191,6 +195,28 @@ async def test_records_to_prune_are_asked_for_only_if_the_database_was_used_sinc
         await until(lambda: asked() == 3)
 
 
+async def test_an_idle_database_is_not_asked_again_when_the_figures_are_too_old(
+    clone: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(expired_records, "ASK_S", 0.0)
+    async with opened(clone()) as database:
+        metrics = Metrics(database, Capacity(1, max_per_user=0, max_buffered=1), {}, None, None)
+        await until(lambda: database.reachable)
+        name = RECORDS.encode() + b" 0.0"
+        await until(lambda: name in metrics.exposition() and not database.in_flight)
+        asked = database.stats.statements["expired_records"]
+        monkeypatch.setattr(expired_records, "FRESH_S", -1.0)
+        assert RECORDS.encode() not in metrics.exposition()
+        await database.fetch_one(EXPIRED_RECORDS, 1)  # counted as none of the requests'
+        assert RECORDS.encode() not in metrics.exposition()
+        assert database.stats.statements["expired_records"] == asked + 1, (
+            "it asked, though no statement came in between"
+        )
+        await database.execute(statement("SELECT 1", name="one"))
+        metrics.exposition()
+        await until(lambda: database.stats.statements["expired_records"] == asked + 2)
+
+
 async def test_nothing_is_said_of_records_to_prune_while_the_database_is_away(clone: Callable[[], str]) -> None:
     url = clone()
     async with opened(url) as database:
@@ -202,7 +228,7 @@ async def test_nothing_is_said_of_records_to_prune_while_the_database_is_away(cl
             name = conninfo_to_dict(url)["dbname"]
             admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false".encode())
             admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
-            await until(lambda: records.known() is None)
+            await until(lambda: (known := records.known()) is not None and known.records is None)
             asked = database.stats.statements["expired_records"]
             records.refresh(None, 2)
             assert database.stats.statements["expired_records"] == asked
@@ -218,4 +244,18 @@ async def test_a_look_at_records_to_prune_that_fails_makes_nobody_unready(clone:
         records = ExpiredRecords(database)
         records.refresh(None, 1)
         await until(lambda: database.stats.failures["42"] == 1)
-        assert (database.mismatch, records.known()) == (None, None)
+        known = records.known()
+        assert known is not None
+        assert (database.mismatch, known.records) == (None, None)
+
+
+async def test_snapshots_go_on_after_a_bug_in_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics_module, "SNAPSHOT_S", 0.001)
+    database = Database(AWAY, connections=2)
+    metrics = Metrics(database, Capacity(1, max_per_user=0, max_buffered=1), {}, None, tmp_path)
+    with pytest.raises(AttributeError):
+        metrics.start()  # a database that is not open has no figures
+    await database.open()
+    await until(lambda: list(tmp_path.glob("*.json")))
+    metrics.stop()
+    await database.close(0)
