@@ -35,7 +35,9 @@ class Tracer(Protocol):
 
 
 def hashed(user_id: str) -> str:
-    """A user's name in the log. `printf %s ID | b2sum -l 64` gives it for an ID; nothing gives the ID for it."""
+    """A user's name in the log. `printf %s ID | b2sum -l 64` prints it for an ID, so that an operator finds the user's
+    lines. It has no key: a reader of the log who guesses an ID can confirm it.
+    """
     return blake2b(user_id.encode(errors="surrogateescape"), digest_size=8).hexdigest()
 
 

@@ -85,11 +85,16 @@ class Tracing:
         seldom = _Seldom()
         for name in [name for name in logging.root.manager.loggerDict if name.startswith("opentelemetry.")]:
             logging.getLogger(name).addFilter(seldom)
-        self._epoch_ns = time.time_ns() - time.perf_counter_ns()
 
     def trace(self, record: RequestRecord, status: int, seconds: float) -> None:
         """See service.monitoring.request_log.Tracer."""
         trace = self._trace
+        epoch_ns = time.time_ns() - time.perf_counter_ns()  # for each trace: the wall clock may be set
+
+        def at(moment: float) -> int:
+            """Nanoseconds since the epoch of a time of perf_counter."""
+            return epoch_ns + int(moment * 1e9)
+
         context = None
         if (sent := trace_of(header(record.request_headers, b"traceparent"))) is not None:
             flags = trace.TraceFlags(trace.TraceFlags.SAMPLED if sent[2] else trace.TraceFlags.DEFAULT)
@@ -108,7 +113,7 @@ class Tracing:
             context,
             trace.SpanKind.SERVER,
             attributes,
-            start_time=self._at(record.began),
+            start_time=at(record.began),
         )
         if status >= 500:
             span.set_status(trace.Status(trace.StatusCode.ERROR))
@@ -125,18 +130,14 @@ class Tracing:
                         "tasks.lane_wait_s": wait_s,
                         "tasks.database_s": database_s,
                     },
-                    start_time=self._at(ended - wait_s - database_s),
+                    start_time=at(ended - wait_s - database_s),
                 )
-                child.end(self._at(ended))
-        span.end(self._at(record.began + seconds))
+                child.end(at(ended))
+        span.end(at(record.began + seconds))
 
     def close(self) -> None:
         """Exports the remaining spans."""
         self._provider.shutdown()
-
-    def _at(self, moment: float) -> int:
-        """Nanoseconds since the epoch of a time of perf_counter."""
-        return self._epoch_ns + int(moment * 1e9)
 
 
 class _Seldom(logging.Filter):

@@ -252,7 +252,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Literal["hash", "id"],
         Meta(
             description="How a log line names the user: `id`, or `hash`, which `printf %s ID | b2sum -l 64` prints "
-            "for an ID."
+            "for an ID. The hash has no key: a reader who guesses an ID can confirm it."
         ),
     ] = "hash"
     access_log: Annotated[bool, Meta(description="Log every request at level info, with the client's address.")] = False

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -77,7 +79,11 @@ class Unobserved:
         pass
 
 
-async def spans_of(record_with: dict[str, Any], headers: list[tuple[bytes, bytes]]) -> list[Any]:
+async def spans_of(
+    record_with: dict[str, Any],
+    headers: list[tuple[bytes, bytes]],
+    meanwhile: Callable[[], None] = lambda: None,
+) -> list[Any]:
     memory = pytest.importorskip("opentelemetry.sdk.trace.export.in_memory_span_exporter")
     from service.monitoring.tracing import Tracing
 
@@ -88,6 +94,7 @@ async def spans_of(record_with: dict[str, Any], headers: list[tuple[bytes, bytes
         record: RequestRecord = record_of(scope)
         for name, value in record_with.items():
             setattr(record, name, value)
+        meanwhile()
         record.timed("get", 0.001, 0.004)
         record.timed("update", 0.0, 0.002)
 
@@ -111,6 +118,17 @@ async def test_a_request_is_a_server_span_with_a_client_span_for_each_statement(
         assert (child.attributes["tasks.lane_wait_s"], child.attributes["tasks.database_s"]) == (wait, took)
         assert (child.end_time - child.start_time) / 1e9 == pytest.approx(wait + took, abs=1e-6)
     assert "/secret" not in str(server.to_json())
+
+
+async def test_after_a_step_of_the_clock_spans_have_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    step_ns = 3600 * 10**9
+    real = time.time_ns
+
+    def step() -> None:
+        monkeypatch.setattr(time, "time_ns", lambda: real() + step_ns)
+
+    *_, server = await spans_of({"status": 200}, [], meanwhile=step)
+    assert abs(server.end_time - (real() + step_ns)) < 60 * 10**9
 
 
 async def test_a_trace_that_is_not_sampled_is_not_recorded() -> None:
