@@ -16,7 +16,9 @@ ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 Lines = bytes  # headers of a response as they are sent: `name: value`, each with its line end
 
 CLIENT_GONE = 499  # nginx's number for a client that did not wait for the response
-WHOLE_BYTES = 64 * 1024  # the largest body that is sent in one call; larger ones go in pieces of this size
+# The largest body that is sent in one call. A larger one goes in pieces of this size, each when the client has taken
+# the one before: what waits for a slow client is the body alone, not a copy of it in the server's buffer.
+WHOLE_BYTES = 64 * 1024
 # The key of ASGI's lifespan state under which the application leaves a Callable[[RequestRecord], None]: the server
 # reports with it each response that it gave without asking the application (malformed HTTP, a head that is too large).
 REPORT = "report"

@@ -15,6 +15,7 @@ import msgspec
 from service.http.limits import (
     BATCH_LENGTH,
     BODY_BYTES,
+    CONDITION_LENGTH,
     DESCRIPTION_LENGTH,
     IDEMPOTENCY_KEY_LENGTH,
     LIMIT_MAX,
@@ -205,8 +206,8 @@ def invalid_after() -> ApiError:
 
 
 def invalid_condition(header: str) -> ApiError:
-    """400, for an If-Match or If-None-Match outside the grammar of RFC 9110, 13.1."""
-    return ApiError(400, f"{header} must be * or a list of entity tags")
+    """400, for an If-Match or If-None-Match outside the grammar of RFC 9110, 13.1, or with too many tags."""
+    return ApiError(400, f"{header} must be * or a list of up to {CONDITION_LENGTH} entity tags")
 
 
 def invalid_idempotency_key() -> ApiError:

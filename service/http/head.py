@@ -37,8 +37,11 @@ _HOST = re.compile(
     rb"(?:\[[0-9A-Fa-f:.]{2,45}\]|\[v[0-9A-Fa-f]+\.[0-9A-Za-z\-._~!$&'()*+;=:]+\]"
     rb"|(?:[0-9A-Za-z\-._~!$&'()*+;=]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?"
 )
-_valid_hosts: set[bytes] = set()  # seen before: a service has a few
+_valid_hosts: set[bytes] = (
+    set()
+)  # seen before: a service has a few. A client can make them up, and they are never freed
 _MAX_HOSTS = 1000
+_MAX_HOST_BYTES = 255  # a name of DNS has no more
 _ABSOLUTE_FORM = re.compile(rb"https?://([^/?]+)(.*)", re.IGNORECASE)
 _TRAILING_SPACE = re.compile(rb"(?<=[^\n \t])[ \t]+\r\n")  # but not a line of nothing else, which is malformed
 _CODINGS = re.compile(rb"\r\ntransfer-encoding:([^\r]*)", re.IGNORECASE)
@@ -159,7 +162,7 @@ def _header_lines(head: bytes) -> Headers:
 def _check_host(value: bytes) -> None:
     if not _HOST.fullmatch(value):
         raise errors.malformed_http()
-    if len(_valid_hosts) < _MAX_HOSTS:
+    if len(_valid_hosts) < _MAX_HOSTS and len(value) <= _MAX_HOST_BYTES:
         _valid_hosts.add(value)
 
 

@@ -8,12 +8,12 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from http import HTTPStatus
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from service.database import Failure
-from service.http.asgi import Lines, Message, Send, pairs_of
+from service.http.asgi import WHOLE_BYTES, Lines, Message, Send, pairs_of
 from service.http.errors import ApiError, ErrorBody
 from service.http.request_record import RequestRecord, record_of
 from service.http.response_head import lines_of
@@ -21,14 +21,21 @@ from service.http.response_head import lines_of
 encode = msgspec.json.Encoder().encode
 
 _JSON: Lines = b"content-type: application/json\r\n"
-# A larger body goes out in pieces, each when the client has taken the one before: what waits for a slow client is the
-# body alone, not a copy of it in the server's buffer.
-PIECE_BYTES = 64 * 1024
 # How long work on a large body may keep the event loop busy at once, and how long it then pauses. sleep(0) would be too
 # short: a get takes five turns of the loop, so five slices would delay it.
 SLICE_S = 0.002
 _GROUP = 16  # items that are encoded together: up to half a megabyte
 _NO_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
+
+
+class AnyResponse(Protocol):
+    """What a handler returns: an ASGI application, and a faster way to send it where that is possible."""
+
+    def respond(self, record: RequestRecord) -> bool:
+        """Sends it in one call. False: that is not possible here, and nothing was sent; call it as an application."""
+        ...
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
 
 
 class Response:
@@ -56,12 +63,12 @@ class Response:
         self.lines = b"%b%bcontent-length: %d\r\n" % (lines, content_type, len(body))
 
     def respond(self, record: RequestRecord) -> bool:
-        """Sends it in one call. False: that is not possible here, and nothing was sent; call it as an application."""
+        """See AnyResponse."""
         return record.respond(self.status, self.lines, self.body, self.closes)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         record = record_of(scope)
-        if len(self.body) > PIECE_BYTES and record.method != "HEAD":
+        if len(self.body) > WHOLE_BYTES and record.method != "HEAD":
             if not self.shared:
                 # A write is done, so it is too late to reject it; its body was counted with room for the response.
                 record.hold(len(self.body), check=record.method == "GET")
@@ -79,9 +86,9 @@ class Response:
     async def _send_in_pieces(self, record: RequestRecord, send: Send) -> None:
         await send(self._start())
         record.yield_place()
-        for begin in range(0, len(self.body), PIECE_BYTES):
-            piece = self.body[begin : begin + PIECE_BYTES]
-            more = begin + PIECE_BYTES < len(self.body)
+        for begin in range(0, len(self.body), WHOLE_BYTES):
+            piece = self.body[begin : begin + WHOLE_BYTES]
+            more = begin + WHOLE_BYTES < len(self.body)
             await send({"type": "http.response.body", "body": piece, "more_body": more})
 
 
@@ -97,20 +104,19 @@ class EmptyResponse(Response):
         self.lines = lines if status in _NO_BODY else lines + b"content-length: 0\r\n"
 
 
-class StreamedResponse(Response):
-    """A response whose body is sent in pieces. If `chunks` fails, the connection is cut, so that a client never takes a
-    part for the whole.
+class StreamedResponse:
+    """A response whose body, JSON, is sent in pieces. If `chunks` fails, the connection is cut, so that a client never
+    takes a part for the whole.
     """
 
-    __slots__ = ("_chunks",)
+    __slots__ = ("_chunks", "_status")
 
     def __init__(self, status: int, chunks: AsyncIterator[bytes]) -> None:
-        self.status = status
-        self.closes = False
-        self.lines = _JSON
+        self._status = status
         self._chunks = chunks
 
     def respond(self, record: RequestRecord) -> bool:
+        """Never in one call."""
         return False
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -118,7 +124,7 @@ class StreamedResponse(Response):
         chunk: bytes | None = await anext(self._chunks)
         held = len(chunk)  # all along, because what is sent when the client does not read cannot be rejected any more
         record.hold(held)  # raises ApiError while the response can still be one
-        await send(self._start())
+        await send({"type": "http.response.start", "status": self._status, "headers": pairs_of(_JSON)})
         gone = asyncio.create_task(_disconnected(receive))
         try:
             while chunk is not None and record.method != "HEAD" and not gone.done():

@@ -18,11 +18,11 @@ from service.http.error_handler import error_response
 from service.http.errors import ApiError
 from service.http.load_shedding import error_in_turn
 from service.http.request_record import record_of
-from service.http.responses import Response
+from service.http.responses import AnyResponse
 from service.tasks.requests import TaskRequest
 from service.tasks.routing import MakeTaskRequest
 
-Handler = Callable[[TaskRequest], Awaitable[Response]]
+Handler = Callable[[TaskRequest], Awaitable[AnyResponse]]
 
 
 class FastPath:
@@ -59,7 +59,7 @@ class FastPath:
                 handler, record.route, has_task = found
                 try:
                     request = await self._make(scope, record, receive, parts[2], parts[4] if has_task else None)
-                    response = await handler(request)
+                    response: AnyResponse = await handler(request)
                 except ApiError as error:
                     response = await error_in_turn(error, scope, record)
                 except Exception as error:

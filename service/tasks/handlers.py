@@ -12,8 +12,9 @@ from litestar.di import NamedDependency
 
 from service.http import errors
 from service.http.asgi import GET_AND_HEAD, Lines, line
+from service.http.conditional import ANY, AnyTag
 from service.http.limits import BATCH_BYTES
-from service.http.responses import EmptyResponse, Response, StreamedResponse, encode, encode_array, etag
+from service.http.responses import AnyResponse, EmptyResponse, Response, StreamedResponse, encode, encode_array, etag
 from service.tasks.batch import decode_batch
 from service.tasks.queries import Changed, IdempotentCreate, Queries
 from service.tasks.requests import TaskRequest, parse_list_query
@@ -30,7 +31,7 @@ PAGE_BYTES = 6 * 1024 * 1024
 
 
 @route("/", http_method=GET_AND_HEAD)
-async def list_tasks(task_request: NamedDependency[TaskRequest]) -> Response:
+async def list_tasks(task_request: NamedDependency[TaskRequest]) -> AnyResponse:
     """The user's tasks, newest first: a page, or all of them."""
     completed, limit, after, rest = parse_list_query(task_request.query_string)
     known = task_request.known_tags()
@@ -40,7 +41,7 @@ async def list_tasks(task_request: NamedDependency[TaskRequest]) -> Response:
     more = len(tasks) > limit
     del tasks[limit:]
     tag = page_tag(tasks, more)
-    if known is None or tag in known:
+    if known is not None and (known is ANY or tag in known):
         return EmptyResponse(304, _weak_etag(tag))
     page, count = encode_page(tasks, PAGE_BYTES)
     if not more and count == len(tasks):
@@ -89,7 +90,7 @@ async def get_task(task_request: NamedDependency[TaskRequest]) -> Response:
     task = await task_request.queries.get(task_request.user_id, task_request.task_id)
     if task is None:
         raise errors.task_not_found()
-    if known is None or b"%d" % task.version in known:
+    if known is not None and (known is ANY or b"%d" % task.version in known):
         return EmptyResponse(304, etag(task.version))
     return task_response(task)
 
@@ -183,12 +184,12 @@ def _weak_etag(tag: bytes) -> Lines:
 
 
 async def _list_all(
-    task_request: TaskRequest, completed: bool | None, after: int | None, known: Collection[bytes] | None
-) -> Response:
+    task_request: TaskRequest, completed: bool | None, after: int | None, known: Collection[bytes] | AnyTag | None
+) -> AnyResponse:
     """Every task: as one response where a page holds them, else streamed page by page."""
     page = await task_request.queries.list(task_request.user_id, completed, after, PAGE_ROWS)
     tag = page_tag(page, more=False)
-    if len(page) < PAGE_ROWS and (known is None or tag in known):
+    if len(page) < PAGE_ROWS and known is not None and (known is ANY or tag in known):
         return EmptyResponse(304, _weak_etag(tag))
     chunk, count = encode_page(page, CHUNK_BYTES)
     if len(page) < PAGE_ROWS and count == len(page):

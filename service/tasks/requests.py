@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, quote, unquote_to_bytes, urlencode
 from service.http import errors
 from service.http.asgi import Headers, Receive, Scope
 from service.http.body import read_body
-from service.http.conditional import Preconditions, known_tags, preconditions
+from service.http.conditional import AnyTag, Preconditions, known_tags, preconditions
 from service.http.limits import BODY_BYTES, ID_MAX, IDEMPOTENCY_KEY_LENGTH, LIMIT_MAX, USER_ID_LENGTH
 from service.http.request_record import RequestRecord
 from service.tasks.queries import Queries
@@ -72,8 +72,8 @@ class TaskRequest:
         """What If-Match and If-None-Match require of a write. Raises ApiError (400) for a malformed header."""
         return preconditions(self.headers)
 
-    def known_tags(self) -> Collection[bytes] | None:
-        """The opaque tags that the client has, by If-None-Match; None: any. Raises ApiError (400): malformed."""
+    def known_tags(self) -> Collection[bytes] | AnyTag | None:
+        """The opaque tags that the client has, by If-None-Match; None without it. Raises ApiError (400): malformed."""
         return known_tags(self.headers)
 
 

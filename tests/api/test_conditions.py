@@ -139,4 +139,7 @@ def test_if_match_and_if_none_match_must_both_hold(
 
 def test_malformed_if_none_match_on_a_write_is_400(client: httpx.Client, path: str) -> None:
     answer = client.delete(path, headers={"If-None-Match": '"3'})
-    assert (answer.status_code, answer.json()) == (400, {"error": "If-None-Match must be * or a list of entity tags"})
+    assert (answer.status_code, answer.json()) == (
+        400,
+        {"error": "If-None-Match must be * or a list of up to 1000 entity tags"},
+    )

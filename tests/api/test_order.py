@@ -60,7 +60,7 @@ def test_update_and_toggle(client: httpx.Client, tasks: str, method: str, suffix
         (405, "Method not allowed"),
         (400, "Invalid user ID"),
         (400, "Invalid task ID"),
-        (400, "If-Match must be * or a list of entity tags"),
+        (400, "If-Match must be * or a list of up to 1000 entity tags"),
         (413, "Request body must be 64 KiB or less"),
         (415, "Request body must be application/json"),
         (400, "Request body must be valid JSON"),
@@ -81,7 +81,7 @@ def test_get_and_list(client: httpx.Client, tasks: str) -> None:
     assert [ask(client, *step) for step in steps] == [
         (400, "Invalid user ID"),
         (400, "Invalid task ID"),
-        (400, "If-None-Match must be * or a list of entity tags"),
+        (400, "If-None-Match must be * or a list of up to 1000 entity tags"),
         (404, "Task not found"),
         (400, "Invalid user ID"),
         (400, "limit must be between 1 and 1000"),

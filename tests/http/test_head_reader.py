@@ -123,6 +123,15 @@ def test_large_header_lines_are_not_kept() -> None:
     assert first.headers[1][1] is not second.headers[1][1]
 
 
+def test_hosts_are_kept_only_while_they_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client can make them up."""
+    kept: set[bytes] = set()
+    monkeypatch.setattr("service.http.head._valid_hosts", kept)
+    for host in (b"a" * 255, b"a" * 256, b"a" * 30_000):
+        said(HeadReader(), GET + b"Host: %b\r\n\r\n" % host)
+    assert kept == {b"a" * 255}
+
+
 async def test_a_body_of_the_same_length_follows_each_head_with_the_same_lines() -> None:
     wire = Wire()
     post = b"POST /%d HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n"
