@@ -36,7 +36,11 @@ FINISH, AT_ONCE = b"f", b"n"  # the supervisor's
 METRICS_FOLDER = "TASKS_METRICS_FOLDER"  # set for the workers, not a setting: where they leave their numbers
 MODULE = "service.server.workers"  # what a worker runs
 MAX_FAILED = 3  # replacements in a row that end before they serve
+# Before a worker is started in place of one that died before it was STEADY_S old: so long for the first in a row, twice
+# for the second, and so on. Starting costs half a second of CPU (measured), which those that serve need.
 RETRY_S = 1.0
+MAX_RETRY_S = 10.0
+STEADY_S = 60.0
 
 
 def serve(settings: Settings, listeners: list[socket.socket], started: Callable[[], None]) -> None:
@@ -64,6 +68,7 @@ class _Worker:
         self.control, theirs = socket.socketpair()
         self.control.setblocking(False)
         self.serves = False
+        self.began = time.monotonic()
         descriptors = [theirs.fileno(), *(listener.fileno() for listener in listeners)]
         # Blocked signals stay blocked in the new process until it has its handlers, and so none is lost meanwhile.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signals.SIGNALS)
@@ -97,6 +102,8 @@ class _Supervisor:
         self._count = settings.workers
         self._workers: list[_Worker] = []
         self._failed = 0  # workers in a row that ended before they served
+        self._short_lived = 0  # workers in a row that ended before they were STEADY_S old
+        self._due: list[float] = []  # when those are started that replace others
 
     def pass_on(self) -> None:
         """Tells the workers what the operator asks for."""
@@ -110,7 +117,9 @@ class _Supervisor:
             while not signals.stop.asked:
                 for worker in self._changed():
                     if worker.process.poll() is not None and not signals.stop.asked:
-                        self._replace(worker, served)
+                        self._ended(worker, served)
+                if not signals.stop.asked:
+                    self._start_due()
                 if not served and all(worker.serves for worker in self._workers):
                     served = True
                     started()
@@ -128,18 +137,30 @@ class _Supervisor:
             worker.receive()
         return readable
 
-    def _replace(self, dead: _Worker, served: bool) -> None:
+    def _ended(self, dead: _Worker, served: bool) -> None:
+        """Another one is due. Raises StartFailed where that is of no use."""
         if not served:
             raise StartFailed(f"a worker ended before it served, {_how(dead.process)}: its log lines say why")
         log.error("a worker died and is replaced", extra={"worker": dead.process.pid, "exit_code": dead.process.poll()})
         self._failed = 0 if dead.serves else self._failed + 1
         if self._failed >= MAX_FAILED:
             raise StartFailed(f"{MAX_FAILED} workers ended before they served, the last {_how(dead.process)}")
-        if self._failed:
-            time.sleep(RETRY_S)
+        now = time.monotonic()
+        self._short_lived = self._short_lived + 1 if now - dead.began < STEADY_S else 0
+        self._due.append(now + min(RETRY_S * self._short_lived, MAX_RETRY_S))
         dead.control.close()
-        self._workers[self._workers.index(dead)] = self._start()
-        self._restarts += 1
+        self._workers.remove(dead)
+
+    def _start_due(self) -> None:
+        """Starts the workers that replace others, each after its pause."""
+        now = time.monotonic()
+        for due in [due for due in self._due if due <= now]:
+            self._due.remove(due)
+            self._workers.append(self._start())
+            self._restarts += 1
+            self._write_restarts()
+
+    def _write_restarts(self) -> None:
         with suppress(OSError):  # a full disk costs a figure, not a worker
             fresh = self._restarts_file.with_suffix(".new")
             fresh.write_text(str(self._restarts))
