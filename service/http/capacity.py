@@ -9,7 +9,7 @@ from collections import Counter
 from service.http import errors
 from service.http.turns import Turns
 
-WAIT_BYTES = 16 * 1024  # what a request that waits takes of memory (measured: 11 kB)
+WAIT_BYTES = 16 * 1024  # what a request that waits for a place or for its body takes of memory (measured: 11 kB)
 REASONS = ("in_flight", "user", "memory")  # why a request found no room
 
 
@@ -34,7 +34,7 @@ class Capacity:
         self.buffered = 0
         self.connections = 0  # open, counted by the server; each may be idle
         self.rejected: Counter[str] = Counter()
-        # What waits may take as large a part of the memory as the share is of the places by default.
+        # One caller's waiting requests may take a quarter of the memory, as one user may of the places by default.
         self.turns = Turns(max_per_user, max_waiting=max_buffered // 4 // WAIT_BYTES)
 
     def reject_request(self) -> errors.ApiError:

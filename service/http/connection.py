@@ -16,8 +16,8 @@ from service.http.server_context import ServerContext
 from service.http.write_rate import WriteRate
 
 HEAD_S = 10.0  # from the first byte of a head to its last
-DRAIN_S = 2.0  # for the rest of an unread body, so that its sender still gets the response
-LINGER_S = 0.5  # for a request that is on its way when the server stops
+SKIP_S = 2.0  # for the rest of an unread body, so that its sender still gets the response
+STOP_IDLE_S = 0.5  # for a request that is on its way when the server stops
 HALF_CLOSED_S = 1.0  # for a response to a client that has closed its side, as clients that are gone have, too
 
 
@@ -51,7 +51,7 @@ TRANSITIONS: dict[State, set[State]] = {
 }
 # Seconds after which a state ends the connection; 0: none. IDLE has uvicorn's timeout_keep_alive. While a response is
 # sent, WriteRate bounds the time.
-_TIME_LIMITS = dict.fromkeys(State, 0.0) | {HEAD: HEAD_S, SKIP: DRAIN_S, LINGER: DRAIN_S}
+_TIME_LIMITS = dict.fromkeys(State, 0.0) | {HEAD: HEAD_S, SKIP: SKIP_S, LINGER: SKIP_S}
 BETWEEN_REQUESTS = (IDLE, HEAD)
 APPLICATION_RUNS = (BODY, RESPONSE)
 
@@ -235,7 +235,7 @@ class Connection(asyncio.Protocol, ABC):
         self._stopping = self.may_end = True
         if self.state in BETWEEN_REQUESTS:
             # Not at once: a request may be on its way, and would be lost.
-            self.context.loop.call_later(LINGER_S, self._close_between_requests)
+            self.context.loop.call_later(STOP_IDLE_S, self._close_between_requests)
 
     def _close_between_requests(self) -> None:
         if self.state in BETWEEN_REQUESTS:

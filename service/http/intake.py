@@ -15,7 +15,7 @@ log = logging.getLogger("uvicorn.error")
 
 # Requests that are read at once within TURN_S, and in one turn of the queues: 0.3 ms, with new connections 0.8. Fewer
 # where they take longer than BUSY_S: a hostile head takes up to 2 ms.
-MANY = 16
+MAX_READ = 16
 BUSY_S = 0.0005
 # uvloop's clock stands still within a turn and goes by the millisecond; differences of floats can be a little less.
 TURN_S = 0.0009
@@ -30,8 +30,8 @@ class Reader(Protocol):
     """A connection whose bytes may begin a request."""
 
     @property
-    def group(self) -> object:
-        """Requests of the same group wait in one queue."""
+    def queue_key(self) -> object:
+        """Requests with the same key wait in one queue."""
         ...
 
     def read_on(self) -> None:
@@ -46,7 +46,7 @@ class Reader(Protocol):
 class Intake:
     """Of one event loop."""
 
-    __slots__ = ("_begin", "_busy_at", "_groups", "_loop", "_queues", "_read")
+    __slots__ = ("_begin", "_busy_at", "_loop", "_order", "_queues", "_read")
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
@@ -54,7 +54,7 @@ class Intake:
         self._read = 0
         self._busy_at = 0.0  # no more is read from then on, in that time
         self._queues: dict[object, deque[Reader]] = {}
-        self._groups: deque[object] = deque()  # the order in which the queues have their turns
+        self._order: deque[object] = deque()  # the order in which the queues have their turns
 
     def admits(self, reader: Reader) -> bool:
         """Whether it may read now. If not, its `read_on` is called when it may."""
@@ -64,11 +64,11 @@ class Intake:
             self._read = 0
             self._busy_at = perf_counter() + BUSY_S
         self._read += 1
-        at_once = self._read <= MANY and (self._read == 1 or perf_counter() < self._busy_at)
+        at_once = self._read <= MAX_READ and (self._read == 1 or perf_counter() < self._busy_at)
         if at_once and not self._queues:
             return True
-        group = reader.group
-        queue = self._queues.get(group)
+        key = reader.queue_key
+        queue = self._queues.get(key)
         if queue is not None:
             queue.append(reader)
             return False
@@ -76,31 +76,31 @@ class Intake:
             return True
         if not self._queues:
             self._loop.call_soon(self._turn)
-        self._queues[group] = deque((reader,))
-        self._groups.append(group)
+        self._queues[key] = deque((reader,))
+        self._order.append(key)
         return False
 
     def _turn(self) -> None:
         try:
             self._read_some()
         finally:
-            if self._groups:
+            if self._order:
                 self._loop.call_soon(self._turn)
 
     def _read_some(self) -> None:
         busy_at = perf_counter() + BUSY_S
-        for _ in range(MANY):
-            group = self._groups.popleft()
-            queue = self._queues[group]
+        for _ in range(MAX_READ):
+            key = self._order.popleft()
+            queue = self._queues[key]
             reader = queue.popleft()
             if queue:
-                self._groups.append(group)
+                self._order.append(key)
             else:
-                del self._queues[group]
+                del self._queues[key]
             try:
                 reader.read_on()
             except Exception:  # the others need their turns
                 log.exception("A connection failed when it was read\n")
                 reader.abort()
-            if not self._groups or perf_counter() > busy_at:
+            if not self._order or perf_counter() > busy_at:
                 return

@@ -19,7 +19,6 @@ from uvicorn.server import ServerState
 from service.http import errors
 from service.http.asgi import CLIENT_GONE, ASGIApp, Scope
 from service.http.body_framing import ChunkedBody, SizedBody
-from service.http.capacity import WAIT_BYTES
 from service.http.connection import (
     APPLICATION_RUNS,
     BETWEEN_REQUESTS,
@@ -39,9 +38,9 @@ from service.http.own_responses import respond_overloaded, respond_to_asterisk
 from service.http.request_record import RequestRecord
 from service.http.response_head import response_head
 from service.http.responses import error_response_of
-from service.http.server_context import context_of, log
+from service.http.server_context import MIN_UNREAD_BYTES, context_of, log
 
-_GROUP_BYTES = 512  # of a head, in which the path's first segments are
+_KEY_BYTES = 512  # of a head, in which the path's first segments are
 SMALL_REST = 64 * 1024  # bytes of a body that are read and dropped for the sake of the connection
 
 
@@ -107,14 +106,14 @@ class HttpProtocol(Connection):
         if not self._waits and (state not in BETWEEN_REQUESTS or self.context.intake.admits(self)):
             self._read()
             return
-        if self._waits or len(data) > WAIT_BYTES:
+        if self._waits or len(data) > MIN_UNREAD_BYTES:
             self.pause_reading()  # what is kept counts
         self._waits = True
 
     @property
-    def group(self) -> tuple[object, ...]:
+    def queue_key(self) -> tuple[object, ...]:
         """Of requests that are alike: of one client and, below /api, for one user."""
-        return (self.client and self.client[0], *self._buffer[:_GROUP_BYTES].split(b"/", 3)[1:3])
+        return (self.client and self.client[0], *self._buffer[:_KEY_BYTES].split(b"/", 3)[1:3])
 
     def read_on(self) -> None:
         """Reads what has waited for its turn."""

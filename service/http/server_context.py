@@ -18,13 +18,14 @@ from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 from uvicorn.server import ServerState
 
 from service.http.asgi import CAPACITY, REPORT, ASGIApp, Scope
-from service.http.capacity import WAIT_BYTES, Capacity
+from service.http.capacity import Capacity
 from service.http.intake import Intake
 from service.http.request_record import RequestRecord
 
 log = logging.getLogger("uvicorn.error")
 
 TICK_S = 1.0
+MIN_UNREAD_BYTES = 16 * 1024  # what a connection may keep unread even where the memory for buffers is used up
 
 
 class Timed(Protocol):
@@ -40,7 +41,7 @@ class Timed(Protocol):
 
 
 class ServerContext:
-    """Of one `uvicorn.Server`. Does not hold its state, with which it goes."""
+    """One for each `uvicorn.Server`. It holds no reference to the server's ServerState, so that it is freed with it."""
 
     def __init__(
         self, config: uvicorn.Config, state: ServerState, app_state: dict[str, Any], loop: asyncio.AbstractEventLoop
@@ -53,7 +54,7 @@ class ServerContext:
         self.asgi = {"version": config.asgi_version, "spec_version": "2.3"}
         self.tasks = state.tasks
         self.report: Callable[[RequestRecord], None] = app_state.get(REPORT, _unreported)
-        # The application's, or one that nobody reads.
+        # The application's. Another application than this service has none: then nothing is limited.
         self._capacity: Capacity = app_state.get(CAPACITY) or Capacity(0, max_per_user=0, max_buffered=sys.maxsize)
         self.keep_alive_s = config.timeout_keep_alive
         self.root_path = config.root_path
@@ -84,23 +85,23 @@ class ServerContext:
         self._capacity.connections += 1
 
     def discard(self, connection: Timed) -> None:
-        """It ticks no longer."""
+        """The clock ticks no longer for this connection."""
         self._connections.discard(connection)
         self._capacity.connections -= 1
 
     def keep(self, size: int) -> bool:
-        """Counts bytes that a connection keeps unread. False: the memory for buffers is used up, and they are more than
-        a few. They are counted all the same.
+        """Counts bytes that a connection keeps unread; `drop` has to be called in each case. False: they are more than
+        MIN_UNREAD_BYTES, and the memory for buffers is used up.
         """
         capacity = self._capacity
         capacity.buffered += size
-        if size <= WAIT_BYTES or capacity.buffered <= capacity.max_buffered:
+        if size <= MIN_UNREAD_BYTES or capacity.buffered <= capacity.max_buffered:
             return True
         capacity.rejected["memory"] += 1
         return False
 
     def drop(self, size: int) -> None:
-        """They are kept no longer."""
+        """Bytes that `keep` counted are read or gone."""
         self._capacity.buffered -= size
 
     def log_access(self, scope: Scope, status: int) -> None:

@@ -11,14 +11,14 @@ from collections.abc import Callable
 from functools import partial
 from time import perf_counter, thread_time
 
-MAX_WAIT_S = 2.0  # then the response is 429
-MANY = 16  # requests of one user in flight: more than these begin in turns
+MAX_TURN_WAIT_S = 2.0  # then the response is 429
+MAX_UNQUEUED = 16  # requests of one user in flight: more than these begin in turns
 ALONE = 2000  # requests in a row of one user: nobody else calls, and it need not leave time to others
-UNQUEUED = 4  # requests of one caller without a place that begin in PAUSE_S; more begin in turns
+MAX_UNPLACED = 4  # requests of one caller without a place that begin in PAUSE_S; more begin in turns
 
 PAUSE_S = 0.001  # between two turns of a queue
 MAX_BURST = 8  # requests that begin in one turn: 0.6 ms of gets. With 32, another user's median went from 1.0 to 3.4 ms
-BUSY_S = 0.0007  # of work for the loop between two turns, by which the next one is late: too much
+LATE_S = 0.0007  # of work for the loop between two turns, by which the next one is late: too much
 OTHERS = 2  # a turn that is late by this is followed by a pause that is so many times as long
 
 # Whether a request may begin: known now, or when it has its turn.
@@ -48,7 +48,7 @@ class Queue:
 
     def add(self) -> asyncio.Future[bool]:
         begin = self._loop.create_future()
-        self.waiting[begin] = perf_counter() + MAX_WAIT_S
+        self.waiting[begin] = perf_counter() + MAX_TURN_WAIT_S
         begin.add_done_callback(self._forget)  # if its client goes
         return begin
 
@@ -75,7 +75,7 @@ class Queue:
         else:
             # By its CPU time, too: where other processes made it late, it does not help to begin less.
             late = min(now - self._due, thread_time() - self._cpu_s)
-            if late > BUSY_S:
+            if late > LATE_S:
                 self._burst = max(1, self._burst // 2)
                 pause += OTHERS * late
             elif not self._eases:
@@ -119,7 +119,7 @@ class Turns:
         """`max_per_user`: requests of one user in flight. `max_waiting`: requests of one caller that wait."""
         self._max_per_user = max_per_user
         self._max_waiting = max_waiting
-        self._max_unqueued = min(MANY, max_per_user)
+        self._max_unqueued = min(MAX_UNQUEUED, max_per_user)
         self._counts: dict[str, int] = {}  # of users: requests in flight
         self._latest = ""  # the user who called last,
         self._in_a_row = 0  # and how often since another one did
@@ -163,7 +163,7 @@ class Turns:
             asyncio.get_running_loop().call_later(PAUSE_S, self._recent.clear)
         key = "\0" + caller
         self._recent[key] += 1
-        if self._recent[key] <= UNQUEUED and key not in self._queues:
+        if self._recent[key] <= MAX_UNPLACED and key not in self._queues:
             return True
         return self._queued(key, _always, _never, limited=limited)
 

@@ -14,8 +14,8 @@ from uvicorn.server import ServerState
 
 from service.http import server_context
 from service.http.asgi import WHOLE_BYTES
-from service.http.connection import DRAIN_S, HALF_CLOSED_S, HEAD_S
-from service.http.intake import MANY
+from service.http.connection import HALF_CLOSED_S, HEAD_S, SKIP_S
+from service.http.intake import MAX_READ
 from service.http.protocol import HttpProtocol
 from service.http.write_rate import MIN_BYTES_PER_S, WINDOW_S
 from tests.support.waiting import until
@@ -246,7 +246,7 @@ async def test_pipelined_requests_wait_as_bytes() -> None:
 async def test_requests_that_wait_for_their_turn_are_served_also_to_clients_that_close_their_side(
     server: Server,
 ) -> None:
-    clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(6 * MANY)]  # type: ignore[attr-defined]
+    clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(6 * MAX_READ)]  # type: ignore[attr-defined]
     try:
         await until(lambda: len(server.state.connections) == len(clients))
         for client in clients:
@@ -299,9 +299,9 @@ async def test_large_body_that_nobody_reads_is_dropped_for_a_while(server: Serve
     assert b"connection: close" in await read(client)
     assert await read(client) == b""  # our side is closed, so that the client stops
     client.send(b"x" * 10_000)
-    server.after(DRAIN_S - 1)
+    server.after(SKIP_S - 1)
     assert server.state.connections
-    server.after(DRAIN_S + 1)
+    server.after(SKIP_S + 1)
     await server.ended()
 
 

@@ -6,7 +6,7 @@ from time import perf_counter
 import pytest
 
 from service.http import intake
-from service.http.intake import BUSY_S, MANY, Intake
+from service.http.intake import BUSY_S, MAX_READ, Intake
 
 
 class Loop:
@@ -48,17 +48,17 @@ class Clients:
 
 class _Reader:
     def __init__(self, group: str, read: list[str]) -> None:
-        self.group = group
+        self.queue_key = group
         self._read = read
 
     def abort(self) -> None:
         self._read.append("aborted")
 
     def read_on(self) -> None:
-        if self.group == "broken":
+        if self.queue_key == "broken":
             raise RuntimeError
-        self._read.append(self.group)
-        if self.group == "costly":
+        self._read.append(self.queue_key)
+        if self.queue_key == "costly":
             end = perf_counter() + 2 * BUSY_S
             while perf_counter() < end:
                 pass
@@ -73,15 +73,15 @@ def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("unhurried")
 def test_one_turn_reads_no_more_than_its_share() -> None:
     clients = Clients()
-    assert clients.send("a", MANY * 3) == MANY
-    assert [len(clients.turn()) for _ in range(3)] == [MANY, MANY, 0]
+    assert clients.send("a", MAX_READ * 3) == MAX_READ
+    assert [len(clients.turn()) for _ in range(3)] == [MAX_READ, MAX_READ, 0]
     assert clients.send("a") == 1
 
 
 @pytest.mark.usefixtures("unhurried")
 def test_another_group_does_not_wait_behind_all_of_one() -> None:
     clients = Clients()
-    clients.send("a", MANY * 10)
+    clients.send("a", MAX_READ * 10)
     assert clients.send("b", 2) == 0
     assert clients.turn().count("b") == 2
 
@@ -89,7 +89,7 @@ def test_another_group_does_not_wait_behind_all_of_one() -> None:
 @pytest.mark.usefixtures("unhurried")
 def test_while_one_group_waits_others_are_read_at_once() -> None:
     clients = Clients()
-    clients.send("a", MANY * 10)
+    clients.send("a", MAX_READ * 10)
     clients.turn()
     assert clients.send("b") == 1
     assert clients.send("a") == 0
@@ -97,7 +97,7 @@ def test_while_one_group_waits_others_are_read_at_once() -> None:
 
 def test_of_requests_that_take_long_to_read_one_is_read_in_a_turn() -> None:
     clients = Clients()
-    clients.send("a", MANY)
+    clients.send("a", MAX_READ)
     clients.send("costly", 3)
     assert [clients.turn() for _ in range(4)] == [["costly"], ["costly"], ["costly"], []]
 
@@ -105,9 +105,9 @@ def test_of_requests_that_take_long_to_read_one_is_read_in_a_turn() -> None:
 @pytest.mark.usefixtures("unhurried")
 def test_a_connection_that_fails_does_not_end_the_turns_of_others(caplog: pytest.LogCaptureFixture) -> None:
     clients = Clients()
-    clients.send("a", MANY)
+    clients.send("a", MAX_READ)
     clients.send("broken", 2)
-    clients.send("a", 2 * MANY)
+    clients.send("a", 2 * MAX_READ)
     assert clients.turn().count("aborted") == 2
-    assert [len(clients.turn()) for _ in range(3)] == [MANY, 2, 0]
+    assert [len(clients.turn()) for _ in range(3)] == [MAX_READ, 2, 0]
     assert "RuntimeError" in caplog.text

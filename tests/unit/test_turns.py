@@ -13,13 +13,13 @@ from service.http.errors import ApiError
 from service.http.load_shedding import error_in_turn, in_turn, shedding
 from service.http.request_record import RequestRecord, record_of
 from service.http.responses import Response
-from service.http.turns import ALONE, MANY, UNQUEUED, Turns
+from service.http.turns import ALONE, MAX_UNPLACED, MAX_UNQUEUED, Turns
 
 
-def filled(max_per_user: int = MANY, max_waiting: int = 1000) -> Turns:
+def filled(max_per_user: int = MAX_UNQUEUED, max_waiting: int = 1000) -> Turns:
     """User `a` has its share."""
     places = Turns(max_per_user, max_waiting)
-    for _ in range(min(max_per_user, MANY)):
+    for _ in range(min(max_per_user, MAX_UNQUEUED)):
         assert places.enter("a") is True
     return places
 
@@ -52,7 +52,7 @@ async def test_a_request_above_the_share_begins_when_a_place_is_free_and_others_
 
 
 async def test_without_a_place_it_is_rejected_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turns, "MAX_WAIT_S", 0.05)
+    monkeypatch.setattr(turns, "MAX_TURN_WAIT_S", 0.05)
     places = filled()
     begin = time.monotonic()
     assert await ended(places.enter("a")) is False
@@ -89,7 +89,7 @@ async def test_a_client_that_has_gone_takes_no_place() -> None:
 
 async def test_the_end_of_the_server_ends_the_wait() -> None:
     places = filled()
-    waiting, unknown = waits(places.enter("a")), [places.pass_by("::1") for _ in range(UNQUEUED + 1)]
+    waiting, unknown = waits(places.enter("a")), [places.pass_by("::1") for _ in range(MAX_UNPLACED + 1)]
     places.close()
     assert await ended(waiting) is False
     assert await ended(unknown[-1]) is True  # there are no places for it to wait for
@@ -137,7 +137,7 @@ async def test_requests_that_cost_much_leave_the_loop_to_others(user: bool) -> N
     for task in tasks:
         task.cancel()
     assert sum(begun.values()) >= 60
-    assert max(begun.values()) <= (MANY if user else UNQUEUED)
+    assert max(begun.values()) <= (MAX_UNQUEUED if user else MAX_UNPLACED)
     assert Counter(begun.values())[1] > 30  # one at a time, once it is known that they cost much
     assert iteration > 2 * len(begun)  # and between them, others
 
@@ -215,13 +215,13 @@ async def test_probes_are_not_rejected_where_memory_is_used_up_or_many_wait() ->
         await asyncio.gather(*(request(path) for path in ("/livez", "/readyz", "/metrics") for _ in range(20)))
         assert served == 60
         rejected = await asyncio.gather(*(request("/docs") for _ in range(20)), return_exceptions=True)
-    assert sum(isinstance(error, ApiError) for error in rejected) == 20 - UNQUEUED
+    assert sum(isinstance(error, ApiError) for error in rejected) == 20 - MAX_UNPLACED
     assert (capacity.in_flight, capacity.buffered) == (0, 0)
 
 
 async def error_that_waits(capacity: Capacity, record: RequestRecord) -> "asyncio.Task[Response]":
     """The response to a 404 of user `a`, behind as many as need not wait."""
-    for _ in range(UNQUEUED):
+    for _ in range(MAX_UNPLACED):
         capacity.turns.pass_by("a")
     scope = {"path": "/api/a/tasks/1"}
     waiting = asyncio.create_task(error_in_turn(errors.not_found(), scope, record))
