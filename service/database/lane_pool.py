@@ -24,7 +24,7 @@ from service.database.lane import Lane, LaneState, Output
 STALE_S = 0.03
 # While the database cannot be reached, calls wait this long for it (a suspended Neon compute wakes in less), and then
 # fail at once until a connection succeeds.
-MAX_WAIT_S = 3.0
+MAX_DOWN_S = 3.0
 # Writes use this many lanes as they come, and one more only when so many are queued that its group is well filled:
 # every commit costs about 100 µs of CPU, however many writes share it.
 FEW_LANES = 2
@@ -186,7 +186,7 @@ class LanePool:
                 self._discard(call)
 
     def _hopeless(self, now: float) -> bool:
-        return self.down_since is not None and now - self.down_since > MAX_WAIT_S
+        return self.down_since is not None and now - self.down_since > MAX_DOWN_S
 
     def _reject(self, call: Call, reason: str) -> bool:
         call.fail(Unavailable(reason))

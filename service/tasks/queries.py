@@ -125,7 +125,7 @@ _PAGE = {"user_id": str, "newest": int, "rows": int}
 _NEW = {"title": str, "description": str, "completed": bool}  # `values_of` a TaskCreate
 _ROW = ("user_id", "task_id")  # what a write locks
 _PRECONDITIONS = {"versions": list, "excluded_versions": list}
-MAX_ATTEMPTS = 10
+MAX_OVERTAKEN = 10
 
 GET = _statement("get", {"user_id": str, "task_id": int}, Task, _of_task)
 LIST = _statement("list", _PAGE, Task, _of_page)
@@ -243,7 +243,7 @@ class Queries:
         PostgreSQL evaluates the condition on the row as it was when the statement began, so nothing was written, but
         the row's version now meets the preconditions.
         """
-        for _ in range(MAX_ATTEMPTS):
+        for _ in range(MAX_OVERTAKEN):
             written = await self.database.fetch_one(statement, *values, *required)
             if written is None or written.applied or not required.met_by(written.version):
                 return written

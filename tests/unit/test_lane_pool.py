@@ -244,7 +244,7 @@ async def test_whose_caller_is_gone_is_not_sent() -> None:
 async def test_while_the_database_is_away_for_long_calls_fail_at_once() -> None:
     place = Place(0)
     waiting = place.submit(WRITE, "a")
-    place.pool.down_since = asyncio.get_running_loop().time() - lane_pool.MAX_WAIT_S - 1
+    place.pool.down_since = asyncio.get_running_loop().time() - lane_pool.MAX_DOWN_S - 1
     with pytest.raises(Unavailable, match="cannot be reached"):
         await place.submit(WRITE, "b").future
     place.pool.give_up(asyncio.get_running_loop().time())

@@ -7,7 +7,7 @@ import pytest
 
 from service.database import Database, Unavailable
 from service.http.conditional import NO_PRECONDITIONS
-from service.tasks.queries import MAX_ATTEMPTS, Changed, Queries
+from service.tasks.queries import MAX_OVERTAKEN, Changed, Queries
 from service.tasks.schemas import Task
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -28,4 +28,4 @@ async def test_a_write_that_others_always_overtake_is_given_up() -> None:
     database = Overtaken()
     with pytest.raises(Unavailable):
         await Queries(cast(Database, database)).toggle("u", 1, True, NO_PRECONDITIONS)
-    assert database.sent == MAX_ATTEMPTS == 10
+    assert database.sent == MAX_OVERTAKEN == 10

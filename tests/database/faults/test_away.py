@@ -42,7 +42,7 @@ async def test_it_comes_back_though_nobody_asks(url: str) -> None:
 
 
 async def test_away_for_long_calls_fail_at_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lane_pool, "MAX_WAIT_S", 0.2)
+    monkeypatch.setattr(lane_pool, "MAX_DOWN_S", 0.2)
     async with Proxy(url) as proxy:
         proxy.refuses = True
         async with opened(proxy.url) as database:
@@ -94,7 +94,7 @@ async def test_a_wrong_password_is_said_once_and_tried_on(
     url: str, admin: psycopg.Connection, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Trust asks for no password here, so a role that does not exist stands for it: the same class of SQLSTATE."""
-    monkeypatch.setattr(lane_pool, "MAX_WAIT_S", 0.1)
+    monkeypatch.setattr(lane_pool, "MAX_DOWN_S", 0.1)
     async with opened(make_conninfo(url, user="stranger_to_us")) as database:
         with pytest.raises(Unavailable):
             await database.fetch_one(ECHO, 1)
