@@ -1,7 +1,7 @@
 """Bearer tokens (RFC 6750) that are signed JWTs (RFC 7519): verifies them and caches the valid ones.
 
 Follows RFC 8725: one algorithm for each key, chosen by the key; every claim that is relied on is checked. Must not
-import a source of keys, paths or tasks.
+import a source of keys.
 """
 
 import logging

@@ -4,7 +4,7 @@ Nothing here holds a transaction: each statement is one, or shares one with othe
 parts: a row queue, two lane pools with their connections, and a watchdog for time limits (see this package's README).
 
 One file, although it is long: what a call does when it succeeds, fails, loses its connection or is retried is easier to
-check in one place. Must not import tasks or HTTP.
+check in one place.
 """
 
 import asyncio

@@ -1,7 +1,4 @@
-"""A separate port for operators' paths: metrics, documentation and probes, which a public port need not show.
-
-Must not import tasks.
-"""
+"""A separate port for operators' paths: metrics, documentation and probes, which a public port need not show."""
 
 from typing import Any
 

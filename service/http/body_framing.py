@@ -1,7 +1,8 @@
 """Where the body of a request ends: bodies of a known length, and chunked ones.
 
 Each reader takes bytes at a position of a buffer, keeps the pieces of the body, and says where it stopped, so that what
-follows the body is still there for the next head. Imports nothing of the service but the error catalogue.
+follows the body is still there for the next head. Imports nothing of the service but the error catalogue and
+the size of a head.
 """
 
 import re

@@ -2,7 +2,7 @@
 
 Without a token to prove the caller, any page that a user opens could write: browsers send simple requests across
 origins without asking, a body without Content-Type among them. And a page whose host name is made to resolve to
-loopback (DNS rebinding) is of the same origin as the service. Must not import tasks.
+loopback (DNS rebinding) is of the same origin as the service.
 """
 
 import re

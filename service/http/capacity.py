@@ -1,7 +1,7 @@
 """What a process may use at once: places for requests, a share of them for each user, and bytes of bodies and buffers.
 
-Above a limit a request is rejected at once, so that what was accepted still meets its deadline. Must not import ASGI,
-tasks or the database.
+Above a limit a request is rejected at once, so that what was accepted still meets its deadline. Must not import ASGI
+or the database.
 """
 
 from collections import Counter

@@ -1,8 +1,9 @@
-"""Requests from other origins: what every response says to them, preflights, and which of their writes are accepted.
+"""Requests from other origins: preflights, and what every response says to them. Which writes of web pages are accepted
+is decided in service.http.browser_guard.
 
 Litestar's CORS layer is not used: it lies inside load shedding, whose 503 a page could then not read; it rejects in
 plain text; it leaves out `Vary` on responses to requests without an origin, so that a cache may hand such a response to
-a page; and a request that passes it costs 34 µs more. Must not import tasks, users or the database.
+a page; and a request that passes it costs 34 µs more. Must not import the database.
 """
 
 import re

@@ -3,8 +3,8 @@
 To add an error, add a function here and raise what it returns. The response to an error is `{"error": "<sentence>"}`,
 for a bad field also `"field": "<name>"`. service.tasks.openapi builds its examples from the same functions.
 
-One file, although it is long, so that the sentences can be compared with each other. Must not import anything but
-limits.
+One file, although it is long, so that the sentences can be compared with each other. Must not import anything of
+the service but limits.
 """
 
 import json

@@ -1,6 +1,6 @@
 """One request and its response: what ASGI calls `scope`, `receive` and `send`.
 
-Knows what a connection offers, not how it reads. Must not import tasks.
+Knows what a connection offers, not how it reads.
 """
 
 import asyncio

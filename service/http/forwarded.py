@@ -1,6 +1,6 @@
 """The headers with which a trusted proxy describes a request: X-Forwarded-For, -Proto and -Prefix.
 
-The client's address is in the log; the prefix, which the proxy strips, is in Location and Link. Must not import tasks.
+The client's address is in the log; the prefix, which the proxy strips, is in Location and Link.
 """
 
 import re

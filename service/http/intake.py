@@ -2,7 +2,7 @@
 
 A client with many connections can send on all of them at the same moment. To read a request and put it into its user's
 queue takes 17 µs, so 600 of them kept the loop busy for 10 ms of CPU in one turn. Above a share they wait here as
-bytes, in queues by what they ask for, and the queues have their turns. Must not import ASGI, tasks or the database.
+bytes, in queues by what they ask for, and the queues have their turns. Must not import ASGI or the database.
 """
 
 import logging

@@ -2,7 +2,7 @@
 
 It gives its place back while it waits for its client (the rest of a body, a reader that is slow) or for keys, so that
 slow clients cannot take every place. Probes and /metrics are never rejected for want of room: where one client sends
-many of them, they wait for their turns, however many they are. Must not import tasks.
+many of them, they wait for their turns, however many they are.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Responses that the server gives without the application. Must not import tasks."""
+"""Responses that the server gives without the application."""
 
 from service.http import errors
 from service.http.asgi import Receive, Scope, Send, line

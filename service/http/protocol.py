@@ -6,7 +6,7 @@ heads in bytes and in time, and on slow readers; errors in the service's one sha
 away. README.md in this directory has the list.
 
 One file, although it is long: reading and responding share the buffer and the state, and a call from one object to
-another costs what this class saves. Must not import tasks.
+another costs what this class saves.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Responses: light ASGI callables, made once the struct is there.
 
 Litestar's own way from a returned struct to bytes costs 52 µs a request (response object, header and cookie merging,
-encoder look-up); these cost one encode and one list. Must not import statements or tasks.
+encoder look-up); these cost one encode and one list.
 """
 
 import asyncio

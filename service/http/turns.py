@@ -2,7 +2,7 @@
 
 Requests wait at the cost of their memory. If what is above a share were rejected at once, a client with many
 connections would send its next request at once, and rejections would be all that the loop does: with 1,000 of them in a
-closed loop, another user's p99 went from 13 ms to 6 s. Must not import ASGI, tasks or the database.
+closed loop, another user's p99 went from 13 ms to 6 s. Must not import ASGI or the database.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """The end of each request: measured for the metrics, and logged where it matters. The outermost layer.
 
 5xx and responses that were cut off are always logged, slow requests above a threshold, the rest at debug, or at info as
-an access log. Must not import tasks.
+an access log.
 """
 
 import logging

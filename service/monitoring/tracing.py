@@ -1,8 +1,7 @@
 """Tracing with OpenTelemetry: a server span for each request, a client span for each of its statements.
 
 Configured by the standard OTEL_* variables, with the extra `otel`; without them, OpenTelemetry is not imported. While a
-request is served, its record only lists the times of its statements: spans are made when it has ended. Must not import
-tasks.
+request is served, its record only lists the times of its statements: spans are made when it has ended.
 """
 
 import logging

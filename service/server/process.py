@@ -1,7 +1,4 @@
-"""One process that serves: uvicorn's server with the service's protocol class, stopped by `service.signals`.
-
-Must not import tasks.
-"""
+"""One process that serves: uvicorn's server with the service's protocol class, stopped by `service.signals`."""
 
 import asyncio
 import contextlib

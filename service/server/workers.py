@@ -4,8 +4,7 @@ The supervisor alone decides what a signal means, and tells its workers through 
 that reaches it directly for "finish", never for "at once": it cannot tell the operator's second signal from a copy of
 the first. A worker whose supervisor is gone reads the end of its socket pair and finishes too.
 
-uvicorn's own supervisor relays each signal, so that a signal to the process group arrives twice. Must not import
-tasks or the embedded database.
+uvicorn's own supervisor relays each signal, so that a signal to the process group arrives twice.
 """
 
 import logging

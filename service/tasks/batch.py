@@ -2,7 +2,7 @@
 
 A small body that is good is decoded in one go. In others the items are found first, one at a time and no further than
 the first one too many, then decoded in groups: so a bad item is told by its index. Must not import handlers or
-statements.
+queries.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """The handlers: from a task request to one call of a query function, and from its structs to a response.
 
-Must not import SQL, connections or authenticators.
+Must not import the database package or authenticators.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """A task request as handlers see it: its user, its task, the headers that matter, the body within its limits.
 
-Must not import statements or responses.
+Must not import the database package or responses.
 """
 
 import re

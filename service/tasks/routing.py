@@ -1,6 +1,6 @@
 """Litestar's part: the task routes, and the dependency that makes a `TaskRequest` of what ASGI gives.
 
-Must not import statements. service.tasks.fast_path is an optimisation in front of this.
+Must not import the database package. service.tasks.fast_path is an optimisation in front of this.
 """
 
 from collections import Counter

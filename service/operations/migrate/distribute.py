@@ -1,6 +1,6 @@
 """`tasks-service migrate distribute`: the tables over the nodes of a Citus cluster, as sql/README.md describes.
 
-Each step looks first whether it is done, so the command can be repeated. Must not import tasks.
+Each step looks first whether it is done, so the command can be repeated.
 """
 
 from collections.abc import Callable
