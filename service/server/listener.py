@@ -48,7 +48,14 @@ class Listener:
 
 
 def accepting(listeners: Iterable[socket.socket]) -> list[socket.socket]:
-    """The descriptors on which an event loop is to listen, to be closed with the listeners."""
+    """The descriptors on which an event loop is to listen, to be closed with the listeners.
+
+    Blocking is a flag that all descriptors of a socket share, those of other workers, too, and `dup` sets it as the
+    listener has it: where one worker had it blocking, the others, which wait for connections by now, would block.
+    """
+    listeners = tuple(listeners)
+    for listener in listeners:
+        listener.setblocking(False)
     return [listener.dup() for listener in listeners for _ in range(ACCEPTS)]
 
 

@@ -1,6 +1,7 @@
-"""How many connections an event loop accepts in one of its turns."""
+"""The descriptors on which event loops accept connections."""
 
 import asyncio
+import os
 import socket
 from contextlib import ExitStack
 from typing import cast
@@ -43,3 +44,13 @@ def test_one_turn_accepts_several_connections() -> None:
             stack.enter_context(socket.create_connection(listener.getsockname()))
         counts = uvloop.run(_accept(listener, 10 * ACCEPTS))
     assert max(counts) == ACCEPTS
+
+
+def test_a_worker_that_starts_does_not_make_the_accept_of_others_block() -> None:
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        inherited = stack.enter_context(socket.socket(fileno=os.dup(listener.fileno())))  # as the next worker has it
+        first = [stack.enter_context(one) for one in accepting([listener])]
+        for one in accepting([inherited]):
+            stack.enter_context(one)
+        assert not any(os.get_blocking(one.fileno()) for one in first)
