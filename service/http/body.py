@@ -6,7 +6,7 @@ from service.http import errors
 from service.http.asgi import Headers, Message, Receive
 from service.http.capacity import WAIT_BYTES
 from service.http.limits import BODY_BYTES
-from service.http.request_record import RequestRecord
+from service.http.place import Place
 
 BODY_TIMEOUT_S = 10.0
 # A large body is decoded, written as JSON for its statement, copied by libpq, and its response is as large.
@@ -14,7 +14,7 @@ COPIES = 4
 
 
 async def read_body(
-    record: RequestRecord, headers: Headers, receive: Receive, limit: int, timeout_s: float = BODY_TIMEOUT_S
+    place: Place, headers: Headers, receive: Receive, limit: int, timeout_s: float = BODY_TIMEOUT_S
 ) -> bytes:
     """Reads the whole body. The request gives its place back while it waits for it.
 
@@ -34,21 +34,21 @@ async def read_body(
     message = await receive()  # nearly always the whole body
     body: bytes = message.get("body", b"")
     if message["type"] != "http.request" or message.get("more_body"):
-        record.hold(WAIT_BYTES)
-        record.yield_place()
-        body = await _read_rest(record, message, receive, limit, timeout_s)
-        record.retake_place()
-        record.drop(WAIT_BYTES)
+        place.hold(WAIT_BYTES)
+        place.give_back()
+        body = await _read_rest(place, message, receive, limit, timeout_s)
+        place.retake()
+        place.drop(WAIT_BYTES)
     if len(body) > limit:
         raise errors.body_too_large(limit)
     if len(body) > BODY_BYTES:
-        record.hold(COPIES * len(body))
+        place.hold(COPIES * len(body))
     if body and (encoded or (content_type is not None and not _is_json(content_type))):
         raise errors.body_not_json()
     return body
 
 
-async def _read_rest(record: RequestRecord, message: Message, receive: Receive, limit: int, timeout_s: float) -> bytes:
+async def _read_rest(place: Place, message: Message, receive: Receive, limit: int, timeout_s: float) -> bytes:
     chunks: list[bytes] = []
     size = 0
     try:
@@ -57,7 +57,7 @@ async def _read_rest(record: RequestRecord, message: Message, receive: Receive, 
                 if message["type"] != "http.request":
                     raise errors.body_cut_off()
                 chunk: bytes = message.get("body", b"")
-                record.hold(len(chunk))
+                place.hold(len(chunk))
                 chunks.append(chunk)
                 size += len(chunk)
                 if size > limit:

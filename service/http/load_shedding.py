@@ -14,6 +14,7 @@ from service.http.capacity import Capacity
 from service.http.error_handler import error_response
 from service.http.errors import ApiError
 from service.http.operator_paths import UNSHED
+from service.http.place import Place
 from service.http.request_record import RequestRecord, record_of
 from service.http.responses import Response
 
@@ -27,7 +28,7 @@ def shedding(app: ASGIApp, capacity: Capacity) -> ASGIApp:
             await app(scope, receive, send)
             return
         record = record_of(scope)
-        record.enter(capacity)
+        place = record.place = Place(capacity)
         try:
             if capacity.in_flight > capacity.max_in_flight and not _is_unshed(scope):
                 raise capacity.reject_request()
@@ -39,7 +40,9 @@ def shedding(app: ASGIApp, capacity: Capacity) -> ASGIApp:
                 await error_response(errors.unavailable(), record)(scope, receive, send)
             raise
         finally:
-            record.leave()
+            place.leave()
+            if place.waited_s:  # the duration is the service's time, without that for which it lets a client wait
+                record.began += place.waited_s
 
     return shed
 
@@ -51,7 +54,7 @@ def in_turn(app: ASGIApp) -> ASGIApp:
         if scope["type"] == "http":
             record = record_of(scope)
             await _turn(scope, record)
-            record.retake_place(check=not _is_unshed(scope))
+            record.place.retake(check=not _is_unshed(scope))
         await app(scope, receive, send)
 
     return turn
@@ -76,9 +79,9 @@ async def _turn(scope: Scope, record: RequestRecord) -> None:
     client, path = scope.get("client"), scope["path"]
     caller: str = record.user_id or (client[0] if client else "")
     if path in UNSHED:
-        await record.await_turn(caller + path, check=False)
+        await record.place.await_turn(caller + path, record.request_headers, check=False)
     else:
-        await record.await_turn(caller)
+        await record.place.await_turn(caller, record.request_headers)
 
 
 def _is_unshed(scope: Scope) -> bool:

@@ -1,18 +1,17 @@
 """What is known about one request, in one record that the server, the application and the log share.
 
-Must not import anything of the service but ASGI's types, limits and capacity.
+Must not import anything of the service but ASGI's types, limits and the place that a request has.
 """
 
 import re
-from asyncio import Future
 from collections.abc import Callable
 from random import getrandbits
 from time import perf_counter
 from typing import Any
 
 from service.http.asgi import WHOLE_BYTES, Headers, Lines, Message, Scope, Send, pairs_of
-from service.http.capacity import WAIT_BYTES, Capacity
-from service.http.limits import BODY_BYTES, REQUEST_ID_LENGTH
+from service.http.limits import REQUEST_ID_LENGTH
+from service.http.place import Place
 
 Respond = Callable[[int, Lines, bytes, bool], None]  # (status, headers, body, closes): a whole response in one call
 
@@ -27,12 +26,8 @@ class RequestRecord:
     """
 
     __slots__ = (
-        "_capacity",
-        "_held",
-        "_in_share",
         "_respond",
         "_send",
-        "_yielded",
         "began",
         "client",
         "database_s",
@@ -40,6 +35,7 @@ class RequestRecord:
         "lane_wait_s",
         "lines",
         "method",
+        "place",
         "prefix",
         "reported",
         "request_headers",
@@ -49,6 +45,8 @@ class RequestRecord:
         "status",
         "user_id",
     )
+
+    place: Place  # what it uses of the process's capacity: set by load shedding, around all that use it
 
     def __init__(self, method: str, headers: Headers, respond: Respond | None = None) -> None:
         """`headers` are the request's."""
@@ -80,112 +78,6 @@ class RequestRecord:
         self.reported = False  # it was measured and logged
         self._respond = respond
         self._send: Send | None = None
-        # What it uses of the process's capacity.
-        self._capacity: Capacity | None = None
-        self._yielded = False
-        self._held = 0
-        self._in_share = False  # has one of its user's places
-
-    def enter(self, capacity: Capacity) -> None:
-        """Takes a place."""
-        self._capacity = capacity
-        capacity.in_flight += 1
-
-    def enter_user(self, user_id: str) -> "Future[bool] | None":
-        """Notes who calls, and takes a place of that user's share. Not None: `wait_for_place` has to be called with it.
-        Raises ApiError (429) where that user has too many requests in flight.
-        """
-        self.user_id = user_id
-        if self._capacity is None:
-            return None
-        begin = self._capacity.turns.enter(user_id)
-        if begin is True:
-            self._in_share = True
-            return None
-        if begin is False:
-            raise self._capacity.reject_caller()
-        return begin
-
-    async def wait_for_place(self, begin: "Future[bool]") -> None:
-        """Raises ApiError: 429 where no place became free, 503 where there is no memory or no place for any user."""
-        try:
-            await self._wait_for_turn(begin)
-        finally:
-            self._in_share = begin.done() and not begin.cancelled() and begin.result()
-        if not self._in_share and self._capacity is not None:
-            raise self._capacity.reject_caller()
-        self.retake_place()
-
-    async def await_turn(self, caller: str, *, check: bool = True) -> None:
-        """Waits for the turn of a caller whose request needs no place of a user, or none any more. Raises ApiError
-        where it may not wait: 429 where too many of that caller's requests do, 503 where there is no memory; unless
-        told not to check.
-        """
-        if self._capacity is not None:
-            begin = self._capacity.turns.pass_by(caller, limited=check)
-            if begin is False:
-                raise self._capacity.reject_caller()
-            if begin is not True:
-                self._leave_share()
-                await self._wait_for_turn(begin, check=check)
-
-    async def _wait_for_turn(self, begin: "Future[bool]", *, check: bool = True) -> bool:
-        since = perf_counter()
-        self.yield_place()
-        has_body = any(name in (b"content-length", b"transfer-encoding") for name, _ in self.request_headers)
-        size = WAIT_BYTES + (BODY_BYTES if has_body else 0)  # so much of a body is here while nobody reads it
-        try:
-            self.hold(size, check=check)
-            await begin
-        finally:
-            begin.cancel()
-            # The duration is the service's time, without that for which it lets a client wait.
-            self.began += perf_counter() - since
-        self.drop(size)
-        return begin.result()
-
-    def yield_place(self) -> None:
-        """Gives the place back while the request waits for something outside the service."""
-        if self._capacity is not None and not self._yielded:
-            self._yielded = True
-            self._capacity.in_flight -= 1
-
-    def retake_place(self, *, check: bool = True) -> None:
-        """Takes a place again. Raises ApiError (503) where there is none, unless told not to check."""
-        if self._capacity is not None and self._yielded:
-            self._yielded = False
-            self._capacity.in_flight += 1
-            if check and self._capacity.in_flight > self._capacity.max_in_flight:
-                raise self._capacity.reject_request()
-
-    def hold(self, size: int, *, check: bool = True) -> None:
-        """Counts bytes of a body or buffer. Raises ApiError (503) where they are too many, unless told not to check."""
-        if self._capacity is not None:
-            if check:
-                self._capacity.check_memory(size)
-            self._held += size
-            self._capacity.buffered += size
-
-    def drop(self, size: int) -> None:
-        """Bytes that `hold` counted are free again."""
-        if self._capacity is not None:
-            self._held -= size
-            self._capacity.buffered -= size
-
-    def leave(self) -> None:
-        """Gives back everything: the request has ended."""
-        if self._in_share:
-            self._leave_share()
-        capacity, self._capacity = self._capacity, None
-        if capacity is not None:
-            if not self._yielded:
-                capacity.in_flight -= 1
-            capacity.buffered -= self._held
-
-    def _leave_share(self) -> None:
-        if self._in_share and self._capacity is not None and self.user_id is not None:
-            self._in_share = False
-            self._capacity.turns.leave(self.user_id)
 
     def timed(self, statement: str, wait_s: float, database_s: float) -> None:
         """See service.database.Caller."""

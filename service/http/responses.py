@@ -71,7 +71,7 @@ class Response:
         if len(self.body) > WHOLE_BYTES and record.method != "HEAD":
             if not self.shared:
                 # A write is done, so it is too late to reject it; its body was counted with room for the response.
-                record.hold(len(self.body), check=record.method == "GET")
+                record.place.hold(len(self.body), check=record.method == "GET")
             await self._send_in_pieces(record, send)
         elif not self.respond(record):
             await send(self._start())
@@ -85,7 +85,7 @@ class Response:
 
     async def _send_in_pieces(self, record: RequestRecord, send: Send) -> None:
         await send(self._start())
-        record.yield_place()
+        record.place.give_back()
         for begin in range(0, len(self.body), WHOLE_BYTES):
             piece = self.body[begin : begin + WHOLE_BYTES]
             more = begin + WHOLE_BYTES < len(self.body)
@@ -121,19 +121,20 @@ class StreamedResponse:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         record = record_of(scope)
+        place = record.place
         chunk: bytes | None = await anext(self._chunks)
         held = len(chunk)  # all along, because what is sent when the client does not read cannot be rejected any more
-        record.hold(held)  # raises ApiError while the response can still be one
+        place.hold(held)  # raises ApiError while the response can still be one
         await send({"type": "http.response.start", "status": self._status, "headers": pairs_of(_JSON)})
         gone = asyncio.create_task(_disconnected(receive))
         try:
             while chunk is not None and record.method != "HEAD" and not gone.done():
                 if len(chunk) > held:
-                    record.hold(len(chunk) - held, check=False)
+                    place.hold(len(chunk) - held, check=False)
                     held = len(chunk)
-                record.yield_place()
+                place.give_back()
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
-                record.retake_place(check=False)
+                place.retake(check=False)
                 chunk = None  # not kept while the next one is made
                 chunk = await anext(self._chunks, None)
         except Failure as failure:

@@ -57,7 +57,7 @@ class TaskRequest:
 
     async def body(self, limit: int = BODY_BYTES) -> bytes:
         """The body. Raises ApiError: 413 over `limit` bytes, 415 for one that is not JSON, 408 if it never ends."""
-        return await read_body(self.record, self.headers, self._receive, limit)
+        return await read_body(self.record.place, self.headers, self._receive, limit)
 
     def idempotency_key(self) -> str | None:
         """The Idempotency-Key, or None. Raises ApiError (400) where it cannot be used."""

@@ -44,13 +44,13 @@ def task_requests(
     """
 
     async def authenticate(record: RequestRecord, authenticator: Authenticator, user_id: str) -> None:
-        record.yield_place()  # an unknown key is fetched
+        record.place.give_back()  # an unknown key is fetched
         try:
             principal = await authenticator.authenticate(record.request_headers, user_id)
         except errors.ApiError as error:
             auth_failures[error.auth_failure] += 1
             raise
-        record.retake_place()
+        record.place.retake()
         if principal.user_id != user_id:
             auth_failures[AuthFailure.ANOTHER_USER] += 1
             raise errors.access_denied()
@@ -65,9 +65,10 @@ def task_requests(
         if authenticator is not None:
             await authenticate(record, authenticator, user_id)
         check_user_id(user_id)
-        begin = record.enter_user(user_id)
+        record.user_id = user_id
+        begin = record.place.enter_user(user_id)
         if begin is not None:
-            await record.wait_for_place(begin)
+            await record.place.wait_for_user(user_id, begin, record.request_headers)
         task_id = 0 if task_segment is None else parse_task_id(task_segment)
         return TaskRequest(scope, record, receive, queries, user_id, task_id)
 

@@ -19,7 +19,7 @@ from service.http.capacity import Capacity
 from service.http.error_handler import api_error_of
 from service.http.errors import ApiError, ErrorBody
 from service.http.limits import BATCH_BYTES, BODY_BYTES
-from service.http.request_record import RequestRecord
+from service.http.place import Place
 from service.settings import Secret, Settings
 from service.tasks import openapi
 from service.tasks.schemas import Task, TaskCreate, TaskToggle, TaskUpdate
@@ -242,9 +242,10 @@ async def test_the_other_errors_have_the_sentences_described() -> None:
     async def receive() -> Any:
         return next(messages, None) or await asyncio.Event().wait()
 
+    capacity = Capacity(1, max_per_user=0, max_buffered=100_000)
     with pytest.raises(ApiError) as late:
-        await read_body(RequestRecord("POST", []), [], receive, BODY_BYTES, timeout_s=0.01)
-    many = Capacity(1, max_per_user=0, max_buffered=1).reject_caller()
+        await read_body(Place(capacity), [], receive, BODY_BYTES, timeout_s=0.01)
+    many = capacity.reject_caller()
     problems = [late.value, many, *map(api_error_of, (RuntimeError(), Unavailable("x"), TimedOut("x")))]
     real = {(problem.status, problem.message) for problem in problems}
     for name in TASK_OPERATIONS:

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.http.body import read_body
+from service.http.capacity import Capacity
 from service.http.conditional import ANY, entity_tags, preconditions
 from service.http.errors import ApiError
+from service.http.place import Place
 from service.http.request_record import RequestRecord
 from service.tasks.requests import check_user_id, decode_segment, parse_list_query, parse_task_id
 
@@ -142,9 +144,13 @@ def part(body: bytes, more: bool) -> dict[str, Any]:
     return {"type": "http.request", "body": body, "more_body": more}
 
 
+def a_place() -> Place:
+    return Place(Capacity(1, max_per_user=1, max_buffered=1_000_000))
+
+
 async def test_a_body_in_pieces_is_put_together() -> None:
     receive = receiving(part(b'{"a', True), part(b"", True), part(b'":1}', False))
-    assert await read_body(RequestRecord("POST", []), [], receive, 100) == b'{"a":1}'
+    assert await read_body(a_place(), [], receive, 100) == b'{"a":1}'
 
 
 @pytest.mark.parametrize(
@@ -161,11 +167,11 @@ async def test_a_body_that_is_too_long_cut_off_or_endless_is_refused(
     messages: list[dict[str, Any]], status: int
 ) -> None:
     with pytest.raises(ApiError) as caught:
-        await read_body(RequestRecord("POST", []), [], receiving(*messages), 100, timeout_s=0.02)
+        await read_body(a_place(), [], receiving(*messages), 100, timeout_s=0.02)
     assert caught.value.status == status
 
 
 async def test_a_body_announced_as_too_long_is_not_even_read() -> None:
     with pytest.raises(ApiError) as caught:
-        await read_body(RequestRecord("POST", []), [(b"content-length", b"101")], receiving(), 100)
+        await read_body(a_place(), [(b"content-length", b"101")], receiving(), 100)
     assert caught.value.status == 413

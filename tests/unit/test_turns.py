@@ -11,6 +11,7 @@ from service.http import errors, turns
 from service.http.capacity import Capacity
 from service.http.errors import ApiError
 from service.http.load_shedding import error_in_turn, in_turn, shedding
+from service.http.place import Place
 from service.http.request_record import RequestRecord, record_of
 from service.http.responses import Response
 from service.http.turns import ALONE, MAX_UNPLACED, MAX_UNQUEUED, Turns
@@ -147,15 +148,15 @@ async def test_what_was_given_to_a_request_that_is_cancelled_is_given_back() -> 
     capacity = Capacity(10, max_per_user=1, max_buffered=1_000_000)
     capacity.turns.enter("a")
     record = RequestRecord("GET", [])
-    record.enter(capacity)
+    place = record.place = Place(capacity)
 
     async def request() -> None:
         try:
-            begin = record.enter_user("a")
+            begin = place.enter_user("a")
             assert begin is not None
-            await record.wait_for_place(begin)
+            await place.wait_for_user("a", begin, [])
         finally:
-            record.leave()
+            place.leave()
 
     task = asyncio.create_task(request())
     await asyncio.sleep(0)
@@ -205,11 +206,11 @@ async def test_probes_are_not_rejected_where_memory_is_used_up_or_many_wait() ->
     async def request(path: str) -> None:
         scope = {"type": "http", "method": "GET", "path": path, "headers": [], "client": ("::1", 1)}
         record = record_of(scope)
-        record.enter(capacity)
+        place = record.place = Place(capacity)
         try:
             await in_turn(app)(scope, None, None)
         finally:
-            record.leave()
+            place.leave()
 
     async with asyncio.timeout(5):
         await asyncio.gather(*(request(path) for path in ("/livez", "/readyz", "/metrics") for _ in range(20)))
@@ -221,53 +222,52 @@ async def test_probes_are_not_rejected_where_memory_is_used_up_or_many_wait() ->
 
 async def error_that_waits(capacity: Capacity, record: RequestRecord) -> "asyncio.Task[Response]":
     """The response to a 404 of user `a`, behind as many as need not wait."""
+    record.user_id = "a"
     for _ in range(MAX_UNPLACED):
         capacity.turns.pass_by("a")
     scope = {"path": "/api/a/tasks/1"}
     waiting = asyncio.create_task(error_in_turn(errors.not_found(), scope, record))
-    while not capacity.turns.waiting:
-        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert capacity.turns.waiting == 1
     return waiting
 
 
-async def test_an_error_that_waits_for_its_turn_keeps_the_time_that_its_request_took() -> None:
+@pytest.mark.parametrize("error", [True, False], ids=["an error", "a place"])
+async def test_the_time_in_which_a_request_waits_is_not_its_duration_the_rest_is(error: bool) -> None:
+    """An error waits after it was at the database; what waits for a place was authenticated before."""
     capacity = Capacity(10, max_per_user=1, max_buffered=1_000_000)
-    record = RequestRecord("GET", [])
-    record.enter(capacity)
-    assert record.enter_user("a") is None
-    record.began -= 2.0  # at the database
-    response = await (await error_that_waits(capacity, record))
-    assert response.status == 404
-    assert 2.0 <= time.perf_counter() - record.began < 3.0
 
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        record.began -= 2.0
+        if error:
+            await (await error_that_waits(capacity, record))
+            return
+        assert capacity.turns.enter("a") is True
+        begin = record.place.enter_user("a")
+        assert begin is not None
+        asyncio.get_running_loop().call_later(0.2, capacity.turns.leave, "a")
+        await record.place.wait_for_user("a", begin, [])
 
-async def test_time_in_which_a_request_waits_for_its_place_is_not_the_service_s() -> None:
-    capacity = Capacity(10, max_per_user=1, max_buffered=1_000_000)
-    capacity.turns.enter("a")
-    record = RequestRecord("GET", [])
-    record.enter(capacity)
-    record.began -= 2.0  # authenticating
-    begin = record.enter_user("a")
-    assert begin is not None
-    waiting = asyncio.create_task(record.wait_for_place(begin))
-    await asyncio.sleep(0.2)
-    capacity.turns.leave("a")
-    await waiting
-    assert 2.0 <= time.perf_counter() - record.began < 2.15
-    record.leave()
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    record = record_of(scope)
+    began = record.began
+    await shedding(app, capacity)(scope, None, None)
+    waited = record.place.waited_s
+    assert waited > (0 if error else 0.19)
+    assert record.began == pytest.approx(began - 2.0 + waited)
 
 
 async def test_an_error_that_waits_for_its_turn_leaves_its_place_to_others() -> None:
     """A 412 comes after a statement: it has a place of its user's share."""
     capacity = Capacity(10, max_per_user=1, max_buffered=1_000_000)
     record = RequestRecord("GET", [])
-    record.enter(capacity)
-    assert record.enter_user("a") is None
+    place = record.place = Place(capacity)
+    assert place.enter_user("a") is None
     waiting = await error_that_waits(capacity, record)
     assert capacity.in_flight == 0
     assert capacity.turns.enter("a") is True
     assert (await waiting).status == 404
-    record.leave()
+    place.leave()
     capacity.turns.leave("a")
     assert (capacity.in_flight, capacity.buffered) == (0, 0)
 
@@ -277,10 +277,10 @@ async def test_no_memory_to_wait_is_503_and_leaves_the_queue() -> None:
     capacity.buffered = 1_000_000
     capacity.turns.enter("a")
     record = RequestRecord("GET", [])
-    record.enter(capacity)
-    begin = record.enter_user("a")
+    place = record.place = Place(capacity)
+    begin = place.enter_user("a")
     assert begin is not None
     with pytest.raises(ApiError) as error:
-        await record.wait_for_place(begin)
-    record.leave()
+        await place.wait_for_user("a", begin, [])
+    place.leave()
     assert (error.value.status, begin.cancelled()) == (503, True)

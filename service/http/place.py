@@ -1,0 +1,116 @@
+"""What one request uses of the process's capacity: a place, one of its user's share, and bytes of memory.
+
+Must not import tasks or the database.
+"""
+
+from asyncio import Future
+from time import perf_counter
+
+from service.http.asgi import Headers
+from service.http.capacity import WAIT_BYTES, Capacity
+from service.http.limits import BODY_BYTES
+
+
+class Place:
+    """Made by load shedding when a request begins, given back as a whole with `leave` when it has ended."""
+
+    # Most requests need none of these: class attributes cost nothing at the start of a request.
+    waited_s = 0.0  # for a turn: seconds for which the service let the client wait
+    _yielded = False
+    _held = 0  # bytes
+    _sharer: str | None = None  # the user of whose share it has a place
+
+    def __init__(self, capacity: Capacity) -> None:
+        self._capacity = capacity
+        capacity.in_flight += 1
+
+    def enter_user(self, user_id: str) -> "Future[bool] | None":
+        """Takes a place of that user's share. Not None: `wait_for_user` has to be called with it. Raises ApiError (429)
+        where that user has too many requests in flight.
+        """
+        begin = self._capacity.turns.enter(user_id)
+        if begin is True:
+            self._sharer = user_id
+            return None
+        if begin is False:
+            raise self._capacity.reject_caller()
+        return begin
+
+    async def wait_for_user(self, user_id: str, begin: "Future[bool]", headers: Headers) -> None:
+        """Waits until a place of the share is free. `headers` are the request's. Raises ApiError: 429 where none became
+        free, 503 where there is no memory or no place for any user.
+        """
+        try:
+            await self._wait(begin, headers)
+        finally:
+            if begin.done() and not begin.cancelled() and begin.result():
+                self._sharer = user_id
+        if self._sharer is None:
+            raise self._capacity.reject_caller()
+        self.retake()
+
+    async def await_turn(self, caller: str, headers: Headers, *, check: bool = True) -> None:
+        """Waits for the turn of a caller whose request needs no place of a user, or none any more. Raises ApiError
+        where it may not wait: 429 where too many of that caller's requests do, 503 where there is no memory; unless
+        told not to check.
+        """
+        begin = self._capacity.turns.pass_by(caller, limited=check)
+        if begin is False:
+            raise self._capacity.reject_caller()
+        if begin is not True:
+            self._leave_share()
+            await self._wait(begin, headers, check=check)
+
+    async def _wait(self, begin: "Future[bool]", headers: Headers, *, check: bool = True) -> None:
+        since = perf_counter()
+        self.give_back()
+        has_body = any(name in (b"content-length", b"transfer-encoding") for name, _ in headers)
+        size = WAIT_BYTES + (BODY_BYTES if has_body else 0)  # so much of a body is here while nobody reads it
+        try:
+            self.hold(size, check=check)
+            await begin
+        finally:
+            begin.cancel()
+            self.waited_s += perf_counter() - since
+        self.drop(size)
+
+    def give_back(self) -> None:
+        """Gives the place back while the request waits for something outside the service."""
+        if not self._yielded:
+            self._yielded = True
+            self._capacity.in_flight -= 1
+
+    def retake(self, *, check: bool = True) -> None:
+        """Takes a place again. Raises ApiError (503) where there is none, unless told not to check."""
+        if self._yielded:
+            capacity = self._capacity
+            self._yielded = False
+            capacity.in_flight += 1
+            if check and capacity.in_flight > capacity.max_in_flight:
+                raise capacity.reject_request()
+
+    def hold(self, size: int, *, check: bool = True) -> None:
+        """Counts bytes of a body or buffer. Raises ApiError (503) where they are too many, unless told not to check."""
+        if check:
+            self._capacity.check_memory(size)
+        self._held += size
+        self._capacity.buffered += size
+
+    def drop(self, size: int) -> None:
+        """Bytes that `hold` counted are free again."""
+        self._held -= size
+        self._capacity.buffered -= size
+
+    def leave(self) -> None:
+        """Gives back everything: the request has ended."""
+        capacity = self._capacity
+        if not self._yielded:
+            capacity.in_flight -= 1
+        capacity.buffered -= self._held
+        if self._sharer is not None:
+            capacity.turns.leave(self._sharer)
+
+    def _leave_share(self) -> None:
+        if self._sharer is not None:
+            self._capacity.turns.leave(self._sharer)
+            self._sharer = None
