@@ -55,7 +55,7 @@ def create_service(
 
     `settings.database_url` must be set: `serve` starts an embedded database, this does not. `authenticator` replaces
     the one that the settings ask for. `metrics_folder` is where several workers leave their numbers for each other.
-    Without `fast_path` Litestar serves every request by itself. Raises SettingsError.
+    Without `fast_path` Litestar serves every request by itself, and errors have no turns. Raises SettingsError.
     """
     if settings.database_url is None:
         raise SettingsError(["DATABASE_URL must be set"])

@@ -224,7 +224,8 @@ async def _chunks(
 
 
 def encode_page(tasks: list[Task], max_bytes: int) -> tuple[bytes, int]:
-    """The first tasks as a JSON array, and how many they are: all, or as many as it takes to exceed `max_bytes`.
+    """The first tasks as a JSON array, and how many they are: all, or as many as it takes to exceed `max_bytes`. Up to
+    64 come back as a whole, whatever their size: they are 2 MB at the most.
 
     Without pauses, unlike a batch: while one page paused, the rows of others would be in memory, too.
     """

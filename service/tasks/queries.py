@@ -25,7 +25,9 @@ STATEMENTS: list[Statement[Any]] = []
 
 
 class Changed(msgspec.Struct, frozen=True, gc=False):
-    """A task after a write. `applied` is false if the task does not meet the preconditions."""
+    """A task after a write. `applied` is false if it was not written: it does not meet the preconditions, or another
+    write was faster. `_write` sends the latter again, so that the caller of `Queries` gets the former only.
+    """
 
     applied: bool
     task: Task
