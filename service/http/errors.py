@@ -19,6 +19,7 @@ from service.http.limits import (
     DESCRIPTION_LENGTH,
     IDEMPOTENCY_KEY_LENGTH,
     LIMIT_MAX,
+    QUERY_LENGTH,
     TITLE_LENGTH,
 )
 
@@ -182,7 +183,7 @@ def invalid_task_id() -> ApiError:
 
 def invalid_query_string() -> ApiError:
     """400."""
-    return ApiError(400, "Query string must be percent-encoded UTF-8")
+    return ApiError(400, f"Query string must be percent-encoded UTF-8, with up to {QUERY_LENGTH} parameters")
 
 
 def parameter_repeated(name: str) -> ApiError:

@@ -37,12 +37,13 @@ def trusting(app: ASGIApp, proxies: Sequence[str]) -> ASGIApp:
             if everybody or (client is not None and trusted(client[0])):
                 headers = scope["headers"]
                 sent = (header(headers, b"x-forwarded-for") or b"").decode("latin-1")
-                hops = [hop.strip() for hop in sent.split(",")]
                 # From the right: hops to the left of the first untrusted one can be forged by the client.
-                while len(hops) > 1 and trusted(hops[-1]):
-                    hops.pop()
-                if hops[-1]:
-                    scope["client"] = (hops[-1], 0)
+                end = len(sent)
+                while (comma := sent.rfind(",", 0, end)) >= 0 and trusted(sent[comma + 1 : end].strip()):
+                    end = comma
+                hop = sent[comma + 1 : end].strip()
+                if hop:
+                    scope["client"] = (hop, 0)
                 scheme = header(headers, b"x-forwarded-proto")
                 if scheme in (b"http", b"https"):
                     scope["scheme"] = scheme.decode()

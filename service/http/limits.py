@@ -10,6 +10,7 @@ TITLE_LENGTH = 255  # tasks_title_length
 DESCRIPTION_LENGTH = 5000  # tasks_description_length
 
 IDEMPOTENCY_KEY_LENGTH = 255
+QUERY_LENGTH = 100  # parameters
 CONDITION_LENGTH = 1000  # entity tags or commas of an If-Match or If-None-Match
 REQUEST_ID_LENGTH = 128
 

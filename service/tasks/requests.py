@@ -12,11 +12,12 @@ from service.http import errors
 from service.http.asgi import Headers, Receive, Scope
 from service.http.body import read_body
 from service.http.conditional import AnyTag, Preconditions, known_tags, preconditions
-from service.http.limits import BODY_BYTES, ID_MAX, IDEMPOTENCY_KEY_LENGTH, LIMIT_MAX, USER_ID_LENGTH
+from service.http.limits import BODY_BYTES, ID_MAX, IDEMPOTENCY_KEY_LENGTH, LIMIT_MAX, QUERY_LENGTH, USER_ID_LENGTH
 from service.http.request_record import RequestRecord
 from service.tasks.queries import Queries
 
 _LIMIT = re.compile(r"[0-9]{1,4}")
+_MAX_ENCODED = USER_ID_LENGTH * len("%F0%9F%98%80")  # what a code point takes at the most
 _MAX_DIGITS = len(str(ID_MAX))
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # What RFC 3986, section 3.3, lets stand in a path as it is. Servers let more through: a > would end a URL in a Link.
@@ -78,8 +79,12 @@ class TaskRequest:
 
 
 def decode_segment(segment: str) -> str:
-    """A raw path segment, percent-decoded; what is not UTF-8 in it stays as lone surrogates."""
-    return unquote_to_bytes(segment).decode("utf-8", "surrogateescape") if "%" in segment else segment
+    """A raw path segment, percent-decoded; what is not UTF-8 in it stays as lone surrogates. One that is too long for a
+    user's ID stays encoded: to decode 30 kB takes 1.5 ms.
+    """
+    if "%" not in segment or len(segment) > _MAX_ENCODED:
+        return segment
+    return unquote_to_bytes(segment).decode("utf-8", "surrogateescape")
 
 
 def check_user_id(user_id: str) -> None:
@@ -117,6 +122,8 @@ def parse_list_query(query_string: bytes) -> tuple[bool | None, int | None, int 
     after: int | None = None
     if not query_string:
         return completed, limit, after, ""
+    if query_string.count(b"&") >= QUERY_LENGTH:  # 5,000 encoded ones took 15 ms
+        raise errors.invalid_query_string()
     rest: list[tuple[str, str]] = []
     plain = _PLAIN_QUERY.fullmatch(query_string) is not None
     seen: set[str] = set()

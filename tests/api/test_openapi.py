@@ -129,7 +129,7 @@ BAD: dict[str, Json] = {
     "limit must be between 1 and 1000": {"query": "limit=1001"},
     "after must be a task ID": {"query": "after=0"},
     "limit must be given once": {"query": "limit=1&limit=1"},
-    "Query string must be percent-encoded UTF-8": {"query": "x=%FF"},
+    "Query string must be percent-encoded UTF-8, with up to 100 parameters": {"query": "x=%FF"},
     "If-None-Match must be * or a list of up to 1000 entity tags": {"headers": {"If-None-Match": "1"}},
     "If-Match must be * or a list of up to 1000 entity tags": {"headers": {"If-Match": "1"}},
     "Task was changed by another request": {"headers": {"If-Match": '"2"'}},

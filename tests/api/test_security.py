@@ -315,7 +315,12 @@ def test_a_hostile_origin_is_not(shared: RunningService, origin: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "asked", [{"Access-Control-Request-Method": "TRACE"}, PREFLIGHT | {"Access-Control-Request-Headers": "X-Admin"}]
+    "asked",
+    [
+        {"Access-Control-Request-Method": "TRACE"},
+        PREFLIGHT | {"Access-Control-Request-Headers": "X-Admin"},
+        PREFLIGHT | {"Access-Control-Request-Headers": "If-Match," * 200},
+    ],
 )
 def test_nor_is_what_an_allowed_origin_may_not_send(shared: RunningService, asked: dict[str, str]) -> None:
     reply = exchange(shared.url, request("OPTIONS", TASKS, headers={"Origin": ALLOWED} | asked))

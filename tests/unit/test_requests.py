@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 import pytest
 from hypothesis import given
@@ -67,6 +67,22 @@ def is_tag(member: str) -> bool:
 )
 def test_tags_are_split_at_the_right_commas(lines: list[bytes], tags: object) -> None:
     assert entity_tags([(b"if-match", line) for line in lines], b"if-match", "If-Match") == tags
+
+
+def test_a_hundred_parameters_are_read_and_no_more() -> None:
+    assert parse_list_query(b"a=%41&" * 99 + b"limit=5")[1] == 5
+    for query in (b"a=%41&" * 100 + b"limit=5", b"&" * 100):
+        with pytest.raises(ApiError, match="up to 100 parameters"):
+            parse_list_query(query)
+
+
+def test_the_longest_user_id_may_be_encoded_and_a_longer_one_is_none() -> None:
+    longest = "\U0001f600" * 255
+    assert decode_segment(quote(longest)) == longest
+    check_user_id(longest)
+    for segment in (quote(longest + "a"), "%41" * 10_000):
+        with pytest.raises(ApiError, match="Invalid user ID"):
+            check_user_id(decode_segment(segment))
 
 
 def test_more_than_a_thousand_tags_are_a_400() -> None:
