@@ -34,7 +34,7 @@ SAFE_HEADERS = ["Accept", "Accept-Language", "Content-Language"]  # always allow
 EXPOSED_HEADERS = ["ETag", "Link", "Location", "Retry-After", "X-Request-ID", "Idempotency-Replayed"]
 MAX_AGE_S = 600  # for which a browser may cache the response to a preflight
 
-_MAX_NAMES = 100  # in Access-Control-Request-Headers: a page has a few, and 30,000 commas took 2 ms
+_MAX_NAMES = 100  # in Access-Control-Request-Headers: a page has a few, and 30,000 commas took 0.7 ms
 _METHODS = {method.encode() for method in METHODS}
 _NAMES = {name.lower().encode() for name in (*HEADERS, *SAFE_HEADERS)}
 _VARY = line(b"vary", b"Origin")
