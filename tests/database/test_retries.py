@@ -76,7 +76,8 @@ async def test_the_waits_of_retried_calls_hold_no_time_at_the_database(
     finally:
         current_caller.reset(token)
     assert len(timed) == 3
-    assert all(wait_s < 0.1 and database_s >= 0.2 for wait_s, database_s in timed), timed
+    # The loop's clock goes by the millisecond. With the attempt before in it, a wait would be 0.2 s or more.
+    assert all(wait_s < 0.19 and database_s >= 0.199 for wait_s, database_s in timed), timed
 
 
 async def test_members_of_a_group_that_failed_at_its_commit_keep_their_order(

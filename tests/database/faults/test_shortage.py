@@ -8,8 +8,8 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from service.operations import embedded
+from tests.database.faults.test_scheduling import count_connections
 from tests.database.ground import ECHO, SLOW, SLOW_WRITE, TABLES, WRITE, opened, pending, ready, statement
-from tests.database.test_scheduling import count_connections
 from tests.support.waiting import until
 
 
