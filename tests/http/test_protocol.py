@@ -78,7 +78,7 @@ class Server:
 @pytest.fixture
 async def server() -> AsyncGenerator[Server]:
     server = Server()
-    listener = await asyncio.get_running_loop().create_server(server.protocol, "127.0.0.1", 0)
+    listener = await asyncio.get_running_loop().create_server(server.protocol, "127.0.0.1", 0, backlog=1024)
     server.port = listener.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
     yield server
     listener.close()
