@@ -2,6 +2,10 @@
 
 import asyncio
 import logging
+import os
+import socket
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -71,7 +75,7 @@ class PostgresConnector:
         connection = None
         try:
             connection = await self._pool.getconn(timeout=self._connect_timeout_s)
-            async with asyncio.timeout(self._connect_timeout_s):
+            with _cut_after(connection, self._connect_timeout_s):
                 await self._ask_facts(connection)
             return Lane(
                 connection,
@@ -86,7 +90,7 @@ class PostgresConnector:
             if connection is not None:
                 await connection.close()
                 await self._pool.putconn(connection)
-            if isinstance(error, (psycopg.Error, OSError)):  # asyncio's TimeoutError is one
+            if isinstance(error, (psycopg.Error, OSError)):  # TimeoutError is one
                 raise Unavailable(str(error).strip().partition("\n")[0] or "no answer in time") from error
             raise
 
@@ -112,3 +116,29 @@ class PostgresConnector:
                 synchronous_commit,
             )
         self._durable = durable
+
+
+@contextmanager
+def _cut_after(connection: psycopg.AsyncConnection[Any], seconds: float) -> Generator[None]:
+    """Cuts the connection if what is done on it takes longer. Raises TimeoutError then.
+
+    Not asyncio.timeout: where a query is cancelled, psycopg asks PostgreSQL to cancel it, which takes up to 5 s, and
+    then waits another 5 s for its end.
+    """
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    timer = loop.call_at(end, _shut_down, connection.pgconn.socket)
+    try:
+        yield
+    except psycopg.OperationalError as error:
+        if loop.time() < end:
+            raise
+        raise TimeoutError from error
+    finally:
+        timer.cancel()
+
+
+def _shut_down(descriptor: int) -> None:
+    """libpq then reads the end of the stream. Its descriptor stays open, as the event loop may be watching it."""
+    with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as peer:
+        peer.shutdown(socket.SHUT_RDWR)

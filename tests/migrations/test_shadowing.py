@@ -246,7 +246,7 @@ MADE_BY_MALLORY = {
 
 
 @pytest.mark.parametrize("made", MADE_BY_MALLORY)
-@pytest.mark.parametrize("yoyo", [False, True], ids=["", "beside the bookkeeping of another application"])
+@pytest.mark.parametrize("yoyo", [False, True], ids=["", "with the bookkeeping of another application"])
 def test_what_has_the_tables_names_before_the_first_migration_is_not_deleted_from(
     shared: str, monkeypatch: pytest.MonkeyPatch, made: str, *, yoyo: bool
 ) -> None:

@@ -127,8 +127,8 @@ def connect(
 
 def session_facts(connection: psycopg.Connection[Any]) -> tuple[Any, ...]:
     """The row of sql/operations/session_facts.sql, the one query before the search path is set. Where that leads to no
-    schema it is asked again with the role's own: through a pooler, another client may have left one that is empty, as
-    pg_dump does.
+    schema the query runs again with the role's own: through a pooler, another client may have left one that is empty,
+    as pg_dump does.
     """
     row = connection.execute(query("session_facts", "")).fetchone()
     if row is not None and row[1] is None:

@@ -55,6 +55,24 @@ async def test_the_cancel_itself_does_not_get_through(url: str, monkeypatch: pyt
         assert await database.fetch_one(ECHO, 1) == 1
 
 
+async def test_a_new_connection_that_stalls_after_its_login_is_given_up_in_time(url: str) -> None:
+    """Until then no other is opened. psycopg waits 10 s for a query that was cancelled and does not end."""
+    async with Proxy(url) as proxy:
+
+        def stall_first_query(sent: bytes) -> bytes:
+            if b"current_schemas" in sent:
+                proxy.edit_up = None
+                proxy.strand()
+            return sent
+
+        proxy.edit_up = stall_first_query
+        begin = time.monotonic()
+        async with opened(proxy.url, connect_timeout_s=0.5) as database:
+            assert await database.fetch_one(ECHO, 1) == 1
+            assert time.monotonic() - begin < 2.5
+            assert database.stats.unreachable == 1
+
+
 @pytest.mark.parametrize("reads", [True, False])
 async def test_a_connection_on_which_nothing_comes(url: str, monkeypatch: pytest.MonkeyPatch, reads: bool) -> None:
     """No end, no error, no byte: the bound is the service's own."""
