@@ -420,7 +420,9 @@ def test_a_generator_without_a_core_says_so() -> None:
     cores = os.sched_getaffinity(0)
     with server(lambda *_: 200) as url:  # on every core: the generator is not to wait for it
         os.sched_setaffinity(0, {min(cores)})
-        spinning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
+        # Each in a new session: Linux gives a session one share of a core (sched_autogroup), and the generator has one.
+        spin = [sys.executable, "-c", "while True: pass"]
+        spinning = [subprocess.Popen(spin, start_new_session=True) for _ in range(4)]
         try:
             result = generator.run(Job(url, {"get": 1}, Workload(7, 70), seconds=2, connections=4))
         finally:
