@@ -89,7 +89,7 @@ class _Shown(logging.Handler):
 
 
 class Bench:
-    """Entered for the time of a run."""
+    """Entered for the time of a run. At its end the results are written and shown, also those of a run that fails."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
@@ -100,6 +100,7 @@ class Bench:
     def __enter__(self) -> "Bench":
         self._stack.enter_context(_reported())
         self._stack.enter_context(_logged())
+        self._stack.push(self._finish)
         busy = psutil.cpu_percent(1)
         self.run.machine["busy before"] = f"{busy:.0f} %"
         if busy > BUSY_PERCENT:
@@ -158,8 +159,12 @@ class Bench:
         if sample.failed:
             raise RuntimeError(f"{sample.target} answered {sample.operation} with errors: {sample.errors}")
 
-    def finish(self) -> None:
-        """Writes and shows the results."""
+    def _finish(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        """Writes and shows what was measured."""
+        if not results.has_any(self.run):
+            return
+        if kind is not None:
+            self.run.failure = str(error) or kind.__name__
         folder = self.options.results / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         folder.mkdir(parents=True)
         compared = comparison.compared(results.read(self.options.compare), self.run) if self.options.compare else None

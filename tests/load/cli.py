@@ -70,7 +70,6 @@ def all_(options: Options) -> None:
     """Everything but `remote`, `flood`, `soak` and `run`, in about ten minutes."""
     with Bench(options) as bench:
         measurements.everything(bench)
-        bench.finish()
 
 
 @cli.command()
@@ -87,7 +86,6 @@ def compare(options: Options, only: tuple[str, ...], operations: tuple[str, ...]
         cluster = bench.database()
         with targets.running(bench.plans(SERVICE, *peers), cluster.url) as up:
             measurements.peaks(bench, up, operations or OPERATIONS, bench.workload, cluster.pid)
-        bench.finish()
 
 
 @cli.command()
@@ -98,7 +96,6 @@ def batch(options: Options) -> None:
         cluster = bench.database()
         with targets.running(bench.plans(SERVICE), cluster.url) as up:
             measurements.peaks(bench, up, ("create", closed_loop.CREATE_MANY), bench.workload, cluster.pid)
-        bench.finish()
 
 
 @cli.command()
@@ -107,7 +104,6 @@ def stages(options: Options) -> None:
     """The cost of a request, stage by stage, and the baselines."""
     with Bench(options) as bench:
         measurements.costs(bench, bench.database())
-        bench.finish()
 
 
 @cli.command()
@@ -116,7 +112,6 @@ def ceiling(options: Options) -> None:
     """PostgreSQL alone: pgbench with the service's statements."""
     with Bench(options) as bench:
         measurements.ceilings(bench, bench.database())
-        bench.finish()
 
 
 @cli.command()
@@ -135,7 +130,6 @@ def curve(options: Options, operation: str, rates: tuple[float, ...]) -> None:
         with targets.running(bench.plans(SERVICE, GO), cluster.url) as up:
             measurements.peaks(bench, up, (operation,), bench.workload, cluster.pid)
             measurements.curve(bench, up, bench.workload, operation, rates)
-        bench.finish()
 
 
 @cli.command()
@@ -147,7 +141,6 @@ def scale(options: Options, many_rows: bool, together: bool) -> None:
     with Bench(options) as bench:
         rows = (*ROWS, MANY_ROWS) if many_rows else ROWS
         measurements.growth(bench, bench.database(), rows, together=together)
-        bench.finish()
 
 
 @cli.command(name="remote")
@@ -164,7 +157,6 @@ def remote_(options: Options, rate: float) -> None:
             repeats=options.repeats,
             said=bench.said,
         )
-        bench.finish()
 
 
 @cli.command(name="flood")
@@ -190,7 +182,6 @@ def flood_(options: Options, flooding: int, rate: float) -> None:
                 )
                 bench.say(found.line())
                 bench.run.flood.append(found)
-        bench.finish()
     if any(one.errors for one in bench.run.flood) or min(one.ratio for one in bench.run.flood) > MAX_RATIO:
         raise click.ClickException(f"the other user had errors, or {MAX_RATIO:g} times the p99 in each run")
 

@@ -35,6 +35,8 @@ def write(run: Run, folder: Path, comparison: Table | None = None) -> Path:
         ("scale", "Requests a second against rows, connections and workers", _scale, run.scale),
     ]
     text = [f"# Load test, {run.made}\n"]
+    if run.failure is not None:
+        text.append(f"**The run failed, so this is what it measured before: {run.failure}**\n")
     with styled():
         for name, title, plot, figures in plots:
             if figures:

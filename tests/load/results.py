@@ -46,6 +46,14 @@ class Run(msgspec.Struct):
     scale: list[Point] = []
     remote: Remote | None = None
     flood: list[Flood] = []
+    failure: str | None = None  # what ended the run early
+
+
+def has_any(run: Run) -> bool:
+    """Whether anything was measured."""
+    return any(
+        (run.closed_loop, run.ceilings, run.open_loop, run.stages, run.baselines, run.scale, run.remote, run.flood)
+    )
 
 
 def new(options: dict[str, Any]) -> Run:

@@ -51,7 +51,7 @@ def plans(connections: int) -> list[Plan]:
     return [
         service,
         *(Plan(name, [*own, name], service.environment) for name in baselines.APPLICATIONS),
-        Plan("uvicorn", [*targets.UVICORN, "tests.load.baselines:constant"], {}),
+        Plan("uvicorn", [*targets.UVICORN, "tests.load.baselines:answer"], {}),
         Plan("uvicorn + Litestar", [*targets.UVICORN, "tests.load.baselines:framework"], {}),
     ]
 

@@ -101,10 +101,25 @@ def test_without_a_command_everything_runs(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(
         measurements, "everything", lambda bench: ran.append((bench.options.seconds, bench.options.tasks))
     )
-    monkeypatch.setattr(Bench, "finish", lambda _: None)
     assert CliRunner().invoke(cli, []).exit_code == 0
     assert CliRunner().invoke(cli, ["all", "--seconds", "5"]).exit_code == 0
     assert ran == [(2.0, 100_000), (5.0, 100_000)]
+
+
+def test_a_run_that_fails_keeps_what_it_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fail(bench: Bench) -> None:
+        bench.run.closed_loop.append(sample(SERVICE, 100))
+        raise RuntimeError("a peer is gone")
+
+    monkeypatch.setattr(measurements, "everything", fail)
+    done = CliRunner().invoke(cli, ["all", "--results", str(tmp_path)])
+    assert done.exit_code == 1
+    assert done.output.splitlines()[-1] == "Error: a peer is gone"
+    [folder] = tmp_path.iterdir()
+    found = results.read(folder / "run.json")
+    assert found.failure == "a peer is gone"
+    assert found.closed_loop == [sample(SERVICE, 100)]
+    assert "failed, so this is what it measured before: a peer is gone" in (folder / "report.md").read_text()
 
 
 @pytest.mark.parametrize("module", ["hdrh", "matplotlib", "psutil"])

@@ -12,13 +12,14 @@ import psycopg
 import pytest
 
 from service.operations.embedded import Embedded
-from tests.load import baselines, ceiling, database, delaying_proxy, targets
+from tests.load import baselines, ceiling, database, delaying_proxy, stages, targets
 from tests.load.targets import FASTAPI, LITESTAR, NEEDED, Plan
 from tests.load.workload import Workload
 
 pytestmark = pytest.mark.load
 
 USERS, TASKS = 10, 1000
+AWAY = "postgresql://nobody@127.0.0.1:1/none"
 ASKED = [
     ("GET", "/api/user-1/tasks/1"),
     ("GET", "/api/user-3/tasks/3"),  # no description
@@ -124,15 +125,10 @@ def test_a_peer_whose_compiler_is_missing_is_left_out(name: str, monkeypatch: py
     assert targets.compiled(name, 4, 1) is None
 
 
-@pytest.mark.parametrize("name", baselines.APPLICATIONS)
-def test_a_baseline_answers_without_a_database(name: str) -> None:
-    away = "postgresql://nobody@127.0.0.1:1/none"
-    baseline = Plan(
-        name,
-        [sys.executable, "-m", "tests.load.baselines", name],
-        {"AUTH_MODE": "none", "MIGRATE_ON_START": "false", "LOG_LEVEL": "error"},
-    )
-    with targets.running([baseline], away) as [target]:
+@pytest.mark.parametrize("plan", stages.plans(4)[1:], ids=lambda plan: plan.name)
+def test_a_baseline_answers_without_a_database(plan: Plan) -> None:
+    settings = {"AUTH_MODE": "none", "MIGRATE_ON_START": "false", "LOG_LEVEL": "error"}
+    with targets.running([plan._replace(environment={**plan.environment, **settings})], AWAY) as [target]:
         assert ask(target.url, "GET", "/api/user-1/tasks/1") == (200, baselines.ONE)
         assert ask(target.url, "GET", "/api/user-1/tasks?limit=50") == (200, baselines.PAGE)
         assert ask(target.url, "PATCH", "/api/user-1/tasks/1/complete") == (200, baselines.ONE)
