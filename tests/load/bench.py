@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 import httpx
@@ -27,6 +27,19 @@ RESULTS = Path(__file__).parent / "results"
 BUSY_PERCENT = 10
 
 
+class RunFile(click.Path):
+    """The Run of a run.json."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, exists=True, dir_okay=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return results.read(cast(Path, super().convert(value, param, ctx)))
+        except msgspec.DecodeError as error:
+            self.fail(f"{value} is no run of this harness: {error}", param, ctx)
+
+
 class Options(msgspec.Struct):
     users: int
     tasks: int
@@ -36,7 +49,7 @@ class Options(msgspec.Struct):
     db_connections: int
     workers: int
     results: Path
-    compare: Path | None
+    compare: Run | None
 
 
 OPTIONS = [
@@ -58,9 +71,7 @@ OPTIONS = [
     click.option(
         "--results", type=click.Path(path_type=Path, file_okay=False), default=RESULTS, help="Folder for them."
     ),
-    click.option(
-        "--compare", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="A run.json to compare with."
-    ),
+    click.option("--compare", type=RunFile(), help="A run.json to compare with."),
 ]
 
 
@@ -94,7 +105,9 @@ class Bench:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.workload = Workload(options.users, options.tasks)
-        self.run: Run = results.new({name: str(value) for name, value in msgspec.structs.asdict(options).items()})
+        given = msgspec.structs.asdict(options)
+        del given["compare"]
+        self.run: Run = results.new({name: str(value) for name, value in given.items()})
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> "Bench":
@@ -167,8 +180,8 @@ class Bench:
             self.run.failure = str(error) or kind.__name__
         folder = self.options.results / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         folder.mkdir(parents=True)
-        compared = comparison.compared(results.read(self.options.compare), self.run) if self.options.compare else None
         results.write(self.run, folder)
+        compared = comparison.compared(self.options.compare, self.run) if self.options.compare else None
         written = report.write(self.run, folder, compared)
         for table in ([compared] if compared else []) + tables.tables(self.run):
             self.say(f"\n{table.text()}")

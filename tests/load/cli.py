@@ -5,10 +5,11 @@ from pathlib import Path
 
 import click
 
-from tests.load import closed_loop, comparison, flood, measurements, remote, report, results, soak, tables, targets
-from tests.load.bench import Bench, Options, with_options
+from tests.load import closed_loop, comparison, flood, measurements, remote, report, soak, tables, targets
+from tests.load.bench import Bench, Options, RunFile, with_options
 from tests.load.measurements import PEERS, ROWS
 from tests.load.numbers import RATE, Number
+from tests.load.results import Run
 from tests.load.running.command import run
 from tests.load.targets import BUN, GO, RUST, SERVICE
 from tests.load.workload import OPERATIONS
@@ -18,11 +19,13 @@ MAX_RATIO = 2.0  # by which a flood may move another user's p99
 
 
 class Commands(click.Group):
-    """Says where options belong: the group has none, since those before a command would not reach it."""
+    """`all` is the command where none is given. Says where options belong: the group has none, since those before a
+    command would not reach it.
+    """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
-            return super().parse_args(ctx, args)
+            return super().parse_args(ctx, args or ["all"])
         except click.NoSuchOption as error:
             command = self._with_option(error.option_name, args)
             if command is None:
@@ -45,20 +48,13 @@ class Commands(click.Group):
         return None
 
 
-@click.group(
-    cls=Commands,
-    invoke_without_command=True,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-)
-@click.pass_context
-def cli(context: click.Context) -> None:
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def cli() -> None:
     """How fast the service is, what a request costs, and how it compares with its peers.
 
     For a service that runs already: `run`. All other commands start a database, the service and its peers, and end
     them. Without a command: `all`.
     """
-    if context.invoked_subcommand is None:
-        context.invoke(all_, **{option.name or "": option.get_default(context) for option in all_.params})
 
 
 cli.add_command(run)
@@ -198,13 +194,11 @@ def soak_(minutes: float, every: float, seed: int) -> None:
 
 @cli.command(name="report")
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option(
-    "--compare", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="A run.json to compare with."
-)
-def report_(file: Path, compare: Path | None) -> None:
+@click.option("--compare", type=RunFile(), help="A run.json to compare with.")
+def report_(file: Path, compare: Run | None) -> None:
     """Writes the report of a run.json anew, compared with another."""
-    found = results.read(file)
-    compared = comparison.compared(results.read(compare), found) if compare else None
+    found: Run = RunFile().convert(file, None, None)
+    compared = comparison.compared(compare, found) if compare else None
     click.echo(report.write(found, file.parent, compared))
     for table in ([compared] if compared else []) + tables.tables(found):
         click.echo(f"\n{table.text()}")

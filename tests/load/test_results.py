@@ -5,11 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
 from tests.load import measurements, report, results
-from tests.load.bench import Bench, Options
+from tests.load.bench import RESULTS, Bench, Options
 from tests.load.cli import cli
 from tests.load.closed_loop import Sample
 from tests.load.comparison import compared
@@ -21,6 +22,8 @@ from tests.load.stages import Stages
 from tests.load.targets import GO, RUST, SERVICE
 
 pytestmark = pytest.mark.load
+
+DEFAULTS = Options(1000, 100_000, 2.0, 4, 32, 16, 2, RESULTS, None)
 
 
 def sample(target: str, rps: float, cost: float = 50) -> Sample:
@@ -89,6 +92,15 @@ def test_the_flood_and_the_remote_database_are_in_the_report(tmp_path: Path) -> 
     assert results.read(results.write(found, tmp_path)) == found
 
 
+@pytest.mark.parametrize("text", ["", "[]", '{"made": 1}'])
+@pytest.mark.parametrize("command", [["report"], ["all", "--compare"]])
+def test_a_file_that_is_no_run_is_refused_at_once(text: str, command: list[str], tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(text)
+    done = CliRunner().invoke(cli, [*command, f"{tmp_path}/run.json"])
+    assert done.exit_code == 2
+    assert "is no run of this harness" in done.output
+
+
 @pytest.mark.parametrize("option", ["--seconds", "--tasks", "--url"])
 def test_options_before_a_command_are_not_dropped(option: str) -> None:
     done = CliRunner().invoke(cli, [option, "5", "compare"])
@@ -96,14 +108,12 @@ def test_options_before_a_command_are_not_dropped(option: str) -> None:
     assert f"{option}: options come after a command" in done.output
 
 
-def test_without_a_command_everything_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    ran: list[tuple[float, int]] = []
-    monkeypatch.setattr(
-        measurements, "everything", lambda bench: ran.append((bench.options.seconds, bench.options.tasks))
-    )
+def test_without_a_command_everything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[Options] = []
+    monkeypatch.setattr(measurements, "everything", lambda bench: ran.append(bench.options))
     assert CliRunner().invoke(cli, []).exit_code == 0
     assert CliRunner().invoke(cli, ["all", "--seconds", "5"]).exit_code == 0
-    assert ran == [(2.0, 100_000), (5.0, 100_000)]
+    assert ran == [DEFAULTS, msgspec.structs.replace(DEFAULTS, seconds=5.0)]
 
 
 def test_a_run_that_fails_keeps_what_it_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
