@@ -4,7 +4,7 @@ psycopg on the request's path. The states of a call and of a lane are drawn in t
 
 from service.database.database import Database
 from service.database.failures import SQLSTATES, ConstraintViolation, Failure, InternalError, TimedOut, Unavailable
-from service.database.statement import Statement, StatementError, read
+from service.database.statement import Json, Statement, StatementError, read
 from service.database.stats import GROUP_SIZES, TIME_BOUNDS, Stats, current_caller
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Database",
     "Failure",
     "InternalError",
+    "Json",
     "Statement",
     "StatementError",
     "Stats",

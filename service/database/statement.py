@@ -24,6 +24,10 @@ _COMMENT = re.compile(r"--[^\n]*")
 _LITERAL = re.compile(r"'(?:[^']|'')*'")
 
 
+class Json:
+    """The kind of a parameter whose values are JSON, already encoded: bytes."""
+
+
 def _text(value: str) -> bytes:
     if "\0" in value:  # libpq would send what comes before it: another text, perhaps another user's name
         raise InternalError("PostgreSQL cannot hold a NUL in a text", "22021")
@@ -37,6 +41,7 @@ _ENCODERS: Mapping[type, Callable[[Any], bytes]] = {
     int: b"%d".__mod__,
     bool: lambda value: b"t" if value else b"f",
     bytes: lambda value: b"\\x" + value.hex().encode(),
+    Json: bytes,  # as it is: to decode 8 MiB and encode them again takes 13 ms
     list: lambda values: b"{%s}" % b",".join(b"%d" % value for value in values),  # of int
 }
 

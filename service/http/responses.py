@@ -7,7 +7,6 @@ encoder look-up); these cost one encode and one list.
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from http import HTTPStatus
-from time import perf_counter
 from typing import Any, Protocol
 
 import msgspec
@@ -17,13 +16,11 @@ from service.http.asgi import WHOLE_BYTES, Lines, Message, Send, pairs_of
 from service.http.errors import ApiError, ErrorBody
 from service.http.request_record import RequestRecord, record_of
 from service.http.response_head import lines_of
+from service.http.slices import Slices
 
 encode = msgspec.json.Encoder().encode
 
 _JSON: Lines = b"content-type: application/json\r\n"
-# How long work on a large body may keep the event loop busy at once, and how long it then pauses. sleep(0) would be too
-# short: a get takes five turns of the loop, so five slices would delay it.
-SLICE_S = 0.002
 _GROUP = 16  # items that are encoded together: up to half a megabyte
 _NO_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 
@@ -166,11 +163,9 @@ def error_response_of(error: ApiError) -> Response:
 async def encode_array(items: Sequence[object]) -> bytes:
     """A JSON array. Pauses in between, so that other requests go on: the largest batch takes 20 ms."""
     parts: list[bytes] = []
-    began = perf_counter()
+    slices = Slices()
     for begin in range(0, len(items), _GROUP):
         parts += (b"," if parts else b"[", encode(items[begin : begin + _GROUP])[1:-1])
-        if perf_counter() - began > SLICE_S:
-            await asyncio.sleep(SLICE_S)
-            began = perf_counter()
+        await slices.pause()
     parts.append(b"]")
     return b"".join(parts)

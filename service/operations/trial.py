@@ -27,7 +27,7 @@ TRIED: dict[str, object] = {
     "sets_description": True,
     "key": "check",
     "fingerprint": b"check",
-    "tasks": '[{"title": "check", "description": null, "completed": false}]',
+    "tasks": b'[{"title": "check", "description": null, "completed": false}]',
 }
 
 # Settings of a role, a database or the server that change what the service promises: which values do, and how.

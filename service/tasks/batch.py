@@ -5,17 +5,15 @@ the first one too many, then decoded in groups: so a bad item is told by its ind
 queries.
 """
 
-import asyncio
 import json
 import re
 from codecs import getincrementaldecoder
-from time import perf_counter
 
 import msgspec
 
 from service.http import errors
 from service.http.limits import BATCH_LENGTH, BODY_BYTES
-from service.http.responses import SLICE_S
+from service.http.slices import Slices
 from service.tasks.schemas import TaskCreate, decode_create, is_json
 
 SMALL_BYTES = 64 * 1024  # decoded in 1 ms at the most (measured)
@@ -49,11 +47,11 @@ def _decode_small(body: bytes) -> list[TaskCreate] | None:
 
 
 class _Batch:
-    """One body that is large or bad, and how long the loop has been busy with it."""
+    """One body that is large or bad."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
-        self._began = perf_counter()
+        self._slices = Slices()
 
     async def decode(self) -> list[TaskCreate]:
         if not self._body.isascii():
@@ -65,7 +63,7 @@ class _Batch:
             while end < len(spans) and (end == begin or spans[end][1] - spans[begin][0] < GROUP_BYTES):
                 end += 1
             items += self._group(spans[begin:end], begin)
-            await self._pause()
+            await self._slices.pause()
         return items
 
     async def _check_encoding(self) -> None:
@@ -76,7 +74,7 @@ class _Batch:
         try:
             for begin in range(0, len(self._body), GROUP_BYTES):
                 decode(self._body[begin : begin + GROUP_BYTES], final=begin + GROUP_BYTES >= len(self._body))
-                await self._pause()
+                await self._slices.pause()
         except UnicodeDecodeError as error:
             raise errors.invalid_json() from error
 
@@ -139,13 +137,8 @@ class _Batch:
     async def _skip_space(self, position: int) -> int:
         while position < len(self._body):
             found = _NO_SPACE.search(self._body, position, position + GROUP_BYTES)
-            await self._pause()
+            await self._slices.pause()
             if found is not None:
                 return found.start()
             position += GROUP_BYTES
         return len(self._body)
-
-    async def _pause(self) -> None:
-        if perf_counter() - self._began > SLICE_S:
-            await asyncio.sleep(SLICE_S)
-            self._began = perf_counter()

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import UNSET
 
-from service.database import Database, Statement, StatementError, Unavailable, read
+from service.database import Database, Json, Statement, StatementError, Unavailable, read
 from service.http.conditional import NO_PRECONDITIONS, Preconditions
 from service.http.limits import ID_MAX
 from service.paths import root
@@ -92,7 +92,11 @@ def _of_task(rows: Sequence[Task | Deleted], arguments: Arguments) -> bool:
 
 
 def _of_user(rows: Sequence[Task], arguments: Arguments) -> bool:
-    return [row.user_id for row in rows].count(arguments[0]) == len(rows)
+    user_id = arguments[0]
+    for row in rows:  # noqa: SIM110 -- a page has many, and this costs 0.9 µs for 50; a generator costs 2
+        if row.user_id != user_id:
+            return False
+    return True
 
 
 def _of_page(rows: Sequence[Task], arguments: Arguments) -> bool:
@@ -142,10 +146,10 @@ CREATE_IDEMPOTENT = _statement(
     IdempotentCreate,
     _of_key,
 )
-CREATE_MANY = _statement("create_many", {"user_id": str, "tasks": str}, Task, _of_batch)
+CREATE_MANY = _statement("create_many", {"user_id": str, "tasks": Json}, Task, _of_batch)
 CREATE_MANY_IDEMPOTENT = _statement(
     "create_many_idempotent",
-    {"user_id": str, "key": str, "fingerprint": bytes, "tasks": str},
+    {"user_id": str, "key": str, "fingerprint": bytes, "tasks": Json},
     IdempotentCreate,
     _of_key,
 )
@@ -209,11 +213,13 @@ class Queries:
         """Creates a task, unless the key did so within its 24 hours."""
         return _row(await self.database.fetch_one(CREATE_IDEMPOTENT, user_id, key, fingerprint, *values_of(new)))
 
-    async def create_many(self, user_id: str, tasks: str) -> "list[Task]":
+    async def create_many(self, user_id: str, tasks: bytes) -> "list[Task]":
         """The tasks as they were created, in the order of the JSON array `tasks`."""
         return sorted(await self.database.fetch_all(CREATE_MANY, user_id, tasks), key=_id)
 
-    async def create_many_idempotent(self, user_id: str, key: str, fingerprint: bytes, tasks: str) -> IdempotentCreate:
+    async def create_many_idempotent(
+        self, user_id: str, key: str, fingerprint: bytes, tasks: bytes
+    ) -> IdempotentCreate:
         """Creates the tasks of the JSON array `tasks`, unless the key did so within its 24 hours."""
         return _row(await self.database.fetch_one(CREATE_MANY_IDEMPOTENT, user_id, key, fingerprint, tasks))
 
