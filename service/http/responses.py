@@ -83,10 +83,12 @@ class Response:
     async def _send_in_pieces(self, record: RequestRecord, send: Send) -> None:
         await send(self._start())
         record.place.give_back()
+        slices = Slices()  # to a client that reads as fast as this writes, `send` never waits
         for begin in range(0, len(self.body), WHOLE_BYTES):
             piece = self.body[begin : begin + WHOLE_BYTES]
             more = begin + WHOLE_BYTES < len(self.body)
             await send({"type": "http.response.body", "body": piece, "more_body": more})
+            await slices.pause()
 
 
 class EmptyResponse(Response):

@@ -207,3 +207,25 @@ def test_a_page_ends_early_where_it_would_be_larger_than_6_mib(client: httpx.Cli
         url = page.links["next"]["url"] if "next" in page.links else ""
     assert len(found) == 500
     assert found == [task["id"] for task in client.get(tasks).json()] == sorted(set(found), reverse=True)
+
+
+def test_a_page_that_is_read_in_parts_is_one_page(client: httpx.Client, tasks: str) -> None:
+    """More than 250 tasks. Large ones in the middle, so that the parts have different sizes."""
+    for size in (10, 4000, 10):
+        batch = [{"title": str(number), "description": "x" * size} for number in range(200)]
+        assert client.post(f"{tasks}/batch", json=batch).status_code == 201
+    everything = client.get(tasks).json()
+    assert len(everything) == 600
+    known: dict[int, dict[str, str]] = {}
+    for limit in (251, 599, 600, 601, 1000):
+        page = client.get(tasks, params={"limit": limit})
+        assert page.json() == everything[:limit]
+        assert ("next" in page.links) == (limit < 600)
+        if limit < 600:
+            assert client.get(page.links["next"]["url"]).json() == everything[limit : 2 * limit]
+        known[limit] = {"If-None-Match": page.headers["etag"]}
+        assert client.get(tasks, params={"limit": limit}, headers=known[limit]).status_code == 304
+    assert client.patch(f"{tasks}/{everything[590]['id']}/complete").status_code == 200
+    for limit, headers in known.items():
+        answer = client.get(tasks, params={"limit": limit}, headers=headers)
+        assert answer.status_code == (304 if limit <= 590 else 200)

@@ -13,7 +13,7 @@ import psutil
 import psycopg
 import pytest
 
-from service.tasks.handlers import PAGE_ROWS
+from service.tasks.pages import PAGE_ROWS
 from tests.support.processes import RunningService, wait_ready
 from tests.support.tap import Tap
 from tests.support.waiting import wait_until

@@ -68,7 +68,7 @@ def _peak(run: Run) -> Figure:
         for bar, each in zip(bars, rates, strict=True):
             place = bar.get_x() + bar.get_width() / 2
             axes.annotate(
-                f"{bar.get_height():,.0f}",
+                f"{bar.get_height() / 1000:.1f}",
                 (place, max(each)),
                 (0, 2),
                 textcoords="offset points",
@@ -79,8 +79,8 @@ def _peak(run: Run) -> Figure:
             )
     axes.set_xticks(range(len(operations)), operations)
     axes.grid(visible=False, axis="x")
-    axes.yaxis.set_major_formatter(THOUSANDS)
-    axes.set_title("Requests a second, closed loop (median; whiskers: least and most)")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}")
+    axes.set_title("Thousands of requests a second, closed loop (median; whiskers: least and most)")
     axes.legend(ncols=4, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.1))
     return figure
 

@@ -193,16 +193,18 @@ def _flood(run: Run) -> Table:
     return Table(
         "One user floods",
         "p99 (ms) of another user's gets at a fixed rate: without a flood, with one of another process of the service, "
-        "with one of the same process. The flood is a closed loop.",
-        ["connections", "flood/s", "not served", "without", "elsewhere", "with", "ratio", "errors of the other user"],
+        "with one of the same process; and errors of these gets. The flood is a closed loop of gets, or of batches of "
+        "8 MiB.",
+        ["connections", "of", "flood/s", "not served", "without", "elsewhere", "with", "ratio", "errors"],
         [
             [
-                *(str(one.connections), figure(one.flood_rps), figure(one.flood_rejected)),
+                *(str(one.connections), "batches" if one.batches else "gets"),
+                *(figure(one.flood_rps, int(one.batches)), figure(one.flood_rejected)),
                 *(figure(one.quiet_p99, 1), figure(one.elsewhere_p99, 1), figure(one.flooded_p99, 1)),
                 figure(one.ratio, 2),
                 figure(sum(one.errors.values())),
             ]
             for one in run.flood
         ],
-        texts=0,
+        texts=2,
     )

@@ -1,0 +1,177 @@
+"""The list: a page, or all tasks of a user, each read and encoded in parts that do not keep the event loop busy.
+
+Must not import the database package or authenticators.
+"""
+
+from collections.abc import AsyncIterator, Collection
+
+from service.http.asgi import Lines, line
+from service.http.conditional import ANY, AnyTag
+from service.http.place import Place
+from service.http.responses import AnyResponse, EmptyResponse, Response, StreamedResponse, encode
+from service.http.slices import Slices
+from service.tasks.requests import TaskRequest, parse_list_query
+from service.tasks.schemas import Task
+
+# A list without limit reads PAGE_ROWS tasks at a time, or fewer where they are large, but MIN_ROWS at least, and sends
+# them in chunks of about CHUNK_BYTES. That bounds its memory, however slowly the client reads.
+PAGE_ROWS = 250
+MIN_ROWS = 16
+CHUNK_BYTES = 256 * 1024
+# A page that would be larger than this ends before its limit, and `Link` leads on from there. 1000 tasks of the longest
+# title and description fit if they are ASCII.
+PAGE_BYTES = 6 * 1024 * 1024
+PART_BYTES = 1024 * 1024  # of a page of more than PAGE_ROWS: about so many are read at a time
+
+
+async def respond_list(task_request: TaskRequest) -> AnyResponse:
+    """The response to a list. Raises ApiError."""
+    completed, limit, after, rest = parse_list_query(task_request.query_string)
+    known = task_request.known_tags()
+    if limit is None:
+        return await _list_all(task_request, completed, after, known)
+    if limit > PAGE_ROWS:
+        return await _large_page(task_request, completed, limit, after, rest, known)
+    tasks = await task_request.queries.list(task_request.user_id, completed, after, limit + 1)
+    more = len(tasks) > limit
+    del tasks[limit:]
+    tag = page_tag(tasks, more)
+    if known is not None and (known is ANY or tag in known):
+        return EmptyResponse(304, _weak_etag(tag))
+    page, count = await encode_page(task_request.record.place, tasks, PAGE_BYTES)
+    if not more and count == len(tasks):
+        return Response(200, page, _weak_etag(tag))
+    return Response(200, page, _weak_etag(tag) + _next_page(task_request, rest, tasks[count - 1].id))
+
+
+def page_tag(tasks: list[Task], more: bool) -> bytes:
+    """The opaque tag of a page: a hash of the ids and versions of its tasks and of whether there are more.
+
+    It is weak: it changes with each change through the service, but not where SQL edits a row and keeps its version.
+    A page that is cut for its size has the tag of what was read, which determines where it is cut.
+    """
+    numbers = [task.id for task in tasks]
+    numbers += [task.version for task in tasks]
+    return _tag_of(numbers, more)
+
+
+def _tag_of(numbers: list[int], more: bool) -> bytes:
+    numbers.append(more)
+    # Python salts the hashes of texts, not of numbers: every process computes the same. 2 µs for 50 tasks; blake2b: 5.
+    return b"%016x" % (hash(tuple(numbers)) & 0xFFFF_FFFF_FFFF_FFFF)
+
+
+def _next_page(task_request: TaskRequest, rest: str, last: int) -> Lines:
+    return line(b"link", f'<{task_request.url}?{rest}&after={last}>; rel="next"'.encode())
+
+
+async def _large_page(
+    task_request: TaskRequest,
+    completed: bool | None,
+    limit: int,
+    after: int | None,
+    rest: str,
+    known: Collection[bytes] | AnyTag | None,
+) -> Response:
+    """A page of more than PAGE_ROWS. Each part is encoded before the next is read: as one, 1000 large tasks kept the
+    event loop busy for 40 ms.
+    """
+    place = task_request.record.place
+    ids, versions, chunks = list[int](), list[int](), list[bytes]()
+    size, rows, more = 0, PAGE_ROWS, False
+    while True:
+        left = limit - len(ids)
+        wanted = min(rows, left + 1)
+        part = await task_request.queries.list(task_request.user_id, completed, after, wanted)
+        ended = len(part) < wanted
+        more = len(part) > left
+        del part[left:]
+        if not part:
+            break
+        chunk, count = await encode_page(place, part, max(0, PAGE_BYTES - size))
+        more = more or count < len(part)
+        ids += [task.id for task in part[:count]]
+        versions += [task.version for task in part[:count]]
+        place.hold(len(chunk))  # raises ApiError where memory is used up
+        chunks.append(chunk[1:-1])
+        size += len(chunk)
+        after = ids[-1]
+        if ended or more:
+            break
+        rows = max(MIN_ROWS, PART_BYTES * count // len(chunk))
+        del part  # not kept while the next one is read
+    place.drop(size)  # the response counts its body itself
+    tag = _tag_of(ids + versions, more)
+    if known is not None and (known is ANY or tag in known):
+        return EmptyResponse(304, _weak_etag(tag))
+    next_page = _next_page(task_request, rest, ids[-1]) if more else b""
+    return Response(200, b"[%b]" % b",".join(chunks), _weak_etag(tag) + next_page)
+
+
+def _weak_etag(tag: bytes) -> Lines:
+    return b'etag: W/"%b"\r\n' % tag
+
+
+async def _list_all(
+    task_request: TaskRequest, completed: bool | None, after: int | None, known: Collection[bytes] | AnyTag | None
+) -> AnyResponse:
+    """Every task: as one response where a page holds them, else streamed page by page."""
+    page = await task_request.queries.list(task_request.user_id, completed, after, PAGE_ROWS)
+    tag = page_tag(page, more=False)
+    if len(page) < PAGE_ROWS and known is not None and (known is ANY or tag in known):
+        return EmptyResponse(304, _weak_etag(tag))
+    chunk, count = await encode_page(task_request.record.place, page, CHUNK_BYTES)
+    if len(page) < PAGE_ROWS and count == len(page):
+        return Response(200, chunk, _weak_etag(tag))
+    last = page[count - 1].id
+    return StreamedResponse(200, _chunks(task_request, completed, chunk, count, last))
+
+
+async def _chunks(
+    task_request: TaskRequest, completed: bool | None, chunk: bytes, count: int, last: int
+) -> AsyncIterator[bytes]:
+    """A JSON array in chunks, beginning with `chunk`, which has `count` tasks of which `last` is the last one's ID. The
+    next is read only when this one was taken.
+    """
+    queries, user_id, place = task_request.queries, task_request.user_id, task_request.record.place
+    size = len(chunk)
+    chunk = chunk[:-1]  # one copy, however long its reader takes
+    yield chunk
+    while True:
+        rows = max(MIN_ROWS, min(PAGE_ROWS, CHUNK_BYTES * count // size))
+        page = await queries.list(user_id, completed, last, rows)
+        if not page:
+            break
+        chunk, count = await encode_page(place, page, CHUNK_BYTES, check=False)  # the response has begun
+        ended, last = count == len(page) < rows, page[count - 1].id
+        size = len(chunk)
+        chunk = b"," + chunk[1:-1]
+        del page
+        yield chunk
+        if ended:
+            break
+    yield b"]"
+
+
+async def encode_page(place: Place, tasks: list[Task], max_bytes: int, *, check: bool = True) -> tuple[bytes, int]:
+    """The first tasks as a JSON array, and how many they are: all, or as many as it takes to exceed `max_bytes`. Up to
+    64 come back as a whole, whatever their size: they are 2 MB at the most.
+
+    More may take pauses, in which the tasks of others are in memory, too. So they count: raises ApiError (503) where
+    memory is used up, unless told not to check.
+    """
+    if len(tasks) <= MIN_ROWS * 4:
+        return encode(tasks), len(tasks)
+    held = sum([len(task.description or "") for task in tasks])
+    place.hold(held, check=check)
+    slices = Slices()
+    parts: list[bytes] = []
+    size = count = 0
+    while count < len(tasks) and size <= max_bytes:
+        part = encode(tasks[count : count + MIN_ROWS])
+        parts.append(part[1:-1])
+        size += len(part)
+        count = min(count + MIN_ROWS, len(tasks))
+        await slices.pause()
+    place.drop(held)
+    return b"[%b]" % b",".join(parts), count
