@@ -13,15 +13,15 @@ from service.http.slices import Slices
 from service.tasks.requests import TaskRequest, parse_list_query
 from service.tasks.schemas import Task
 
-# A list without limit reads PAGE_ROWS tasks at a time, or fewer where they are large, but MIN_ROWS at least, and sends
-# them in chunks of about CHUNK_BYTES. That bounds its memory, however slowly the client reads.
+# A list without limit, or with a larger one than PAGE_ROWS, reads so many tasks at a time: fewer where they are more
+# than CHUNK_BYTES, but MIN_ROWS at least. Without limit it sends each of these chunks before it reads the next, which
+# bounds its memory, however slowly the client reads.
 PAGE_ROWS = 250
 MIN_ROWS = 16
 CHUNK_BYTES = 256 * 1024
 # A page that would be larger than this ends before its limit, and `Link` leads on from there. 1000 tasks of the longest
 # title and description fit if they are ASCII.
 PAGE_BYTES = 6 * 1024 * 1024
-PART_BYTES = 1024 * 1024  # of a page of more than PAGE_ROWS: about so many are read at a time
 
 
 async def respond_list(task_request: TaskRequest) -> AnyResponse:
@@ -89,16 +89,16 @@ async def _large_page(
         if not part:
             break
         chunk, count = await encode_page(place, part, max(0, PAGE_BYTES - size))
-        more = more or count < len(part)
         ids += [task.id for task in part[:count]]
         versions += [task.version for task in part[:count]]
         place.hold(len(chunk))  # raises ApiError where memory is used up
         chunks.append(chunk[1:-1])
         size += len(chunk)
         after = ids[-1]
+        more = more or count < len(part) or (size > PAGE_BYTES and not ended)
         if ended or more:
             break
-        rows = max(MIN_ROWS, PART_BYTES * count // len(chunk))
+        rows = _next_rows(count, len(chunk))
         del part  # not kept while the next one is read
     place.drop(size)  # the response counts its body itself
     tag = _tag_of(ids + versions, more)
@@ -106,6 +106,11 @@ async def _large_page(
         return EmptyResponse(304, _weak_etag(tag))
     next_page = _next_page(task_request, rest, ids[-1]) if more else b""
     return Response(200, b"[%b]" % b",".join(chunks), _weak_etag(tag) + next_page)
+
+
+def _next_rows(count: int, size: int) -> int:
+    """How many tasks to read after so many, which were so many bytes."""
+    return max(MIN_ROWS, min(PAGE_ROWS, CHUNK_BYTES * count // size))
 
 
 def _weak_etag(tag: bytes) -> Lines:
@@ -138,7 +143,7 @@ async def _chunks(
     chunk = chunk[:-1]  # one copy, however long its reader takes
     yield chunk
     while True:
-        rows = max(MIN_ROWS, min(PAGE_ROWS, CHUNK_BYTES * count // size))
+        rows = _next_rows(count, size)
         page = await queries.list(user_id, completed, last, rows)
         if not page:
             break
