@@ -4,6 +4,7 @@ one service for the tests that only need their own user.
 
 import logging
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,6 +23,13 @@ from tests.support.processes import RunningService, wait_ready
 POOLED = "TASKS_TEST_POOLED" in os.environ  # the services of the API tests go through PgBouncer in transaction mode
 ELSEWHERE = os.environ.get("TASKS_TEST_DATABASE_URL")  # a migrated database that the shared service uses
 PARTITIONED = "TASKS_TEST_PARTITIONED" in os.environ  # the API tests run with tasks partitioned by hash
+
+
+def pytest_configure() -> None:
+    """nohup and a script's `&` have signals ignored, which a service that a test starts and signals would inherit."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects
