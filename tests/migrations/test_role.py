@@ -36,7 +36,7 @@ VALUES: dict[str, object] = {
     "excluded_versions": None,
     "key": "old",
     "fingerprint": b"\x01",
-    "tasks": '[{"title": "a", "description": null, "completed": false}]',
+    "tasks": b'[{"title": "a", "description": null, "completed": false}]',
 }
 
 
