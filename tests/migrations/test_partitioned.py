@@ -67,7 +67,8 @@ def test_each_statement_touches_one_partition(
         (home,) = partitions(connection, user)
         (task,) = connection.execute("SELECT max(id) FROM tasks WHERE user_id = %s", (user,)).fetchone() or (None,)
         values = VALUES | {"user_id": user, "task_id": task, "newest": task, "key": f"key of {user}"}
-        literals = ", ".join(literal(values[name]) for name in statement.parameters)
+        sent = statement.encode(tuple(values[name] for name in statement.parameters))
+        literals = ", ".join("NULL" if value is None else literal(value.decode()) for value in sent)
         row = connection.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE asked ({literals})".encode()).fetchone()
         assert row
         assert touched(row[0][0]["Plan"]) <= {home}
