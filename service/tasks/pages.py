@@ -48,7 +48,7 @@ def page_tag(tasks: list[Task], more: bool) -> bytes:
     """The opaque tag of a page: a hash of the ids and versions of its tasks and of whether there are more.
 
     It is weak: it changes with each change through the service, but not where SQL edits a row and keeps its version.
-    A page that is cut for its size has the tag of what was read, which determines where it is cut.
+    A page that is cut for its size has the tag of the tasks that were read: they determine where it is cut.
     """
     numbers = [task.id for task in tasks]
     numbers += [task.version for task in tasks]

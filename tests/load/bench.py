@@ -173,7 +173,7 @@ class Bench:
             raise RuntimeError(f"{sample.target} answered {sample.operation} with errors: {sample.errors}")
 
     def _finish(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        """Writes and shows what was measured."""
+        """Writes and shows the results."""
         if not results.has_any(self.run):
             return
         if kind is not None:

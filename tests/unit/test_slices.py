@@ -1,0 +1,56 @@
+"""Large pages and responses: in slices that delay nobody, and counted as memory meanwhile."""
+
+import asyncio
+from datetime import UTC, datetime
+from time import thread_time
+
+import pytest
+
+from service.http.capacity import Capacity
+from service.http.errors import ApiError
+from service.http.place import Place
+from service.http.request_record import RequestRecord
+from service.http.responses import Response, encode
+from service.tasks.pages import encode_page
+from service.tasks.schemas import Task
+from tests.unit.test_batch import longest_wait_s
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+TASKS = [Task(number, "u", "t", "\x01" * 5000, False, 1, NOW, NOW) for number in range(250)]
+
+
+def place(max_buffered: int = 10**9) -> tuple[Capacity, Place]:
+    capacity = Capacity(10, max_per_user=10, max_buffered=max_buffered)
+    return capacity, Place(capacity)
+
+
+async def test_no_large_page_holds_the_loop_while_it_is_encoded() -> None:
+    _, mine = place()
+    assert await longest_wait_s(encode_page(mine, TASKS, 10**9)) < 0.015  # as a whole: 30 ms
+    assert await encode_page(mine, TASKS, 10**9) == (encode(TASKS), len(TASKS))
+
+
+async def test_a_page_counts_as_memory_while_others_have_their_turn() -> None:
+    capacity, mine = place()
+    encoding = asyncio.create_task(encode_page(mine, TASKS, 10**9))
+    await asyncio.sleep(0)
+    assert capacity.buffered == len(TASKS) * 5000
+    await encoding
+    assert capacity.buffered == 0
+    _, full = place(max_buffered=1000)
+    with pytest.raises(ApiError):
+        await encode_page(full, TASKS, 10**9)
+    assert (await encode_page(full, TASKS, 10**9, check=False))[1] == len(TASKS)
+
+
+async def test_no_large_response_holds_the_loop_while_a_fast_client_takes_it() -> None:
+    record = RequestRecord("GET", [])
+    _, record.place = place()
+
+    async def send(_: object) -> None:
+        end = thread_time() + 0.001
+        while thread_time() < end:
+            pass
+
+    response = Response(200, b"x" * 30 * 64 * 1024)
+    assert await longest_wait_s(response({"record": record}, None, send)) < 0.015
