@@ -13,11 +13,12 @@ from time import perf_counter, thread_time
 
 MAX_TURN_WAIT_S = 2.0  # then the response is 429
 MAX_UNQUEUED = 16  # requests of one user in flight: more than these begin in turns
-ALONE = 2000  # requests in a row of one user: nobody else calls, and it need not leave time to others
+HEAVY_S = 5.0  # a user who had more in flight is heavy for as long, or up to twice as long
+ALONE = 1000  # requests in a row of heavy users: nobody else calls, and they need not leave time to others
 MAX_UNPLACED = 4  # requests of one caller without a place that begin in PAUSE_S; more begin in turns
 
 PAUSE_S = 0.001  # between two turns of a queue
-MAX_BURST = 8  # requests that begin in one turn: 0.6 ms of gets. With 32, another user's median went from 1.0 to 3.4 ms
+MAX_BURST = 3  # requests that begin in one turn: a quarter of the gets that a worker can do
 LATE_S = 0.0007  # of work for the loop between two turns, by which the next one is late: too much
 OTHERS = 2  # a turn that is late by this is followed by a pause that is so many times as long
 
@@ -33,8 +34,8 @@ class Queue:
     __slots__ = ("_burst", "_cpu_s", "_due", "_eases", "_ended", "_is_alone", "_loop", "_take", "waiting")
 
     def __init__(self, take: Callable[[], bool], is_alone: Callable[[], bool], ended: Callable[[], None]) -> None:
-        """`take` takes a place if one is free, `is_alone` tells whether nobody else calls, `ended` is called when
-        nothing waits any more.
+        """`take` takes a place if one is free, `is_alone` tells whether it need not leave time to others, `ended` is
+        called when nothing waits any more.
         """
         # To each the time at which its wait ends. To find the first one, a dict would pass all that were deleted.
         self.waiting: OrderedDict[asyncio.Future[bool], float] = OrderedDict()
@@ -106,8 +107,9 @@ class Turns:
     __slots__ = (
         "_closed",
         "_counts",
+        "_heavy",
+        "_heavy_before",
         "_in_a_row",
-        "_latest",
         "_max_per_user",
         "_max_unqueued",
         "_max_waiting",
@@ -121,8 +123,9 @@ class Turns:
         self._max_waiting = max_waiting
         self._max_unqueued = min(MAX_UNQUEUED, max_per_user)
         self._counts: dict[str, int] = {}  # of users: requests in flight
-        self._latest = ""  # the user who called last,
-        self._in_a_row = 0  # and how often since another one did
+        self._heavy: set[str] = set()  # users with more than MAX_UNQUEUED in this period of HEAVY_S
+        self._heavy_before: set[str] = set()  # in the one before it
+        self._in_a_row = 0  # requests of heavy users, since another one called
         self._recent: Counter[str] = Counter()  # of others: requests since the last pause
         self._queues: dict[str, Queue] = {}  # of users, and of others with a NUL in front, which no user's ID has
         self._closed = False
@@ -134,20 +137,18 @@ class Turns:
 
     def enter(self, user_id: str) -> Begin:
         """Takes a place of this user's, to be given back with `leave`."""
-        if user_id == self._latest:
+        if user_id in self._heavy or user_id in self._heavy_before:
             self._in_a_row += 1
         else:
-            self._latest = user_id
             self._in_a_row = 0
         count = self._counts.get(user_id, 0)
-        if self._in_a_row > ALONE:
-            at_once = count < self._max_per_user
-        else:
-            at_once = count < self._max_unqueued and (not self._queues or user_id not in self._queues)
-        if at_once:
+        if count < self._max_unqueued and (not self._queues or user_id not in self._queues):
             self._counts[user_id] = count + 1
             return True
-        return self._queued(user_id, partial(self._take, user_id), partial(self._is_alone, user_id))
+        self._mark_heavy(user_id)
+        if self._is_alone() and self._take(user_id):
+            return True
+        return self._queued(user_id, partial(self._take, user_id), self._is_alone)
 
     def leave(self, user_id: str) -> None:
         """Gives back a place."""
@@ -180,8 +181,18 @@ class Turns:
         self._counts[user_id] = count + 1
         return True
 
-    def _is_alone(self, user_id: str) -> bool:
-        return self._in_a_row > ALONE and user_id == self._latest
+    def _is_alone(self) -> bool:
+        return self._in_a_row > ALONE
+
+    def _mark_heavy(self, user_id: str) -> None:
+        if not self._heavy and not self._heavy_before:
+            asyncio.get_running_loop().call_later(HEAVY_S, self._next_period)
+        self._heavy.add(user_id)
+
+    def _next_period(self) -> None:
+        self._heavy_before, self._heavy = self._heavy, set()
+        if self._heavy_before:
+            asyncio.get_running_loop().call_later(HEAVY_S, self._next_period)
 
     def _queued(
         self, key: str, take: Callable[[], bool], is_alone: Callable[[], bool], *, limited: bool = True

@@ -100,16 +100,31 @@ async def test_the_end_of_the_server_ends_the_wait() -> None:
     assert places.enter("b") is True
 
 
-async def test_a_user_with_many_requests_takes_turns_unless_nobody_else_calls() -> None:
-    places = filled(max_per_user=100)
-    assert await ended(places.enter("a"))  # the share is not used up
-    for _ in range(ALONE):
-        places.enter("b")
-        places.leave("b")
-    alone = [places.enter("b") for _ in range(100)]
-    assert all(begin is True for begin in alone)
-    places.enter("a")
+async def test_users_with_many_requests_take_turns_unless_nobody_else_calls() -> None:
+    places = Turns(5000, 5000)
+    first = [places.enter("bc"[i % 2]) for i in range(2 * (MAX_UNQUEUED + 1) + ALONE)]
+    assert [begin is True for begin in first].count(True) == 2 * MAX_UNQUEUED
+    assert (places.enter("b"), places.enter("c")) == (True, True)
+    assert places.enter("a") is True
     assert not isinstance(places.enter("b"), bool)
+
+
+async def test_a_user_who_had_many_requests_soon_counts_as_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "HEAVY_S", 0.05)
+    places = Turns(5000, 5000)
+    for _ in range(MAX_UNQUEUED + 1):
+        places.enter("c")
+    for _ in range(MAX_UNQUEUED + 1 + ALONE):
+        places.enter("b")
+    places.enter("c")
+    assert places.enter("b") is True
+    for _ in range(MAX_UNQUEUED + 1):
+        places.leave("c")
+    async with asyncio.timeout(5):
+        while places.enter("b") is True:
+            places.enter("c")
+            places.leave("c")
+            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("user", [True, False], ids=["a user", "an address"])
