@@ -35,6 +35,9 @@ TRANSITIONS: tuple[tuple[CallState, ...], ...] = (
 )
 
 
+_NEW, _NOT_DELAYED = CallState.NEW, Delay.NONE  # to look a member up in its class costs as much as a method call
+
+
 class Fetch(IntEnum):
     """What a caller wants of a result."""
 
@@ -85,7 +88,7 @@ class Call:
         self.future = future
         self.begun = begun
         self.deadline = deadline
-        self.state = CallState.NEW
+        self.state = _NEW
         # The row that it writes: calls with the same key follow each other. None: no other call needs to wait for it.
         self.key: tuple[Value, ...] | None = None
         self.lock_order: tuple[Value, ...] = ()  # its place among the writes of one group: see LanePool
@@ -98,7 +101,7 @@ class Call:
             else:
                 self.alone = True
         self.caller: Caller | None = None
-        self.delay = Delay.NONE
+        self.delay = _NOT_DELAYED
         self.hedged = False  # a second copy was sent on another lane, or this is the copy
         self.tries = 0
         self.spoiled = 0  # times that it was sent again because another call of its group failed

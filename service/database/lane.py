@@ -33,6 +33,7 @@ _OK = (_ROWS, int(pq.ExecStatus.COMMAND_OK))
 _SYNC = int(pq.ExecStatus.PIPELINE_SYNC)
 _ABORTED = int(pq.ExecStatus.PIPELINE_ABORTED)
 _FATAL = int(pq.ExecStatus.FATAL_ERROR)
+_ONE_ROW = frozenset((b"SELECT 1", b"INSERT 0 1", b"UPDATE 1", b"DELETE 1"))
 _BINARY = pq.Format.BINARY
 _IN_FLIGHT = CallState.IN_FLIGHT
 
@@ -220,9 +221,9 @@ class Lane:
                         pgconn.send_prepare(prepared.name, statement.text(generation, self._schema))
                         expected.append(statement)
                     call.prepared = prepared
-                    pgconn.send_query_prepared(prepared.name, call.values, result_format=_BINARY)
+                    pgconn.send_query_prepared(prepared.name, call.values, None, _BINARY)
                 else:
-                    pgconn.send_query_params(statement.text(0, self._schema), call.values, result_format=_BINARY)
+                    pgconn.send_query_params(statement.text(0, self._schema), call.values, None, None, _BINARY)
                 expected.append(call)
             if begin_commit:
                 pgconn.send_query_params(b"COMMIT", None)
@@ -348,10 +349,10 @@ class Lane:
                 self._end_group()
                 continue
             if status in _OK:
-                # PostgreSQL says at the end how many rows it sent ("SELECT 1"). One row is the most frequent case.
+                # PostgreSQL says at the end how many rows it sent. One row is the most frequent case.
                 if (
                     status == _ROWS
-                    and not (result.ntuples == 1 and (result.command_status or b"").endswith(b" 1"))
+                    and not (result.ntuples == 1 and result.command_status in _ONE_ROW)
                     and result.command_tuples not in (result.ntuples, None)
                 ):
                     raise psycopg.OperationalError("a result has more or fewer rows than PostgreSQL sent")

@@ -3,8 +3,9 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 from service.database.failures import InternalError
 
@@ -12,7 +13,8 @@ Row = TypeVar("Row")
 Value = bytes | None  # a parameter as it is sent: PostgreSQL's text format, or NULL
 
 
-class Prepared(NamedTuple):
+@dataclass(slots=True)  # whose fields cost less to read than a NamedTuple's
+class Prepared:
     """A statement as it is prepared on one connection."""
 
     name: bytes

@@ -33,25 +33,27 @@ NOT_STARTED, STARTED, ENDED = ResponseState  # see connection.IDLE
 class Exchange:
     """`task` runs the application. `keep_alive`: whether another request may follow."""
 
-    # Most requests have no body, and most responses are whole.
+    # Most requests have no body, and most responses are whole, so most exchanges never look at these.
     task: asyncio.Task[None] | None = None
-    state = NOT_STARTED
     _held = 0  # bytes of the body that are here
     _asked = False  # the application wants the body
     _given = False  # the last piece of the body was given to the application
     _waiter: asyncio.Future[None] | None = None
     _head: tuple[int, list[Header]] | None = None  # of a response that has not started
-    _chunked = False
     _remaining: int | None = None  # of the response's Content-Length
 
     def __init__(self, connection: Connection, request: RequestHead, scope: Scope) -> None:
         self._connection = connection
+        self.state = NOT_STARTED
         self.request = request
         self.scope = scope
         self.record = scope["record"] = RequestRecord(request.method, request.headers, self.respond)
-        length, self.keep_alive, self._expects_continue = request.framing
-        self.complete = not length  # the whole request is here
+        framing = request.framing
+        self.keep_alive = framing.keep_alive
+        self._expects_continue = framing.expects_continue
+        self.complete = not framing.length  # the whole request is here
         self._pieces: list[bytes] = []  # of the body
+        self._chunked = False
 
     # The request ------------------------------------------------------------------------------------------------
 

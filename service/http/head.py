@@ -10,7 +10,7 @@ Imports nothing of the service but ASGI's types and the error catalogue.
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple
+from dataclasses import dataclass
 from urllib.parse import unquote
 
 import httptools
@@ -53,7 +53,8 @@ _LINE_CHECKED = 4096  # bytes; what is wrong further on is found at the head's e
 _LINE_BEGUN = re.compile(rb"(?:" + _TOKEN + rb"(?: (?:[\x21-\x7e]+(?: (?:[A-Z]+(?:/[0-9.]*)?)?)?)?)?)?\r?")
 
 
-class Framing(NamedTuple):
+@dataclass(slots=True)  # whose fields cost less to read than a NamedTuple's
+class Framing:
     """What a head says about the body and the connection. `length` is that of the body in bytes, or CHUNKED."""
 
     length: int
@@ -97,10 +98,11 @@ class HeadReader:
 
     def read(self, head: bytes) -> RequestHead:
         """What `head` says, from its request line to its empty line. Raises ApiError: 400, 417, 431, 501, 505."""
-        if len(head) > MAX_HEAD_BYTES:
-            check_beginning(head)
-        if len(head) > MAX_KEPT_BYTES and head.count(b"\n") > MAX_LINES:
-            raise errors.head_too_large()
+        if len(head) > MAX_KEPT_BYTES:
+            if len(head) > MAX_HEAD_BYTES:
+                check_beginning(head)
+            if head.count(b"\n") > MAX_LINES:
+                raise errors.head_too_large()
         plain = _PLAIN_LINE.match(head)
         if plain is None:
             return _read_any(head)

@@ -27,7 +27,7 @@ def shedding(app: ASGIApp, capacity: Capacity) -> ASGIApp:
             scope.get("state", {})[CAPACITY] = capacity
             await app(scope, receive, send)
             return
-        record = record_of(scope)
+        record: RequestRecord = scope["record"]  # see RequestLog
         place = record.place = Place(capacity)
         try:
             if capacity.in_flight > capacity.max_in_flight and not _is_unshed(scope):

@@ -14,15 +14,15 @@ from service.http.limits import BODY_BYTES
 class Place:
     """Made by load shedding when a request begins, given back as a whole with `leave` when it has ended."""
 
-    # Most requests need none of these: class attributes cost nothing at the start of a request.
-    waited_s = 0.0  # for a turn: seconds for which the service let the client wait
-    _yielded = False
-    _held = 0  # bytes
-    _sharer: str | None = None  # the user of whose share it has a place
+    __slots__ = ("_capacity", "_held", "_sharer", "_yielded", "waited_s")
 
     def __init__(self, capacity: Capacity) -> None:
         self._capacity = capacity
         capacity.in_flight += 1
+        self.waited_s = 0.0  # for a turn: seconds for which the service let the client wait
+        self._yielded = False
+        self._held = 0  # bytes
+        self._sharer: str | None = None  # the user of whose share it has a place
 
     def enter_user(self, user_id: str) -> "Future[bool] | None":
         """Takes a place of that user's share. Not None: `wait_for_user` has to be called with it. Raises ApiError (429)

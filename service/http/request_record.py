@@ -62,7 +62,7 @@ class RequestRecord:
             # Not secret, only distinct; uuid4 costs ten times as much.
             self.request_id = b"%032x" % getrandbits(128)
         # Browsers must not guess another type.
-        self.lines: Lines = b"x-content-type-options: nosniff\r\nx-request-id: %b\r\n" % self.request_id
+        self.lines: Lines = b"x-content-type-options: nosniff\r\nx-request-id: " + self.request_id + b"\r\n"
         self.prefix = ""  # of the path, which a proxy strips: for links
         self.route = ""  # the route's template, as soon as it is known
         self.status: int | None = None  # of the response, as soon as it starts
@@ -95,10 +95,11 @@ class RequestRecord:
         """Sends a whole response in one call; `closes`: the connection ends with it. False: the server has no such
         call, or the body is so large that the request has to wait until the client takes it; nothing was sent.
         """
-        if self._respond is None or len(body) > WHOLE_BYTES:
+        respond = self._respond
+        if respond is None or len(body) > WHOLE_BYTES:
             return False
         self.status = status
-        self._respond(status, lines + self.lines, body, closes)
+        respond(status, lines + self.lines, body, closes)
         return True
 
     def detach(self) -> None:

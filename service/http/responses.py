@@ -57,7 +57,7 @@ class Response:
         self.body = body
         self.shared = shared
         self.closes = closes
-        self.lines = b"%b%bcontent-length: %d\r\n" % (lines, content_type, len(body))
+        self.lines = lines + content_type + b"content-length: %d\r\n" % len(body)
 
     def respond(self, record: RequestRecord) -> bool:
         """See AnyResponse."""

@@ -37,6 +37,7 @@ from service.monitoring.snapshots import (
 SNAPSHOT_S = 1.0
 METHODS = frozenset({"", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})  # "": it was not even HTTP
 _BEGAN = time.time()
+_SUM = len(BUCKETS) + 1  # as in service.database.stats
 _CONTENT_TYPE = CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")  # Litestar adds it
 
 
@@ -70,8 +71,8 @@ class Metrics:
             histogram = self._requests.get(key)
         if histogram is None:
             histogram = self._requests[key] = [0.0] * (len(BUCKETS) + 2)
-        histogram[bisect_left(BUCKETS, seconds)] += 1
-        histogram[-1] += seconds
+        histogram[bisect_left(BUCKETS, seconds)] += 1.0
+        histogram[_SUM] += seconds
 
     def start(self) -> None:
         """Begins to leave snapshots, where there are other workers to read them."""
@@ -124,7 +125,7 @@ class Metrics:
                 max_descriptors=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
             ),
             keys=self._authenticator.key_stats() if isinstance(self._authenticator, HasKeyStats) else None,
-            statements={name: StatementTime(count, stats.seconds[name]) for name, count in stats.statements.items()},
+            statements={name: StatementTime(calls.count, calls.seconds) for name, calls in stats.statements.items()},
             failures=dict(stats.failures),
             rejected=dict.fromkeys(REASONS, 0.0) | capacity.rejected,
             auth_failures={**dict.fromkeys(AuthFailure, 0.0), **self._auth_failures},

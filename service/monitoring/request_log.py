@@ -71,13 +71,14 @@ class RequestLog:
             scope.get("state", {})[REPORT] = self.report
             await self._app(scope, receive, send)
             return
+        record = record_of(scope)  # from now on, scope["record"]
         path_to_route(scope)
-        record = record_of(scope)
         current_caller.set(record)
         if self._tracer is not None:
             record.statements = []
+        app = self._app
         try:
-            await self._app(scope, receive, record.sends(send))
+            await app(scope, receive, record.sends(send))
         finally:
             record.detach()
             if not record.route:

@@ -19,7 +19,7 @@ from service.http.asgi import ASGIApp
 from service.http.error_handler import error_response
 from service.http.errors import ApiError
 from service.http.load_shedding import error_in_turn
-from service.http.request_record import record_of
+from service.http.request_record import RequestRecord
 from service.http.responses import AnyResponse
 from service.tasks.requests import TaskRequest
 from service.tasks.routing import MakeTaskRequest
@@ -57,10 +57,11 @@ class FastPath:
             last = parts[-1]
             found = self._routes.get((scope["method"], len(parts), last if last in self._fixed else ""))
             if found is not None and parts[1] == "api" and parts[3] == "tasks" and "" not in parts[2:]:
-                record = record_of(scope)
+                record: RequestRecord = scope["record"]  # see RequestLog
                 handler, record.route, has_task = found
+                make = self._make  # one call through an attribute costs 0.1 µs more
                 try:
-                    request = await self._make(scope, record, receive, parts[2], parts[4] if has_task else None)
+                    request = await make(scope, record, receive, parts[2], parts[4] if has_task else None)
                     response: AnyResponse = await handler(request)
                 except ApiError as error:
                     response = await error_in_turn(error, scope, record)

@@ -4,7 +4,7 @@ Must not import the database package or responses.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import lru_cache
 from urllib.parse import parse_qsl, quote, unquote_to_bytes, urlencode
 
@@ -12,6 +12,7 @@ from service.http import errors
 from service.http.asgi import Headers, Receive, Scope
 from service.http.body import read_body
 from service.http.conditional import AnyTag, Preconditions, known_tags, preconditions
+from service.http.errors import ApiError
 from service.http.limits import BODY_BYTES, ID_MAX, IDEMPOTENCY_KEY_LENGTH, LIMIT_MAX, QUERY_LENGTH, USER_ID_LENGTH
 from service.http.request_record import RequestRecord
 from service.tasks.queries import Queries
@@ -97,21 +98,15 @@ def check_user_id(user_id: str) -> None:
         raise errors.invalid_user_id()
 
 
-def parse_task_id(segment: str) -> int:
-    """The task of a raw path segment. Raises ApiError (400)."""
-    task_id = _id_of(segment)
-    if task_id is None:
-        raise errors.invalid_task_id()
-    return task_id
-
-
-def _id_of(text: str) -> int | None:
-    """A decimal number that a task may have. Not a regular expression, which costs 0.3 µs more."""
+def parse_task_id(text: str, invalid: Callable[[], ApiError]) -> int:
+    """A decimal number that a task may have. Raises what `invalid` returns. Not by a regular expression, which costs
+    0.3 µs more.
+    """
     if text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS:
         task_id = int(text)
         if 0 < task_id <= ID_MAX:
             return task_id
-    return None
+    raise invalid()
 
 
 @lru_cache(maxsize=32)  # most lists ask for one of a few first pages: 2 µs
@@ -141,9 +136,7 @@ def parse_list_query(query_string: bytes) -> tuple[bool | None, int | None, int 
                 raise errors.invalid_limit()
             limit = int(value)
         elif name == "after":
-            after = _id_of(value)
-            if after is None:
-                raise errors.invalid_after()
+            after = parse_task_id(value, errors.invalid_after)
             continue
         rest.append((name, value))
     return completed, limit, after, "&".join([f"{name}={value}" for name, value in rest]) if plain else urlencode(rest)

@@ -69,7 +69,7 @@ def task_requests(
         begin = record.place.enter_user(user_id)
         if begin is not None:
             await record.place.wait_for_user(user_id, begin, record.request_headers)
-        task_id = 0 if task_segment is None else parse_task_id(task_segment)
+        task_id = 0 if task_segment is None else parse_task_id(task_segment, errors.invalid_task_id)
         return TaskRequest(scope, record, receive, queries, user_id, task_id)
 
     return make

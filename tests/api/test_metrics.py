@@ -181,7 +181,7 @@ async def test_records_to_prune_are_asked_for_only_if_the_database_was_used_sinc
         await until(lambda: database.reachable)
 
         def asked() -> int:
-            return database.stats.statements["expired_records"]
+            return database.stats.statements["expired_records"].count
 
         records.refresh(None, 10)
         await until(lambda: records.known() is not None)
@@ -204,17 +204,17 @@ async def test_an_idle_database_is_not_asked_again_when_the_figures_are_too_old(
         await until(lambda: database.reachable)
         name = RECORDS.encode() + b" 0.0"
         await until(lambda: name in metrics.exposition() and not database.in_flight)
-        asked = database.stats.statements["expired_records"]
+        asked = database.stats.statements["expired_records"].count
         monkeypatch.setattr(expired_records, "FRESH_S", -1.0)
         assert RECORDS.encode() not in metrics.exposition()
         await database.fetch_one(EXPIRED_RECORDS, 1)  # counted as none of the requests'
         assert RECORDS.encode() not in metrics.exposition()
-        assert database.stats.statements["expired_records"] == asked + 1, (
+        assert database.stats.statements["expired_records"].count == asked + 1, (
             "it asked, though no statement came in between"
         )
         await database.execute(statement("SELECT 1", name="one"))
         metrics.exposition()
-        await until(lambda: database.stats.statements["expired_records"] == asked + 2)
+        await until(lambda: database.stats.statements["expired_records"].count == asked + 2)
 
 
 async def test_nothing_is_said_of_records_to_prune_while_the_database_is_away(clone: Callable[[], str]) -> None:
@@ -229,9 +229,9 @@ async def test_nothing_is_said_of_records_to_prune_while_the_database_is_away(cl
             admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false".encode())
             admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
             await until(lambda: (known := records.known()) is not None and known.records is None)
-            asked = database.stats.statements["expired_records"]
+            asked = database.stats.statements["expired_records"].count
             records.refresh(None, 2)
-            assert database.stats.statements["expired_records"] == asked
+            assert database.stats.statements["expired_records"].count == asked
 
 
 async def test_a_look_at_records_to_prune_that_fails_makes_nobody_unready(clone: Callable[[], str]) -> None:

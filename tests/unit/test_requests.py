@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.http import errors
 from service.http.body import read_body
 from service.http.capacity import Capacity
 from service.http.conditional import ANY, entity_tags, preconditions
@@ -119,7 +120,7 @@ def test_any_segment_is_a_user_or_a_400(segment: str) -> None:
 @given(st.integers(-(2**70), 2**70))
 def test_a_task_id_is_a_positive_bigint(number: int) -> None:
     try:
-        assert parse_task_id(str(number)) == number
+        assert parse_task_id(str(number), errors.invalid_task_id) == number
         assert 1 <= number < 2**63
     except ApiError as problem:
         assert (problem.status, problem.message) == (400, "Invalid task ID")

@@ -200,6 +200,7 @@ async def test_a_probe_that_waited_is_not_rejected() -> None:
             sent.append(message)
 
         scope = {"type": "http", "method": "GET", "path": path, "headers": [], "client": ("::1", 1)}
+        record_of(scope)
         await shedding(in_turn(app), capacity)(scope, None, send)
         return sent[0]["status"] if sent else None
 
