@@ -140,10 +140,6 @@ class Connection(asyncio.Protocol, ABC):
     # States --------------------------------------------------------------------------------------------------
 
     @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        return self.context.loop
-
-    @property
     def lost(self) -> bool:
         return self.state is CLOSED
 

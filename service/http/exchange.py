@@ -12,12 +12,12 @@ from service.http.asgi import WHOLE_BYTES, Header, Lines, Message, Scope
 from service.http.connection import Connection
 from service.http.head import RequestHead
 from service.http.request_record import RequestRecord
-from service.http.response_head import lines_of, response_head
+from service.http.response_head import STATUSES, fields_of, response_head
 
 MAX_HELD_BYTES = 64 * 1024  # of a body, for the application; above it, reading pauses
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_BODILESS = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
+_BODILESS = (HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT, HTTPStatus.NOT_MODIFIED)
 _DISCONNECT: Message = {"type": "http.disconnect"}
 
 
@@ -125,7 +125,9 @@ class Exchange:
     # The response -----------------------------------------------------------------------------------------------
 
     def respond(self, status: int, lines: Lines, body: bytes, closes: bool) -> None:
-        """A whole response in one write. `lines` hold its Content-Length. `closes`: the connection ends with it."""
+        """A whole response in one write. `lines` hold its Content-Length. `closes`: the connection ends with it. The
+        body of a response to HEAD is left out.
+        """
         if self.state is not NOT_STARTED:
             raise RuntimeError("a response has started already")
         head = self._head_of(status, lines, closes)
@@ -150,10 +152,9 @@ class Exchange:
         status, headers = self._head
         bodiless = status in _BODILESS or self.request.method == "HEAD"
         if self.state is NOT_STARTED:
-            self._frame(status, headers, None if more else len(body), bodiless)
-            lines, closes = lines_of(headers)
+            lines, closes = self._frame(status, headers, len(body), more=more, bodiless=bodiless)
             if not more and not self._chunked and len(body) <= WHOLE_BYTES:
-                self.respond(status, lines, body, closes)
+                self.respond(status, lines, b"" if bodiless else body, closes)
                 return
             head = self._head_of(status, lines, closes)
             self.state = STARTED
@@ -166,26 +167,35 @@ class Exchange:
             self.state = ENDED
             connection.response_ended()
 
-    def _frame(self, status: int, headers: list[Header], length: int | None, bodiless: bool) -> None:
-        """Decides how the client finds the end of the body, whose length may be known."""
-        sized = None
-        for name, value in headers:
-            if name == b"content-length":
-                sized = int(value)
-            elif name == b"transfer-encoding" and self.request.version == "1.1" and not bodiless:
-                self._chunked = True  # as asked for
-                return
-        if sized is not None and length is not None and sized != length and not bodiless:
-            raise RuntimeError(f"a body of {length} bytes with a Content-Length of {sized}")
-        self._remaining = sized
-        if sized is None and not (bodiless and (length is not None or status in _BODILESS)):
-            if length is not None:
-                headers.append((b"content-length", b"%d" % length))
-                self._remaining = length
-            elif self.request.version == "1.1":
-                self._chunked = True
-            else:
-                self.keep_alive = False  # to HTTP/1.0, a body without a length ends with the connection
+    def _frame(
+        self, status: int, headers: list[Header], size: int, *, more: bool, bodiless: bool
+    ) -> tuple[Lines, bool]:
+        """Decides how the client finds the end of the body, of which `size` bytes are here. The response's headers, and
+        whether the connection ends with it. Raises RuntimeError where no such response can be sent.
+        """
+        if status not in STATUSES:
+            raise RuntimeError(f"{status} is no status of a response")
+        lines, closes, length, chunked = fields_of(headers)
+        if bodiless:
+            if status == HTTPStatus.NO_CONTENT:
+                length = None  # RFC 9110, 8.6
+            elif status == HTTPStatus.RESET_CONTENT:
+                length = 0  # RFC 9110, 15.3.6: it has an end to be found, but no content
+        elif self.request.version == "1.1" and (chunked or (length is None and more)):
+            self._chunked = True
+            length = None  # RFC 9112, 6.2: never both
+            lines += b"transfer-encoding: chunked\r\n"
+        elif length is None and more:
+            self.keep_alive = False  # to HTTP/1.0, a body without a length ends with the connection
+        else:
+            if length is None:
+                length = size
+            if size > length or (size < length and not more):
+                raise RuntimeError(f"a body of {size} bytes with a Content-Length of {length}")
+            self._remaining = length
+        if length is not None:
+            lines += b"content-length: %d\r\n" % length
+        return lines, closes
 
     async def _write(self, body: bytes, more: bool) -> None:
         connection = self._connection
@@ -220,8 +230,6 @@ class Exchange:
             self.keep_alive = False
         if not self.complete and (self._expects_continue or not connection.rest_is_small):
             self.keep_alive = False  # a client that was not told to go on may send the body or not (RFC 9110, 10.1.1)
-        if self._chunked:
-            lines += b"transfer-encoding: chunked\r\n"
         if context.logs_access:
             context.log_access(self.scope, status)
         return response_head(status, context.lines + lines, keep_alive=self.keep_alive, version=self.request.version)

@@ -98,11 +98,8 @@ class HeadReader:
 
     def read(self, head: bytes) -> RequestHead:
         """What `head` says, from its request line to its empty line. Raises ApiError: 400, 417, 431, 501, 505."""
-        if len(head) > MAX_KEPT_BYTES:
-            if len(head) > MAX_HEAD_BYTES:
-                check_beginning(head)
-            if head.count(b"\n") > MAX_LINES:
-                raise errors.head_too_large()
+        if len(head) > MAX_HEAD_BYTES:
+            check_beginning(head)
         plain = _PLAIN_LINE.match(head)
         if plain is None:
             return _read_any(head)
@@ -133,13 +130,17 @@ def _read_any(head: bytes) -> RequestHead:
     name, target, _ = line.split(b" ")
     # llhttp does not know the later versions, which are to be read as 1.1.
     headers = _header_lines(b"%b %b HTTP/%b%b" % (name, target, version.encode(), head[len(line) :]))
+    framing = _framing(version, headers)  # the Host has to be good also where an absolute form takes its place
     if b"#" in target or not target.startswith(b"/"):
         target = _origin_form(method, target, headers)
-    return RequestHead(method, version, target, headers, _framing(version, headers))
+    return RequestHead(method, version, target, headers, framing)
 
 
 def _header_lines(head: bytes) -> Headers:
     """The headers of a head whose request line is good, with lower-case names. Raises ApiError."""
+    lines = head.count(b"\n")
+    if lines > MAX_LINES:
+        raise errors.head_too_large()
     found: dict[bytes, bytes] = {}
     try:
         # A method of dict saves a Python call for each header, but keeps a repeated name once. No parser is kept for
@@ -154,7 +155,7 @@ def _header_lines(head: bytes) -> Headers:
         # llhttp does not tell apart what is malformed and what it does not implement.
         coding = b",".join(_CODINGS.findall(head)) if _BARE_LINE_END.search(head) is None else b""
         raise (coding and _coding_error(coding)) or errors.malformed_http() from None
-    if len(found) + 2 == head.count(b"\n"):
+    if len(found) + 2 == lines:
         return [(name.lower(), value.rstrip(b" \t")) for name, value in found.items()]  # RFC 9110, 5.5
     pairs: Headers = []
     with suppress(httptools.HttpParserUpgrade):
@@ -204,7 +205,7 @@ def _read_framing(version: str, headers: Headers) -> Framing:
     connection = coding = b""
     length = members = 0
     keep_alive = version == "1.1"
-    expects_continue = False
+    expected: set[bytes] = set()
     for name, value in headers:
         members += value.count(b",") + 1
         if members > _MAX_MEMBERS:
@@ -216,9 +217,10 @@ def _read_framing(version: str, headers: Headers) -> Framing:
         elif name == b"transfer-encoding":
             coding += value + b","
         elif version == "1.1":  # an HTTP/1.0 client cannot mean it (RFC 9110, 10.1.1)
-            if any(member.strip(b" \t") not in (b"100-continue", b"") for member in value.lower().split(b",")):
-                raise errors.unknown_expectation()
-            expects_continue = True
+            expected.update(member.strip(b" \t") for member in value.lower().split(b","))
+    expected.discard(b"")
+    if expected - {b"100-continue"}:
+        raise errors.unknown_expectation()
     if connection:
         options = [option.strip(b" \t") for option in connection.split(b",")]
         keep_alive = b"close" not in options and (version == "1.1" or b"keep-alive" in options)
@@ -229,7 +231,7 @@ def _read_framing(version: str, headers: Headers) -> Framing:
         if version == "1.0":  # RFC 9112, 6.1: its framing is faulty
             raise errors.malformed_http()
         length = CHUNKED
-    return Framing(length, keep_alive, expects_continue)
+    return Framing(length, keep_alive, expects_continue=bool(expected))
 
 
 def _coding_error(value: bytes) -> ApiError | None:
@@ -253,9 +255,7 @@ def _origin_form(method: str, target: bytes, headers: Headers) -> bytes:
     match = _ABSOLUTE_FORM.fullmatch(target)
     if b"#" in target or match is None or not _HOST.fullmatch(match[1]) or match[1].startswith(b":"):
         raise errors.malformed_http()
-    for index, (name, _) in enumerate(headers):
-        if name == b"host":
-            headers[index] = (name, match[1])
+    headers[:] = [(b"host", match[1]), *(pair for pair in headers if pair[0] != b"host")]
     rest = match[2]
     if not rest and method == "OPTIONS":
         return b"*"

@@ -54,8 +54,9 @@ class HttpProtocol(Connection):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        context = context_of(config, server_state, app_state, _loop or asyncio.get_running_loop())
+        context = context_of(config, server_state, app_state, asyncio.get_running_loop())
         super().__init__(context, cast(set[Any], server_state.connections))
+        self.loop = _loop or context.loop  # of the tasks. uvicorn gives another one in its tests only
         self._server_state = server_state
         self._heads = HeadReader()
         self._exchange: Exchange | None = None  # from its head to the end of its response
@@ -242,9 +243,9 @@ class HttpProtocol(Connection):
             app = respond_overloaded
         coroutine = self._run(app, exchange)
         if context.reset_contextvars:
-            task = context.loop.create_task(coroutine, context=contextvars.Context())
+            task = self.loop.create_task(coroutine, context=contextvars.Context())
         else:
-            task = context.loop.create_task(coroutine)
+            task = self.loop.create_task(coroutine)
         exchange.task = task
         context.tasks.add(task)
 

@@ -15,7 +15,7 @@ from service.database import Failure
 from service.http.asgi import WHOLE_BYTES, Lines, Message, Send, pairs_of
 from service.http.errors import ApiError, ErrorBody
 from service.http.request_record import RequestRecord, record_of
-from service.http.response_head import lines_of
+from service.http.response_head import fields_of
 from service.http.slices import Slices
 
 encode = msgspec.json.Encoder().encode
@@ -158,8 +158,8 @@ def etag(version: int) -> Lines:
 
 def error_response_of(error: ApiError) -> Response:
     """The one shape of all errors."""
-    lines, closes = lines_of(error.headers)
-    return Response(error.status, encode(ErrorBody(error.message, error.field)), lines, closes=closes)
+    fields = fields_of(error.headers)
+    return Response(error.status, encode(ErrorBody(error.message, error.field)), fields.lines, closes=fields.closes)
 
 
 async def encode_array(items: Sequence[object]) -> bytes:

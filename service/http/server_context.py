@@ -21,6 +21,7 @@ from service.http.asgi import CAPACITY, REPORT, ASGIApp, Scope
 from service.http.capacity import Capacity
 from service.http.intake import Intake
 from service.http.request_record import RequestRecord
+from service.http.response_head import OWN_HEADERS, fields_of
 
 log = logging.getLogger("uvicorn.error")
 
@@ -66,13 +67,15 @@ class ServerContext:
         self.now = time.monotonic()  # up to a second old
         # For every response: Date (RFC 9110, 6.6.1) and what uvicorn's option `headers` asks for.
         self.lines = b""
-        self._added = [line for line in config.encoded_headers if line[0] != b"date"]
+        self._added = fields_of(config.encoded_headers).lines
         self._connections: set[Timed] = set()
         self._timer: asyncio.TimerHandle | None = None
         if config.h11_max_incomplete_event_size is not None:
             log.warning("h11_max_incomplete_event_size has no effect: HttpProtocol has its own limit on a head")
         if not config.date_header:
             log.warning("date_header=False has no effect: every response has a Date (RFC 9110, 6.6.1)")
+        if OWN_HEADERS & {name for name, _ in config.encoded_headers}:
+            log.warning("headers: Connection, Content-Length, Date and Transfer-Encoding have no effect")
         if config.ws not in ("auto", "none"):
             log.warning("ws=%s has no effect: HttpProtocol serves HTTP only", config.ws)
 
@@ -130,8 +133,7 @@ class ServerContext:
 
     def _renew(self) -> None:
         self.now = time.monotonic()
-        lines = [(b"date", formatdate(time.time(), usegmt=True).encode()), *self._added]
-        self.lines = b"".join(b"%s: %s\r\n" % line for line in lines)
+        self.lines = b"date: %b\r\n%b" % (formatdate(time.time(), usegmt=True).encode(), self._added)
 
 
 _contexts: WeakKeyDictionary[ServerState, ServerContext] = WeakKeyDictionary()

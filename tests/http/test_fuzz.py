@@ -245,9 +245,7 @@ async def fuzz(seconds: float, most: int, seed: int) -> Counter[str]:
         try:
             await check(random, stream, valid=valid, seen=seen)
         except Exception as error:
-            error.add_note(
-                f"FUZZ_SEED={seed}, stream {number}: {stream!r}, {await ours(stream)}, h11: {theirs(stream)}"
-            )
+            error.add_note(f"FUZZ_SEED={seed}, stream {number}: {stream!r}, h11: {theirs(stream)}")
             raise
         if number == 1_000:
             gc.collect()
@@ -265,6 +263,7 @@ async def test_h11_and_the_service_read_some_streams_alike(caplog: pytest.LogCap
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(0)
 async def test_h11_and_the_service_read_every_stream_alike(caplog: pytest.LogCaptureFixture) -> None:
     seed = int(os.environ.get("FUZZ_SEED", SystemRandom().randrange(2**32)))
     seen = await fuzz(float(os.environ.get("FUZZ_SECONDS", "60")), 10**9, seed)

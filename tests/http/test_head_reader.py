@@ -115,6 +115,11 @@ def test_the_host_of_an_absolute_target_is_that_request_s_alone() -> None:
         assert reader.read(b"GET " + target + b" HTTP/1.1\r\n" + LINES).headers[0] == (b"host", host)
 
 
+def test_an_absolute_target_gives_its_host_also_where_no_host_is_sent() -> None:
+    """HTTP/1.0 may leave it out, and what checks hosts (browser_guard) must not be left without one."""
+    assert HeadReader().read(b"GET http://y/a HTTP/1.0\r\nA: b\r\n\r\n").headers == [(b"host", b"y"), (b"a", b"b")]
+
+
 def test_large_header_lines_are_not_kept() -> None:
     reader = HeadReader()
     large = b"Host: x\r\nA: " + b"b" * MAX_KEPT_BYTES + b"\r\n\r\n"

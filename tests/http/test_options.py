@@ -79,7 +79,15 @@ async def test_access_log_is_uvicorns(caplog: pytest.LogCaptureFixture) -> None:
     assert [record.getMessage() for record in caplog.records] == [' - "GET /a?b HTTP/1.1" 200']
 
 
-@pytest.mark.parametrize("option", [{"h11_max_incomplete_event_size": 1}, {"date_header": False}])
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"h11_max_incomplete_event_size": 1},
+        {"date_header": False},
+        {"ws": "wsproto"},
+        {"headers": [("Connection", "close")]},
+    ],
+)
 async def test_option_that_has_no_effect_is_a_warning(option: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
     wire = Wire(**option)
     assert [record.levelname for record in caplog.records] == ["WARNING"]

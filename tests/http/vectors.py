@@ -236,6 +236,15 @@ for _target in (
     b"x:80",
 ):
     add("9112 3.2.2", f"target {_target!r}", get(target=_target), "400", "closed")
+add(
+    "9112 3.2",
+    "a malformed Host with an absolute form",
+    get(b"Host: a b", target=b"http://x/", host=False),
+    "400",
+    "closed",
+)
+add("9112 3.2", "two Hosts with an absolute form", get(b"Host: y", target=b"http://x/"), "400", "closed")
+add("9112 3.2", "no Host with an absolute form", get(target=b"http://x/", host=False), "400", "closed")
 add("9112 3.2.3", "authority form outside CONNECT", get(target=b"example.com:80"), "400", "closed")
 add("9112 3.2.4", "OPTIONS *", get(method=b"OPTIONS", target=b"*"), "204", "open")
 add("9112 3.2.4", "OPTIONS * again and again", get(method=b"OPTIONS", target=b"*") * 5, "204 204 204 204 204", "open")
@@ -360,6 +369,9 @@ add("6585 5", "1,000 empty expectations", get(b"Expect: " + b"," * 1_000 + b"100
 add("6585 5", "1,000 codings", get(b"Transfer-Encoding: " + b"a," * 1_000 + b"chunked"), "431", "closed")
 add("6585 5", "1,000 empty codings", get(b"Transfer-Encoding: " + b"," * 1_000 + b"chunked"), "431", "closed")
 add("6585 5", "1,000 short lines", get(*[b"A:"] * 1_000), "431", "closed")
+add("6585 5", "254 headers", get(*[b"A: bcdefgh"] * 253), "200", "open")
+add("6585 5", "255 headers", get(*[b"A: bcdefgh"] * 254), "431", "closed")
+add("6585 5", "255 headers of an absolute form", get(*[b"A: bcdefgh"] * 254, target=b"http://x/"), "431", "closed")
 add("6585 5", "headers that do not end", b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 6_000, "431", "closed")
 add("6585 5", "headers of 40,000 bytes behind a request", OK + get(b"A: " + b"a" * 40_000), "200 431", "closed")
 add("6585 5", "a head of 30,000 bytes with its body", post(b"a" * 30_000, b"A: " + b"a" * 30_000), "200", "open")
@@ -932,6 +944,14 @@ add(
     "",
     "body",
 )
+for _expect in (b"", b" ", b",", b", ,"):
+    add(
+        "9110 10.1.1",
+        f"Expect {_expect!r} expects nothing",
+        get(b"Content-Length: 3", b"Expect:" + _expect, method=b"POST"),
+        "",
+        "body",
+    )
 add("9110 10.1.1", "another expectation", get(b"Expect: x-other"), "417", "closed")
 add(
     "9110 10.1.1",

@@ -159,7 +159,9 @@ def parse(data: bytes) -> list[Answer]:
             if not colon or name in headers:
                 raise ValueError(line)
             headers[name] = value
-        length = 0 if headers.get("x-method") == "HEAD" else int(headers.get("content-length", 0))
+        length = int(headers.get("content-length", 0))
+        if headers.get("x-method") == "HEAD" or (not data and int(status) >= 400):
+            length = 0  # an error has no X-Method: the last one is taken for one of a HEAD where it ends with its head
         if len(data) < length:
             raise ValueError(data)
         answers.append(Answer(int(status), headers, data[:length]))
