@@ -67,7 +67,11 @@ class ServerContext:
         self.now = time.monotonic()  # up to a second old
         # For every response: Date (RFC 9110, 6.6.1) and what uvicorn's option `headers` asks for.
         self.lines = b""
-        self._added = fields_of(config.encoded_headers).lines
+        self._added = b""
+        try:
+            self._added = fields_of(config.encoded_headers).lines
+        except RuntimeError as error:  # without this, every connection would fail
+            log.error("headers has no effect: %s", error)
         self._connections: set[Timed] = set()
         self._timer: asyncio.TimerHandle | None = None
         if config.h11_max_incomplete_event_size is not None:
@@ -75,7 +79,7 @@ class ServerContext:
         if not config.date_header:
             log.warning("date_header=False has no effect: every response has a Date (RFC 9110, 6.6.1)")
         if OWN_HEADERS & {name for name, _ in config.encoded_headers}:
-            log.warning("headers: Connection, Content-Length, Date and Transfer-Encoding have no effect")
+            log.warning("headers: HttpProtocol writes Connection, Content-Length, Date and Transfer-Encoding itself")
         if config.ws not in ("auto", "none"):
             log.warning("ws=%s has no effect: HttpProtocol serves HTTP only", config.ws)
 

@@ -56,6 +56,14 @@ async def test_headers_are_on_every_response() -> None:
     await wire.close()
 
 
+async def test_headers_that_are_none_are_left_out_aloud(caplog: pytest.LogCaptureFixture) -> None:
+    wire = Wire(headers=[("X Mine", "1")])
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    await wire.send(GET)
+    assert wire.answers[0].status == 200
+    await wire.close()
+
+
 async def test_requests_above_limit_concurrency_are_503() -> None:
     wire = Wire(limit_concurrency=1)
     await wire.send(GET)
