@@ -20,8 +20,8 @@ _CHUNK_LINE = re.compile(
     rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;[ \t]*" + _TOKEN + rb"(?:[ \t]*=[ \t]*(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?)*"
 )
 _TRAILER = _TOKEN + rb":[\t\x20-\x7e\x80-\xff]*"
-_TRAILERS = re.compile(rb"(?:" + _TRAILER + rb"\r\n)*\r\n")
-_TRAILERS_BEGUN = re.compile(rb"(?:" + _TRAILER + rb"\r\n)*(?:\r|" + _TOKEN + rb"|" + _TRAILER + rb"\r?)?")
+_TRAILERS = re.compile(rb"(?:" + _TRAILER + rb"\r\n)*+")
+_TRAILER_BEGUN = re.compile(rb"(?:\r|" + _TOKEN + rb"|" + _TRAILER + rb"\r?)?")
 
 
 class SizedBody:
@@ -59,6 +59,7 @@ class ChunkedBody:
         self._part = _Part.SIZE
         self._remaining = 0  # of the chunk
         self._extensions = 0  # bytes
+        self._trailers = 0  # bytes
 
     def read(self, data: bytes, position: int, pieces: list[bytes]) -> int:
         """Appends to `pieces` and returns the position behind what it took, which may be less than there is.
@@ -73,7 +74,7 @@ class ChunkedBody:
                     return self._wait_for_line(data, position)
                 position = self._size(data, position, end)
             elif self._part is _Part.TRAILERS:
-                return self._trailers(data, position)
+                return self._read_trailers(data, position)
             if self._part is _Part.DATA:
                 end = min(len(data), position + self._remaining)
                 if end > position:
@@ -113,18 +114,19 @@ class ChunkedBody:
             raise errors.malformed_http()
         return position
 
-    def _trailers(self, data: bytes, position: int) -> int:
-        if data.startswith(b"\r\n", position):
+    def _read_trailers(self, data: bytes, position: int) -> int:
+        """Takes whole lines, so that what comes in many small reads is checked once."""
+        limit = position + MAX_HEAD_BYTES - self._trailers
+        has_line = data.find(b"\n", position, limit) >= 0
+        lines = _TRAILERS.match(data, position, limit) if has_line else None
+        end = position if lines is None else lines.end()
+        if data.startswith(b"\r\n", end):
             self.complete = True
-            return position + 2
-        end = data.find(b"\r\n\r\n", position, position + MAX_HEAD_BYTES)
-        if end < 0:
-            if len(data) - position >= MAX_HEAD_BYTES:
-                raise errors.head_too_large()
-            if _TRAILERS_BEGUN.fullmatch(data, position) is None:
-                raise errors.malformed_http()  # at once: what cannot become trailers would be waited for in vain
-            return position
-        if _TRAILERS.fullmatch(data, position, end + 4) is None:
+            return end + 2
+        # What cannot become trailers would be waited for in vain. What is wrong in a long line is found at its end.
+        if (has_line or len(data) - end <= MAX_CHUNK_LINE) and _TRAILER_BEGUN.fullmatch(data, end, limit) is None:
             raise errors.malformed_http()
-        self.complete = True
-        return end + 4
+        if len(data) >= limit:
+            raise errors.head_too_large()
+        self._trailers += end - position
+        return end

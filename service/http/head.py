@@ -47,6 +47,7 @@ _ABSOLUTE_FORM = re.compile(rb"https?://([^/?]+)(.*)", re.IGNORECASE)
 _TRAILING_SPACE = re.compile(rb"(?<=[^\n \t])[ \t]+\r\n")  # but not a line of nothing else, which is malformed
 _CODINGS = re.compile(rb"\r\ntransfer-encoding:([^\r]*)", re.IGNORECASE)
 _CODING = re.compile(_TOKEN + rb"(?:[ \t]*;.*)?")
+_EMPTY_LINES = re.compile(rb"(?:\r\n)*+")  # without going back: a read of 130,000 takes 1.4 ms, not 9
 # A beginning that no head has: a bare CR or LF, or a first line of another form.
 _BARE_LINE_END = re.compile(rb"\r[^\n]|(?<!\r)\n")
 _LINE_CHECKED = 4096  # bytes; what is wrong further on is found at the head's end
@@ -260,6 +261,12 @@ def _origin_form(method: str, target: bytes, headers: Headers) -> bytes:
     if not rest and method == "OPTIONS":
         return b"*"
     return rest if rest.startswith(b"/") else b"/" + rest
+
+
+def skip_empty_lines(data: bytes, position: int) -> int:
+    """The position behind them. RFC 9112, 2.2: some clients send a line end behind a body."""
+    match = _EMPTY_LINES.match(data, position)
+    return position if match is None else match.end()
 
 
 def check_beginning(data: bytes, checked: int = 0) -> None:

@@ -33,7 +33,7 @@ from service.http.connection import (
 )
 from service.http.errors import ApiError
 from service.http.exchange import NOT_STARTED, STARTED, Exchange
-from service.http.head import CHUNKED, HeadReader, RequestHead, check_beginning
+from service.http.head import CHUNKED, HeadReader, RequestHead, check_beginning, skip_empty_lines
 from service.http.own_responses import respond_overloaded, respond_to_asterisk
 from service.http.request_record import RequestRecord
 from service.http.response_head import response_head
@@ -144,8 +144,8 @@ class HttpProtocol(Connection):
     def _read_head(self) -> bool:
         """Begins a request if its head is here as a whole. False: nothing more can be read now."""
         data, begin = self._buffer, self._position
-        while data.startswith(b"\r\n", begin):  # RFC 9112, 2.2: some clients send a line end behind a body
-            begin += 2
+        if data.startswith(b"\r\n", begin):
+            begin = skip_empty_lines(data, begin)
         end = data.find(b"\r\n\r\n", max(begin, self._checked - 3)) + 4
         if end < 4:
             self._keep(data[begin:])

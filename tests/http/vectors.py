@@ -750,6 +750,22 @@ add(
     "431",
     "closed",
 )
+add(
+    "9112 7.1.2",
+    "trailers of 40,000 bytes in four reads",
+    (chunked(C3 + b"0\r\n"), *(b"A: bcdefgh\r\n" * 1_000 for _ in range(4))),
+    "431",
+    "closed",
+)
+add(
+    "9112 7.1.2",
+    "trailers in single bytes, and the next request",
+    tuple(bytes([byte]) for byte in chunked(C3 + b"0\r\nA: b\r\nC:\r\n\r\n") + NEXT),
+    "200 200",
+    "open",
+    b"POST / abc",
+    b"GET /next ",
+)
 add("9112 7.1.2", "trailers that do not end", chunked(C3 + b"0\r\nA: " + b"b" * 40_000), "431", "closed")
 
 # ---- RFC 9112, 9: connections ----
