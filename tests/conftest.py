@@ -32,6 +32,12 @@ def pytest_configure() -> None:
             signal.signal(number, signal.SIG_DFL)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Folders that `-m` leaves out anyway: to import them takes each process a quarter of the time for collecting."""
+    name = collection_path.name
+    return True if name in ("faults", "load") and f"not {name}" in config.option.markexpr else None
+
+
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
