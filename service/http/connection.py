@@ -157,8 +157,11 @@ class Connection(asyncio.Protocol, ABC):
         if state not in TRANSITIONS[self.state]:
             raise RuntimeError(f"a connection goes from {self.state.name} to {state.name}")
         self.state = state
-        limit = self._keep_alive_s if state is IDLE else _TIME_LIMITS[state]
-        self._deadline = self.context.now + limit if limit else 0.0
+        if state is IDLE:
+            self._deadline = self.context.now + self._keep_alive_s
+        else:
+            limit = _TIME_LIMITS[state]
+            self._deadline = self.context.now + limit if limit else 0.0
 
     def close(self) -> None:
         """Ends the connection when what was written is sent."""

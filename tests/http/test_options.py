@@ -12,6 +12,7 @@ import pytest
 import uvicorn
 
 from service.http.protocol import HttpProtocol
+from service.http.server_context import TICK_S
 from tests.support.waiting import until
 from tests.support.wire import Wire
 
@@ -76,6 +77,15 @@ async def test_responses_count_for_limit_max_requests() -> None:
     wire = Wire()
     await wire.send(GET * 3)
     assert wire.state.total_requests == 3
+    await wire.close()
+
+
+async def test_timeout_keep_alive_0_keeps_no_connection() -> None:
+    wire = Wire(timeout_keep_alive=0)
+    await wire.send(GET)
+    assert wire.answers[0].status == 200
+    wire.protocol.expire(wire.protocol.context.now + TICK_S)
+    assert wire.pipe.is_closing()
     await wire.close()
 
 
