@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from litestar import Litestar
@@ -105,7 +106,7 @@ def create_service(
             routing.router(make),
             health.router(state),
             metrics.router(numbers),
-            docs.router(openapi.document(token_needed=authenticator is not None, root_path=settings.root_path or "")),
+            docs.router(partial(openapi.document, token_needed=authenticator is not None)),
         ],
         lifespan=[lifespan],
         exception_handlers={Exception: handle_exception},

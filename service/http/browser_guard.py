@@ -24,8 +24,8 @@ _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 def browser_guard(settings: Settings, cors: CorsPolicy | None) -> Guard:
     """A check of (method, headers). Raises ApiError (403) for a write from an origin that is neither the service's nor
     allowed, and for a Host that is not the service's."""
-    hosts = frozenset(name.lower().encode() for name in settings.allowed_hosts)
-    any_host = b"*" in hosts or (not settings.on_loopback and not hosts)
+    hosts = frozenset(name.lower() for name in settings.allowed_hosts)
+    any_host = "*" in hosts or (not settings.on_loopback and not hosts)
 
     def check(method: str, headers: Headers) -> None:
         if not any_host:
@@ -57,11 +57,15 @@ def browser_guard(settings: Settings, cors: CorsPolicy | None) -> Guard:
 
 
 @lru_cache(256)  # clients send the same few; to parse one costs 1.5 µs
-def _is_served(host: bytes, hosts: frozenset[bytes]) -> bool:
+def _is_served(host: bytes, hosts: frozenset[str]) -> bool:
+    """`hosts`: names, each for every port, or names with a port."""
+    sent = host.decode("latin-1").lower()
     try:
-        name = (urlsplit("//" + host.decode("latin-1")).hostname or "").rstrip(".")
+        name = (urlsplit("//" + sent).hostname or "").rstrip(".")
     except ValueError:
         return False
-    if name.encode() in hosts or name in LOOPBACK or name.endswith(".localhost") or _LOOPBACK.fullmatch(name):
+    if {sent, name, f"[{name}]"} & hosts or name in LOOPBACK:
+        return True
+    if name.endswith(".localhost") or _LOOPBACK.fullmatch(name):
         return True
     return "." not in name and ":" not in name  # no name of the public DNS, so not in an attacker's hand

@@ -1,35 +1,42 @@
-"""The headers with which a trusted proxy describes a request: X-Forwarded-For, -Proto and -Prefix.
+"""The headers with which a trusted proxy describes a request: X-Forwarded-For and X-Forwarded-Prefix.
 
 The client's address is in the log; the prefix, which the proxy strips, is in Location and Link.
 """
 
 import re
 from collections.abc import Sequence
-from ipaddress import ip_address, ip_network
+from functools import lru_cache
+from ipaddress import IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
 from service.http.asgi import ASGIApp, header
 from service.http.request_record import record_of
+from service.settings import PREFIX
 
 EVERYBODY = "*"  # every client, also those of a unix socket
 
-# Segments only: a prefix that begins with // would make a link lead to another host.
-_PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
+_MAX_HOPS = 32  # that are looked at: a client can send as many as a head has room for
+_MAX_HOP = 64  # characters
+# Some proxies add the port: 192.0.2.1:4711, [2001:db8::1]:4711. Others write "unknown", or what the client has sent.
+_HOP = re.compile(r"([0-9.]+)(?::[0-9]+)?|\[([0-9A-Fa-f:.]+)\](?::[0-9]+)?|([0-9A-Fa-f:.]+)")
 
 
 def trusting(app: ASGIApp, proxies: Sequence[str]) -> ASGIApp:
-    """ASGI: `app`. The X-Forwarded-* headers set the client, the scheme and the prefix of a request that comes from one
-    of these peers. Raises ValueError for an entry that is neither an IP address, a network nor `*`.
+    """ASGI: `app`. The X-Forwarded-* headers set the client and the prefix of a request that comes from one of these
+    peers. Raises ValueError for an entry that is neither an IP address, a network nor `*`.
     """
-    networks = [ip_network(proxy) for proxy in proxies if proxy != EVERYBODY]
+    networks = [_network(proxy) for proxy in proxies if proxy != EVERYBODY]
     everybody = EVERYBODY in proxies
 
+    @lru_cache(1024)
     def trusted(host: str) -> bool:
         try:
             address = ip_address(host)
         except ValueError:
             return False
-        return any(address in network for network in networks)
+        # A listener on :: has IPv4 clients as ::ffff:192.0.2.1.
+        mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+        return any((mapped or address) in network for network in networks)
 
     async def forwarded(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
@@ -38,18 +45,33 @@ def trusting(app: ASGIApp, proxies: Sequence[str]) -> ASGIApp:
                 headers = scope["headers"]
                 sent = (header(headers, b"x-forwarded-for") or b"").decode("latin-1")
                 # From the right: hops to the left of the first untrusted one can be forged by the client.
-                end = len(sent)
-                while (comma := sent.rfind(",", 0, end)) >= 0 and trusted(sent[comma + 1 : end].strip()):
-                    end = comma
-                hop = sent[comma + 1 : end].strip()
-                if hop:
+                for text in reversed(sent.rsplit(",", _MAX_HOPS)):
+                    hop = _address(text.strip())
+                    if hop is None:
+                        break
                     scope["client"] = (hop, 0)
-                scheme = header(headers, b"x-forwarded-proto")
-                if scheme in (b"http", b"https"):
-                    scope["scheme"] = scheme.decode()
+                    if not trusted(hop):
+                        break
                 prefix = (header(headers, b"x-forwarded-prefix") or b"").decode("latin-1").rstrip("/")
-                if _PREFIX.fullmatch(prefix):
+                if PREFIX.fullmatch(prefix):
                     record_of(scope).prefix = prefix
         await app(scope, receive, send)
 
     return forwarded
+
+
+def _network(text: str) -> Any:
+    network = ip_network(text)
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    return ip_network(f"{mapped}/{network.prefixlen - 96}") if mapped else network
+
+
+def _address(hop: str) -> str | None:
+    """The IP address in a hop of X-Forwarded-For; None: there is none."""
+    match = _HOP.fullmatch(hop) if len(hop) <= _MAX_HOP else None
+    if match is None:
+        return None
+    try:
+        return str(ip_address(match[match.lastindex or 0]))
+    except ValueError:
+        return None

@@ -19,7 +19,7 @@ from service import __version__
 from service.monitoring import logs
 from service.operations import embedded
 from service.server import StartFailed
-from service.server.listener import Listener, inherited, listener_of
+from service.server.listener import Listener, bracketed, inherited, listener_of
 from service.settings import UNIX, Secret, Settings, SettingsError, log_format, names, near_misses
 from service.signals import Interrupted, stop
 
@@ -60,13 +60,16 @@ def serve(host: str | None, port: int | None, workers: int | None) -> None:
     logs.configure("info", form)
     with logs.uncaught_logged():
         try:
+            given = _given()
+            if given is not None:  # AUTH_MODE's default and the hosts that are served depend on where it listens
+                host, port = given.address[0], given.address[1] or None
             settings = _settings(host=host, port=port, workers=workers)
             form = settings.log_format
             logs.configure(settings.log_level, form)
             for sentence in near_misses():
                 log.warning(sentence)
             with stop.deferred(), ExitStack() as stack:
-                _serve(settings, stack)
+                _serve(settings, given, stack)
         except Interrupted:
             pass  # a signal during the start; everything was closed
         except SettingsError as error:
@@ -96,12 +99,20 @@ def _settings(**options: str | int | None) -> Settings:
     return settings_of(serves=True, **options)
 
 
-def _serve(settings: Settings, stack: ExitStack) -> None:
-    listener = inherited() or _listener(settings.host, settings.port, "HOST or PORT")
-    stack.callback(listener.close)
-    admin = _admin_listener(settings)
-    if admin is not None:
-        stack.callback(admin.close)
+def _given() -> Listener | None:
+    try:
+        return inherited()
+    except OSError as error:
+        raise ClickException(f"cannot listen on what systemd hands over: {error.strerror}") from None
+
+
+def _serve(settings: Settings, given: Listener | None, stack: ExitStack) -> None:
+    listeners = [given or _listener("HOST", settings.host, settings.port)]
+    stack.callback(listeners[0].close)
+    if settings.admin_port:
+        host = settings.admin_host or ("127.0.0.1" if settings.host.startswith(UNIX) else settings.host)
+        listeners.append(_listener("ADMIN_HOST", host, settings.admin_port))
+        stack.callback(listeners[1].close)
     log.info("starting", extra={"version": __version__})
     if settings.embedded:
         threading.Thread(target=_import_server, daemon=True).start()
@@ -118,8 +129,10 @@ def _serve(settings: Settings, stack: ExitStack) -> None:
     from service.server import process, workers
 
     runs = process.serve if settings.workers == 1 else workers.serve
-    sockets = [one.socket for one in (listener, admin) if one is not None]
-    runs(complete, sockets, lambda: _greet(settings, listener, admin, database))
+    for name, listener in zip(("HOST", "ADMIN_HOST"), listeners, strict=False):
+        with _listening(name, *listener.address):
+            listener.listen()
+    runs(complete, [listener.socket for listener in listeners], lambda: _greet(settings, listeners, database))
 
 
 def _import_server() -> None:
@@ -136,19 +149,21 @@ def _check_usable(settings: Settings) -> None:
     tracing.check_environment()
 
 
-def _listener(host: str, port: int, names: str) -> Listener:
-    try:
+def _listener(name: str, host: str, port: int) -> Listener:
+    with _listening(name, host, port):
         return listener_of(host, port)
+
+
+@contextmanager
+def _listening(name: str, host: str, port: int) -> Generator[None]:
+    """Where the port cannot be opened, says which and what to set: `name` is HOST or ADMIN_HOST."""
+    try:
+        yield
     except OSError as error:
-        place = host if host.startswith(UNIX) else f"{host}:{port}"
+        place, names = f"{bracketed(host)}:{port}", f"{name} or {name.replace('HOST', 'PORT')}"
+        if host.startswith(UNIX):
+            place, names = host, name
         raise ClickException(f"cannot listen on {place}: {error.strerror or error}; set another {names}") from None
-
-
-def _admin_listener(settings: Settings) -> Listener | None:
-    if not settings.admin_port:
-        return None
-    host = settings.admin_host or ("127.0.0.1" if settings.host.startswith(UNIX) else settings.host)
-    return _listener(host, settings.admin_port, "ADMIN_HOST or ADMIN_PORT")
 
 
 def _migrate(settings: Settings) -> None:
@@ -247,21 +262,25 @@ def _place(settings: Settings, cluster: embedded.Embedded | None) -> str:
     return place_of(settings.database_url.reveal())
 
 
-def _greet(settings: Settings, listener: Listener, admin: Listener | None, database: str) -> None:
+def _greet(settings: Settings, listeners: Sequence[Listener], database: str) -> None:
     """Says that the port is open and where everything is: in a line of the log, and for people in some lines more."""
-    url = listener.url + (settings.root_path or "")
+    url, admin_url = listeners[0].url, listeners[-1].url
     extra = {"version": __version__, "url": url, "database": database, "workers": settings.workers}
-    if admin is not None:
-        extra["admin_url"] = admin.url
+    if settings.admin_port:
+        extra["admin_url"] = admin_url
     log.info("listening", extra=extra | {"auth_mode": settings.authenticates})
     if settings.authenticates == "none":
         log.warning("AUTH_MODE=none: anyone who can reach this port can act as any user")
     if not logs.is_console(settings.log_format):
         return
-    docs = f"{admin.url if admin is not None else url}/docs"
-    lines = (("API", f"{url}/api/{{user_id}}/tasks"), ("Docs", docs), ("Database", database))
+    api, docs = _shown(url, "/api/{user_id}/tasks"), _shown(admin_url, "/docs")
+    lines = (("API", api), ("Docs", docs), ("Database", database))
     with suppress(OSError):  # nobody reads it
         for name, what in lines:
             click.echo(f"{click.style(f'{name:9}', bold=True)} {what}")
         if sys.stdout is not None:
             sys.stdout.flush()
+
+
+def _shown(url: str, path: str) -> str:
+    return f"{path} on {url}" if url.startswith(UNIX) else f"{url}{path}"

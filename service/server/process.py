@@ -103,9 +103,29 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Called by uvicorn when it is to stop."""
         self._service.capacity.turns.close()
-        # Closing a listener resets connections that the kernel has made and the loop has not yet accepted.
-        await asyncio.sleep(0.01)
-        await super().shutdown([*(sockets or ()), *self._listeners])
+        await self._accept_rest(sockets or [])
+        await super().shutdown(sockets)
+
+    async def _accept_rest(self, sockets: list[socket.socket]) -> None:
+        """Closes the listeners, but not before what the kernel has connected is accepted: closing resets that."""
+        for server in self.servers:
+            server.close()
+        for listener in self._listeners:
+            listener.close()
+        accepted: list[socket.socket] = []
+        for listener in sockets:
+            with contextlib.suppress(OSError):  # there are no more, or no more descriptors
+                while len(accepted) < BACKLOG:
+                    accepted.append(listener.accept()[0])
+            listener.close()
+        for connection in accepted:
+            with contextlib.suppress(OSError):
+                await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
+
+    def _protocol(self) -> asyncio.Protocol:
+        """As in uvicorn's `startup`."""
+        make = cast(Callable[..., asyncio.Protocol], self.config.http_protocol_class)
+        return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     def _check_descriptors(self) -> None:
         """Logs when there are none left: libuv then drops new connections and logs nothing."""

@@ -99,15 +99,19 @@ class _Supervisor:
         self._environment = worker_environment(settings) | {METRICS_FOLDER: metrics_folder}
         self._stop_timeout_s = settings.drain_s + settings.shutdown_grace_s + FINISH_S
         self._count = settings.workers
+        self._wake, self._woken = socket.socketpair()
         self._workers: list[_Worker] = []
         self._failed = 0  # workers in a row that ended before they served
         self._short_lived = 0  # workers in a row that ended before they were STEADY_S old
         self._due: list[float] = []  # when those are started that replace others
 
     def pass_on(self) -> None:
-        """Tells the workers what the operator asks for."""
-        for worker in self._workers:
-            worker.send(AT_ONCE if signals.stop.at_once else FINISH)
+        """Tells the workers what the operator asks for. They are told to finish by `_end`, which `run` calls now."""
+        with suppress(OSError):
+            self._wake.send(b"w")
+        if signals.stop.at_once:
+            for worker in self._workers:
+                worker.send(AT_ONCE)
 
     def run(self, started: Callable[[], None]) -> None:
         try:
@@ -131,7 +135,8 @@ class _Supervisor:
     def _changed(self) -> list[_Worker]:
         """Waits a little for the workers, and returns those that sent a message or ended."""
         controls = {worker.control: worker for worker in self._workers}
-        readable = [controls[control] for control in select.select(list(controls), [], [], 0.1)[0]]
+        ready = select.select([self._woken, *controls], [], [], 0.1)[0]
+        readable = [controls[control] for control in ready if control in controls]
         for worker in readable:
             worker.receive()
         return readable
@@ -167,6 +172,7 @@ class _Supervisor:
 
     def _end(self) -> None:
         """Returns when every worker has ended."""
+        # Before the workers close theirs, which accept what is connected until then: see Server.
         for listener in self._listeners:
             listener.close()
         for worker in self._workers:
@@ -182,6 +188,8 @@ class _Supervisor:
                 end += FINISH_S
             with suppress(subprocess.TimeoutExpired):
                 left[0].process.wait(0.05)
+        self._wake.close()
+        self._woken.close()
 
 
 def _how(process: "subprocess.Popen[bytes]") -> str:

@@ -8,6 +8,7 @@ from service.settings.dotenv_file import dotenv_variables
 from service.settings.fields import (
     ALIASES,
     LOOPBACK,
+    PREFIX,
     UNIX,
     Secret,
     Settings,
@@ -21,6 +22,7 @@ from service.settings.loading import SettingsError, load, log_format, near_misse
 __all__ = [
     "ALIASES",
     "LOOPBACK",
+    "PREFIX",
     "UNIX",
     "Secret",
     "Settings",

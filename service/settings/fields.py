@@ -4,6 +4,7 @@ The struct is what `.env.example`, the table in deploy/README.md and `serve --he
 although it is long, because most of it is the settings' descriptions.
 """
 
+import re
 from typing import Annotated, Literal
 
 import msgspec
@@ -13,6 +14,8 @@ from service.settings.memory import memory_bytes
 
 UNIX = "unix:"  # HOST of a unix socket
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+# ROOT_PATH and X-Forwarded-Prefix. An empty first segment would make a link lead to another host, dots to another path.
+PREFIX = re.compile(r"(?:/(?!\.\.?(?:/|\Z))[A-Za-z0-9._~!$&'()*+;=:@-]+)+")
 ALIASES = {"BETTER_AUTH_SECRET": "AUTH_JWT_SECRET"}
 
 
@@ -169,8 +172,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     trusted_proxies: Annotated[
         Names,
         Meta(
-            description="Comma-separated addresses and networks of proxies whose X-Forwarded-For, -Proto and -Prefix "
-            "are trusted. `*`: every client, for a unix socket.",
+            description="Comma-separated addresses and networks of proxies whose X-Forwarded-For and -Prefix are "
+            "trusted. `*`: every client, for a unix socket.",
             examples=["10.0.0.1,192.168.0.0/16"],
         ),
     ] = ()

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
-from service.settings.fields import LOOPBACK, UNIX, Settings
+from service.settings.fields import LOOPBACK, PREFIX, UNIX, Settings
 from service.settings.origins import origin_problem
 
 
@@ -56,7 +56,7 @@ def _authentication(settings: Settings, wrong: Iterable[str]) -> list[str]:
 def _addresses(settings: Settings) -> list[str]:
     """What is wrong with the settings of addresses: those to listen on, and those of clients and proxies."""
     problems: list[str] = []
-    if settings.admin_port and settings.admin_port == settings.port:
+    if settings.admin_port and settings.admin_port == settings.port and not settings.host.startswith(UNIX):
         problems.append("ADMIN_PORT must be another port than PORT")
     if settings.admin_host is not None and not settings.admin_port:
         problems.append("ADMIN_HOST is of no use without ADMIN_PORT")
@@ -64,11 +64,14 @@ def _addresses(settings: Settings) -> list[str]:
         problems.append("ADMIN_HOST must be an address: ADMIN_PORT is no unix socket")
     if settings.host.startswith(UNIX) and not settings.host.removeprefix(UNIX).startswith("/"):
         problems.append("HOST=unix: must name a file by its absolute path, as in unix:/run/tasks.sock")
-    if not settings.host.startswith(UNIX):
-        if settings.host == "*":
-            problems.append("HOST=* is not an address: write 0.0.0.0 or ::")
-        elif "/" in settings.host or re.fullmatch(r"[^:]*:[0-9]*", settings.host):
-            problems.append("HOST must be an address or a name alone, without http:// and port: the port is PORT")
+    for name, host in (("HOST", settings.host), ("ADMIN_HOST", settings.admin_host or "")):
+        if host == "*":
+            problems.append(f"{name}=* is not an address: write 0.0.0.0 or ::")
+        elif not host.startswith(UNIX) and ("/" in host or "[" in host or re.fullmatch(r"[^:]*:[0-9]*", host)):
+            port = name.replace("HOST", "PORT")
+            problems.append(
+                f"{name} must be an address or a name alone, without http://, [] and port: the port is {port}"
+            )
     problems += [
         f"ALLOWED_HOSTS: {host!r} is not what a Host header has: write a name or name:port"
         for host in settings.allowed_hosts
@@ -82,9 +85,8 @@ def _addresses(settings: Settings) -> list[str]:
                 problems.append(f"TRUSTED_PROXIES: {proxy!r} is neither an address nor a network such as 10.0.0.0/8")
             elif mended != proxy and "/" in proxy:
                 problems.append(f"TRUSTED_PROXIES: {proxy} is not the start of a network; write {mended}")
-    prefix = settings.root_path
-    if prefix is not None and not re.fullmatch(r"(/[A-Za-z0-9._~!$&'()*+,;=:@-]+)+", prefix):
-        problems.append("ROOT_PATH must begin with / and not end with one, as in /tasks-service")
+    if settings.root_path is not None and not PREFIX.fullmatch(settings.root_path):
+        problems.append("ROOT_PATH must begin with /, not end with one and have no . or .. in it, as in /tasks-service")
     return problems
 
 

@@ -6,6 +6,7 @@ again. The description comes as bytes: must not import service.tasks.openapi.
 """
 
 from base64 import b64encode
+from collections.abc import Callable
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import distribution
@@ -81,12 +82,12 @@ SwaggerUIBundle({
 """
 
 
-def router(document: bytes) -> Router:
-    """`/openapi.json`, which is `document`; `/docs` and its files."""
+def router(document: Callable[[str], bytes]) -> Router:
+    """`/openapi.json`, which is `document` of the prefix that a proxy strips; `/docs` and its files."""
 
     @route("/openapi.json", http_method=GET_AND_HEAD, sync_to_thread=False)
-    def openapi() -> Response:
-        return _response(document, "application/json")
+    def openapi(request: Request[Any, Any, Any]) -> Response:
+        return _response(document(record_of(request.scope).prefix), "application/json")
 
     @route("/docs", http_method=GET_AND_HEAD, sync_to_thread=False)
     def docs() -> Response:

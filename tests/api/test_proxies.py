@@ -14,7 +14,6 @@ PREFIX = "/some/prefix"
 def behind(clone: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
     settings = {"DATABASE_URL": clone(), "AUTH_MODE": "none", "ROOT_PATH": PREFIX, "TRUSTED_PROXIES": "127.0.0.1"}
     with RunningService(tmp_path_factory.mktemp("behind"), **settings, LOG_LEVEL="debug") as running:
-        running.url = running.url.removesuffix(PREFIX)  # the proxy's address of it
         wait_ready(running.url)
         yield running
 
@@ -36,6 +35,15 @@ def test_links_carry_the_prefix_that_the_proxy_strips(behind: RunningService, fo
     sent("POST", tasks, b'{"title":"y"}')
     assert sent("GET", tasks + "?limit=1")["link"].startswith(f"<{prefix}{tasks}?limit=1&after=")
     assert sent("GET", "/")["location"] == f"{prefix}/docs"
+
+
+@pytest.mark.parametrize("forwarded", [None, "/other"])
+def test_the_description_names_the_prefix_for_clients_that_are_made_from_it(
+    behind: RunningService, forwarded: str | None
+) -> None:
+    headers = {"X-Forwarded-Prefix": forwarded} if forwarded else {}
+    described = exchange(behind.url, request("GET", "/openapi.json", headers=headers)).json()
+    assert described["servers"] == [{"url": forwarded or PREFIX}]
 
 
 def test_the_docs_page_has_relative_links(behind: RunningService) -> None:

@@ -1,5 +1,6 @@
 """Where it listens, and what its own database is kept from: a unix socket, draining, libpq's variables."""
 
+import fcntl
 import os
 import signal
 import socket
@@ -8,6 +9,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,7 +20,7 @@ import pytest
 
 from tests.faults.test_stops import running
 from tests.support.http import connect, exchange, read_response, request
-from tests.support.processes import AWAY, RunningService, serve_to_end, wait_ready
+from tests.support.processes import AWAY, ROOT, RunningService, serve_to_end, wait_ready
 from tests.support.reverse_proxies import free_port
 from tests.support.waiting import wait_until
 
@@ -43,7 +46,7 @@ def test_a_unix_socket_is_for_its_group_and_gone_afterwards(database_url: str, t
         status, output = serve_to_end(tmp_path, DATABASE_URL=database_url, AUTH_MODE="none", HOST=f"unix:{path}")
         assert (status, output) == (
             1,
-            f"Error: cannot listen on unix:{path}: Address already in use; set another HOST or PORT\n",
+            f"Error: cannot listen on unix:{path}: Address already in use; set another HOST\n",
         )
         assert service.stop() == 0
     assert not path.exists()
@@ -55,6 +58,47 @@ def test_a_file_that_is_no_socket_stays(tmp_path: Path) -> None:
     assert (status, output.count("\n")) == (1, 1)
     assert "the file exists and is not a socket" in output
     assert (tmp_path / "s.sock").read_text() == "x"
+
+
+def test_a_unix_socket_of_a_listener_that_hangs_is_in_use(tmp_path: Path) -> None:
+    path = tmp_path / "s.sock"
+    with ExitStack() as stack:
+        hangs = stack.enter_context(socket.socket(socket.AF_UNIX))
+        hangs.bind(str(path))
+        hangs.listen(0)
+        with suppress(BlockingIOError):  # its queue is full
+            while True:
+                waits = stack.enter_context(socket.socket(socket.AF_UNIX))
+                waits.setblocking(False)
+                waits.connect(str(path))
+        status, output = serve_to_end(tmp_path, DATABASE_URL=AWAY, AUTH_MODE="none", HOST=f"unix:{path}")
+    assert (status, output) == (1, f"Error: cannot listen on unix:{path}: Address already in use; set another HOST\n")
+
+
+@pytest.mark.parametrize("kind", ["unix", "tcp"])
+def test_of_two_that_start_on_one_address_the_second_to_listen_ends(
+    database_url: str, tmp_path: Path, kind: str
+) -> None:
+    """Both can bind, because neither listens yet: one of them waits for its database."""
+    address = {"HOST": f"unix:{tmp_path}/s.sock"} if kind == "unix" else {"PORT": f"{free_port()}"}
+    with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor() as pool:
+        url = f"postgresql://nobody@127.0.0.1:{silent.getsockname()[1]}/x"
+        second = pool.submit(serve_to_end, tmp_path, DATABASE_URL=url, AUTH_MODE="none", **address)
+        connection, _ = silent.accept()
+        with connection, running(tmp_path, database_url, **address) as service:
+            silent.close()
+            connection.close()
+            status, output = second.result()
+            assert status == 1
+            assert "Address already in use; set another HOST" in output
+            assert "listening" not in output
+            with service_client(service) as client:
+                assert client.get("/livez").status_code == 200
+
+
+def service_client(service: RunningService) -> httpx.Client:
+    path = service.url.removeprefix("unix:") if service.url.startswith("unix:") else None
+    return httpx.Client(transport=httpx.HTTPTransport(uds=path), base_url="http://x" if path else service.url)
 
 
 def test_a_unix_socket_has_the_group_of_a_folder_with_the_setgid_bit(database_url: str, reachable: Path) -> None:
@@ -72,10 +116,28 @@ def test_a_unix_socket_has_the_group_of_a_folder_with_the_setgid_bit(database_ur
 
 HANDS_OVER = """
 import os, sys
-os.dup2(int(sys.argv[1]), 3)
-os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+for number, given in enumerate(sys.argv[1:], 3):
+    os.dup2(int(given), number)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(sys.argv) - 1))
 os.execv(sys.executable, [sys.executable, "-m", "service", "serve"])
 """
+
+
+def handed_over(folder: Path, *sockets: socket.socket, **settings: str) -> "subprocess.Popen[str]":
+    """`serve` as systemd starts it, with these sockets."""
+    descriptors = [fcntl.fcntl(one.fileno(), fcntl.F_DUPFD, 10) for one in sockets]  # none of those that it uses
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-c", HANDS_OVER, *map(str, descriptors)],
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "LOG_FORMAT": "console"} | settings,
+            cwd=folder,
+            pass_fds=descriptors,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
 
 
 def test_a_socket_that_systemd_hands_over_is_served_and_stays(database_url: str, tmp_path: Path) -> None:
@@ -83,21 +145,41 @@ def test_a_socket_that_systemd_hands_over_is_served_and_stays(database_url: str,
     with socket.socket(socket.AF_UNIX) as theirs:
         theirs.bind(str(path))
         theirs.listen()
-        process = subprocess.Popen(
-            [sys.executable, "-c", HANDS_OVER, str(theirs.fileno())],
-            env=os.environ | {"DATABASE_URL": database_url, "AUTH_MODE": "none", "HOST": "unix:/nowhere"},
-            cwd=tmp_path,
-            pass_fds=(theirs.fileno(),),
-        )
+        process = handed_over(tmp_path, theirs, DATABASE_URL=database_url, AUTH_MODE="none", HOST="unix:/nowhere")
         try:
             with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://x") as client:
                 assert client.get("/livez", timeout=20).status_code == 200  # it waited in the queue for the start
             process.terminate()
-            assert process.wait(10) == 0
+            process.communicate(timeout=10)
+            assert process.returncode == 0
         finally:
             process.kill()
-            process.wait()
+            process.communicate()
     assert path.is_socket()
+
+
+def test_what_systemd_hands_over_and_cannot_be_served_stops_the_start(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        client = stack.enter_context(socket.create_connection(listener.getsockname()))  # Accept=yes
+        datagrams = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        for given, reason in (
+            ((listener, listener), "there are 2 sockets: leave one ListenStream= in the .socket unit"),
+            ((client,), "it does not listen: the .socket unit needs ListenStream= and Accept=no"),
+            ((datagrams,), "it does not listen: the .socket unit needs ListenStream= and Accept=no"),
+        ):
+            process = handed_over(tmp_path, *given, DATABASE_URL=AWAY, AUTH_MODE="none")
+            _, output = process.communicate(timeout=20)
+            assert (process.returncode, output) == (1, f"Error: cannot listen on what systemd hands over: {reason}\n")
+
+
+def test_the_address_that_systemd_hands_over_decides_whether_callers_must_be_known(tmp_path: Path) -> None:
+    """HOST, which is not used, would be loopback."""
+    with socket.create_server(("0.0.0.0", 0)) as listener:
+        process = handed_over(tmp_path, listener)
+        _, output = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert "AUTH_MODE must be set" in output
 
 
 def test_an_idle_connection_is_closed_after_keep_alive_s(database_url: str, tmp_path: Path) -> None:

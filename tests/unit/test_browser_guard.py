@@ -89,3 +89,20 @@ def test_allowed_hosts_are_the_only_ones_with_loopback() -> None:
         assert accepted("GET", {"host": "Tasks.example.com:443"}, **settings)
         assert accepted("GET", {"host": "localhost"}, **settings)
         assert not accepted("GET", {"host": "other.example.com"}, **settings)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "host", "good"),
+    [
+        ("tasks.example.com:8443", "tasks.example.com:8443", True),
+        ("Tasks.example.com:8443", "tasks.Example.com:8443", True),
+        ("tasks.example.com:8443", "tasks.example.com:8444", False),
+        ("tasks.example.com:8443", "tasks.example.com", False),
+        ("[2001:db8::1]", "[2001:db8::1]:80", True),
+        ("[2001:db8::1]:80", "[2001:db8::1]:80", True),
+        ("[2001:db8::1]:80", "[2001:db8::1]", False),
+        ("[2001:db8::1]", "[2001:db8::2]", False),
+    ],
+)
+def test_allowed_host_with_a_port_is_served_on_that_port_alone(allowed: str, host: str, good: bool) -> None:
+    assert accepted("GET", {"host": host}, allowed_hosts=(allowed,)) is good

@@ -1,4 +1,4 @@
-"""X-Forwarded-*: believed from a trusted proxy, and from nobody else."""
+"""X-Forwarded-*: taken from a trusted proxy, and from no other client."""
 
 from typing import Any
 
@@ -13,35 +13,37 @@ PROXIES = ("10.0.0.1", "10.1.0.0/16")
 
 async def seen(
     client: tuple[str, int] | None, proxies: tuple[str, ...] = PROXIES, /, **headers: str
-) -> tuple[Any, str, str]:
-    """The client, the scheme and the prefix that the application sees."""
+) -> tuple[Any, str]:
+    """The client and the prefix that the application sees."""
     scopes: list[Any] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         scopes.append(scope)
 
     sent = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-    scope = {"type": "http", "method": "GET", "scheme": "http", "client": client, "headers": sent}
+    scope = {"type": "http", "method": "GET", "client": client, "headers": sent}
     await trusting(app, proxies)(scope, None, None)
-    return scopes[0]["client"] and scopes[0]["client"][0], scopes[0]["scheme"], record_of(scopes[0]).prefix
+    return scopes[0]["client"] and scopes[0]["client"][0], record_of(scopes[0]).prefix
 
 
-ALL = {"x_forwarded_for": "192.0.2.7", "x_forwarded_proto": "https", "x_forwarded_prefix": "/tasks"}
+ALL = {"x_forwarded_for": "192.0.2.7", "x_forwarded_prefix": "/tasks"}
 
 
-@pytest.mark.parametrize("peer", [("10.0.0.1", 1), ("10.1.2.3", 1)])
-async def test_a_trusted_proxy_is_believed(peer: tuple[str, int]) -> None:
-    assert await seen(peer, **ALL) == ("192.0.2.7", "https", "/tasks")
+@pytest.mark.parametrize("peer", [("10.0.0.1", 1), ("10.1.2.3", 1), ("::ffff:10.1.2.3", 1)])
+async def test_a_trusted_proxy_sets_the_client_and_the_prefix(peer: tuple[str, int]) -> None:
+    assert await seen(peer, **ALL) == ("192.0.2.7", "/tasks")
 
 
 @pytest.mark.parametrize("peer", [("192.0.2.1", 1), None])
-async def test_with_a_star_whoever_connects_is_believed(peer: tuple[str, int] | None) -> None:
-    assert await seen(peer, ("*",), **ALL) == ("192.0.2.7", "https", "/tasks")
+async def test_with_a_star_every_peer_sets_them(peer: tuple[str, int] | None) -> None:
+    assert await seen(peer, ("*",), **ALL) == ("192.0.2.7", "/tasks")
 
 
-@pytest.mark.parametrize("peer", [("10.0.0.2", 1), ("192.0.2.1", 1), ("::1", 1), ("testclient", 1)])
-async def test_anybody_else_is_not(peer: tuple[str, int]) -> None:
-    assert await seen(peer, **ALL) == (peer[0], "http", "")
+@pytest.mark.parametrize(
+    "peer", [("10.0.0.2", 1), ("192.0.2.1", 1), ("::1", 1), ("::ffff:10.0.0.2", 1), ("testclient", 1)]
+)
+async def test_another_peer_does_not(peer: tuple[str, int]) -> None:
+    assert await seen(peer, **ALL) == (peer[0], "")
 
 
 @pytest.mark.parametrize(
@@ -52,6 +54,20 @@ async def test_anybody_else_is_not(peer: tuple[str, int]) -> None:
         ("198.51.100.1, 192.0.2.7, 10.1.0.9", "192.0.2.7"),
         ("10.1.0.8, 10.1.0.9", "10.1.0.8"),
         ("", "10.0.0.1"),
+        # Some proxies add the port.
+        ("192.0.2.7:4711", "192.0.2.7"),
+        ("[2001:db8::7]:4711", "2001:db8::7"),
+        ("[2001:db8::7]", "2001:db8::7"),
+        ("2001:db8:0::7", "2001:db8::7"),
+        ("198.51.100.1, 192.0.2.7, 10.1.0.9:4711", "192.0.2.7"),
+        ("198.51.100.1, 192.0.2.7, ::ffff:10.1.0.9", "192.0.2.7"),
+        # What is no address ends the list.
+        ("unknown", "10.0.0.1"),
+        ("198.51.100.1, _hidden, 10.1.0.9", "10.1.0.9"),
+        ("198.51.100.1, 192.0.2.7 x", "10.0.0.1"),
+        ("198.51.100.1, " + "9" * 20_000, "10.0.0.1"),
+        ("198.51.100.1, 300.0.0.1", "10.0.0.1"),
+        ("198.51.100.1," + "10.1.0.9," * 3_000 + "10.1.0.8", "10.1.0.9"),
     ],
 )
 async def test_the_client_is_the_last_hop_that_is_not_trusted(hops: str, client: str) -> None:
@@ -59,10 +75,15 @@ async def test_the_client_is_the_last_hop_that_is_not_trusted(hops: str, client:
 
 
 @pytest.mark.parametrize(
-    "prefix", ["//evil.example", "tasks", "/a//b", "/a b", "/a\r\nX: y", "/", "https://evil.example"]
+    "prefix",
+    ["//evil.example", "tasks", "/a//b", "/a b", "/a\r\nX: y", "/", "https://evil.example", "/..", "/a/./b", "/a,/b"],
 )
 async def test_a_prefix_that_is_no_path_is_ignored(prefix: str) -> None:
-    assert (await seen(("10.0.0.1", 1), x_forwarded_prefix=prefix))[2] == ""
+    assert (await seen(("10.0.0.1", 1), x_forwarded_prefix=prefix))[1] == ""
+
+
+async def test_a_network_of_mapped_addresses_is_that_of_ipv4() -> None:
+    assert await seen(("10.1.2.3", 1), ("::ffff:10.1.0.0/112",), **ALL) == ("192.0.2.7", "/tasks")
 
 
 @pytest.mark.parametrize(

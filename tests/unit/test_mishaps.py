@@ -104,6 +104,12 @@ MISHAPS = [
     # Addresses
     Mishap("a URL to listen on", "HOST must be an address or a name alone", environ=LOCAL | {"HOST": "http://0.0.0.0"}),
     Mishap("a host with its port", "HOST must be an address or a name alone", environ=LOCAL | {"HOST": "0.0.0.0:8000"}),
+    Mishap("an address in brackets", "HOST must be an address or a name alone", environ=LOCAL | {"HOST": "[::1]"}),
+    Mishap(
+        "another port's host with its port",
+        "ADMIN_HOST must be an address or a name alone, without http://, [] and port: the port is ADMIN_PORT",
+        environ=LOCAL | {"ADMIN_PORT": "9000", "ADMIN_HOST": "0.0.0.0:9000"},
+    ),
     Mishap("a port alone", "HOST must be an address or a name alone", environ=LOCAL | {"HOST": ":8000"}),
     Mishap("every address", "HOST=* is not an address: write 0.0.0.0 or ::", environ=LOCAL | {"HOST": "*"}),
     Mishap(
@@ -129,6 +135,7 @@ MISHAPS = [
     ),
     Mishap("a prefix with a slash at its end", "ROOT_PATH must begin with /", environ=LOCAL | {"ROOT_PATH": "/tasks/"}),
     Mishap("a prefix without a slash", "ROOT_PATH must begin with /", environ=LOCAL | {"ROOT_PATH": "tasks"}),
+    Mishap("a prefix with dots", "ROOT_PATH must begin with /", environ=LOCAL | {"ROOT_PATH": "/tasks/../x"}),
     Mishap(
         "a socket by a relative path",
         "HOST=unix: must name a file by its absolute path",

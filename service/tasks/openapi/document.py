@@ -1,5 +1,7 @@
 """Puts the document together, and introduces the API to its reader."""
 
+from functools import lru_cache
+
 from service import __version__
 from service.http import errors
 from service.http.limits import BATCH_BYTES, BODY_BYTES
@@ -41,11 +43,12 @@ Each user has tasks. This service needs no token: the user in the path is taken 
 """
 
 
-def document(*, token_needed: bool, root_path: str = "") -> bytes:
+@lru_cache(8)
+def document(prefix: str = "", *, token_needed: bool) -> bytes:
     """The document as JSON.
 
-    `token_needed`: a bearer token must prove the caller; else the path's user is the caller. `root_path`: the prefix
-    that a proxy strips.
+    `prefix`: of paths, which a proxy strips. `token_needed`: a bearer token must prove the caller; else the path's user
+    is the caller.
     """
     bearer: Json = {"bearer": []}
     authentication = _BEARER if token_needed else _NO_BEARER
@@ -66,7 +69,7 @@ def document(*, token_needed: bool, root_path: str = "") -> bytes:
                 # The project has no licence. Redocly warns without this object, and without one of identifier and url.
                 "license": {"name": "No licence is granted", "url": "https://choosealicense.com/no-permission/"},
             },
-            "servers": [{"url": root_path or "/"}],
+            "servers": [{"url": prefix or "/"}],
             "tags": [
                 {"name": "tasks", "description": "A user's tasks. No user can read or change another user's."},
                 {"name": "operations", "description": "For operators and tools. None of these needs a token."},
