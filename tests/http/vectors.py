@@ -624,6 +624,16 @@ add(
     b"POST / ",
     b"GET /next ",
 )
+for _name in (b"Content-Lengthx", b"Content-Lengt", b"Transfer-Encodingx", b"Transfer-Encodin", b"X-Transfer-Encoding"):
+    add(
+        "9110 5.1",
+        f"{_name.decode()} is another header",
+        get(_name + b": chunked", method=b"POST") + NEXT,
+        "200 200",
+        "open",
+        b"POST / ",
+        b"GET /next ",
+    )
 
 # ---- RFC 9112, 7.1: chunked ----
 
