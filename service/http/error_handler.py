@@ -48,7 +48,8 @@ def api_error_of(error: Exception) -> ApiError:
         if status == HTTPStatus.NOT_FOUND:
             return errors.not_found()
         if status == HTTPStatus.METHOD_NOT_ALLOWED:
-            return errors.method_not_allowed(dict(headers).get(b"allow", b""))
+            methods = dict(headers).get(b"allow", b"").split(b", ")
+            return errors.method_not_allowed(b", ".join(sorted(methods)))  # Litestar's are of a set
         return ApiError(status, status.phrase.capitalize(), headers=headers)
     if not isinstance(error, Failure):
         # PostgreSQL's whole message may quote the row: the request log has its first line only, which does not.

@@ -329,8 +329,7 @@ def test_what_a_path_allows(client: httpx.Client, tasks: str, path: str, allowed
     refused = client.request(other, tasks + path)
     assert (refused.status_code, refused.json()) == (405, {"error": "Method not allowed"})
     for answer in (options, refused):
-        listed = [method.strip() for method in answer.headers["allow"].split(",")]
-        assert sorted(listed) == sorted(allowed)
+        assert answer.headers["allow"] == ", ".join(sorted(allowed))
 
 
 @pytest.mark.parametrize(
