@@ -1,5 +1,6 @@
-"""Behind the reverse proxies that Debian has: connections are reused, an early response is not lost, large lists reach
-slow readers, and instances are replaced without a failed request.
+"""Behind the reverse proxies that Debian has, with the files of deploy/proxies: connections are reused, an early
+response is not lost, large lists reach slow readers, instances are replaced without a failed request, links have the
+prefix, and no client can make up an address or a prefix.
 """
 
 import json
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from http.client import HTTPConnection
 from itertools import count
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
@@ -32,7 +34,14 @@ class Pair:
 
     def __init__(self, folder: Path, database_url: str) -> None:
         self.ports = [free_port(), free_port()]
-        self._settings = {"DATABASE_URL": database_url, "AUTH_MODE": "none", "DRAIN_S": "3"}
+        self._settings = {
+            "DATABASE_URL": database_url,
+            "AUTH_MODE": "none",
+            "DRAIN_S": "3",
+            "TRUSTED_PROXIES": "127.0.0.1",
+            "ACCESS_LOG": "true",
+            "LOG_FORMAT": "json",
+        }
         self._folder = folder
         self.services = [self._start(port) for port in self.ports]
 
@@ -89,7 +98,7 @@ def test_connections_are_reused(proxied: str, pair: Pair) -> None:
 
 def test_early_413_reaches_the_client(proxied: str) -> None:
     for _ in range(5):
-        response = exchange(proxied, request("POST", "/api/u/tasks", b"x" * 20_000_000))
+        response = exchange(proxied, request("POST", "/api/u/tasks", b"x" * 9_000_000))  # nginx itself rejects more
         assert (response.status, set(response.json())) == (413, {"error"})
 
 
@@ -107,6 +116,47 @@ def test_large_list_reaches_a_slow_reader(proxied: str, database_url: str) -> No
         time.sleep(0.02)  # a reader of 12 MB/s
     assert len(json.loads(b"".join(pieces))) == MANY
     http.close()
+
+
+def test_links_have_the_prefix_that_the_proxy_strips(proxied: str) -> None:
+    prefix, tasks = "/tasks-service", "/api/a%2Fb/tasks"  # an ID with a slash, which the proxy must not decode
+    for path in (prefix, ""):
+        made_up = {"X-Forwarded-Prefix": "/evil"}
+        for _ in range(2):
+            created = exchange(proxied, request("POST", path + tasks, b'{"title": "x"}', made_up))
+            assert created.status == 201
+            assert created.headers["location"].startswith(f"{path}{tasks}/")
+        page = exchange(proxied, request("GET", path + tasks + "?limit=1", headers=made_up))
+        assert page.headers["link"].startswith(f"<{path}{tasks}?limit=1&after=")
+        assert exchange(proxied, request("GET", path + "/")).headers["location"] == f"{path}/docs"
+        described = exchange(proxied, request("GET", path + "/openapi.json")).json()
+        assert described["servers"] == [{"url": path or "/"}]
+
+
+def test_path_with_an_empty_segment_is_not_found(proxied: str) -> None:
+    assert exchange(proxied, request("GET", "/api//u/tasks")).status == 404
+
+
+def test_client_in_the_log_is_the_one_that_the_proxy_sees(proxied: str, pair: Pair) -> None:
+    parts = urlsplit(proxied)
+    http = HTTPConnection(parts.hostname or "", parts.port, timeout=30, source_address=("127.0.0.2", 0))
+    headers = {"Host": "localhost", "X-Forwarded-For": "192.0.2.66", "X-Request-ID": "mine"}
+    http.request("GET", "/api/u/tasks", headers=headers)
+    assert http.getresponse().status == 200
+    http.close()
+
+    def lines() -> list[Any]:
+        found = [line for service in pair.services for line in tuple(service.lines) if '"mine"' in line]
+        return [json.loads(line)["client"] for line in found]
+
+    assert wait_until(lines) == ["127.0.0.2"]
+
+
+def test_page_of_the_same_origin_can_write_and_another_cannot(proxied: str) -> None:
+    host = urlsplit(proxied).netloc
+    for origin, status in ((f"http://{host}", 201), ("http://evil.example", 403)):
+        headers = {"Host": host, "Origin": origin}
+        assert exchange(proxied, request("POST", "/api/u/tasks", b'{"title": "x"}', headers)).status == status
 
 
 @contextmanager
