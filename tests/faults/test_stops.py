@@ -4,9 +4,7 @@ import signal
 import socket
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,6 @@ from service.signals import ECHO_S
 from tests.support.databases import wait_until_blocked
 from tests.support.http import Response, connect, read_response, request
 from tests.support.processes import AWAY, RunningService, serve_to_end, wait_ready
-from tests.support.waiting import wait_until
 
 
 def running(folder: Path, url: str, **settings: str) -> RunningService:
@@ -90,39 +87,6 @@ def test_on_sigterm_what_is_in_flight_is_finished(database_url: str, tmp_path: P
         assert (answer().status_code, answer().json()["title"]) == (200, "y")
         assert service.process.wait(10) == 0
         assert "Traceback" not in "\n".join(service.lines)
-
-
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_connections_that_are_made_while_it_stops_get_a_response_or_are_refused(
-    database_url: str, tmp_path: Path, workers: str
-) -> None:
-    """A client whose request is reset cannot know whether it was served."""
-    ends: Counter[str] = Counter()
-    over = threading.Event()
-
-    def work(url: str) -> None:
-        while not over.is_set():
-            try:
-                connection = connect(url)
-            except ConnectionRefusedError:
-                return
-            with connection:
-                try:
-                    connection.sendall(request("GET", "/api/u/tasks/1", headers={"Connection": "close"}))
-                    ends[str(read_response(connection).status)] += 1
-                except OSError as error:
-                    ends[repr(error)] += 1
-
-    for _ in range(3):
-        with running(tmp_path, database_url, WORKERS=workers) as service, ThreadPoolExecutor(8) as pool:
-            wait_ready(service.url)
-            before = ends.total()
-            threads = [pool.submit(work, service.url) for _ in range(8)]
-            wait_until(lambda before=before: ends.total() > before + 100)
-            assert service.stop() == 0
-            for thread in threads:
-                thread.result(10)
-    assert ends.keys() == {"404"}, ends
 
 
 def test_ready_says_no_while_it_stops(database_url: str, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
-"""When the supervisor starts a worker in place of one that died. No processes."""
+"""When the supervisor starts a worker in place of one that died, and when it tells them to finish. No processes."""
 
+import signal
 import socket
 import time
 
@@ -72,3 +73,24 @@ def test_a_worker_that_served_for_long_is_replaced_at_once(
     fake.many = 5
     workers.serve(SETTINGS, [], lambda: None)
     assert len(fake.started) == 5
+
+
+def test_workers_are_told_to_finish_after_the_supervisor_has_closed_its_listeners(
+    fake: type[FakeWorker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last to close a listener resets what was connected and not accepted, and the supervisor accepts nothing."""
+    fake.many = 0
+    open_then: list[bool] = []
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    class Told(FakeWorker):
+        def send(self, message: bytes) -> None:
+            open_then.append(listener.fileno() >= 0)
+            self.control.close()
+
+        def poll(self) -> int | None:
+            return 0 if open_then else None
+
+    monkeypatch.setattr(workers, "_Worker", Told)
+    workers.serve(SETTINGS, [listener], lambda: signals.stop.handle(signal.SIGTERM))
+    assert open_then == [False]
