@@ -7,6 +7,7 @@ or the database.
 from collections import Counter
 
 from service.http import errors
+from service.http.slices import LargeWork
 from service.http.turns import Turns
 
 WAIT_BYTES = 16 * 1024  # what a request that waits for a place or for its body takes of memory (measured: 11 kB)
@@ -20,6 +21,7 @@ class Capacity:
         "buffered",
         "connections",
         "in_flight",
+        "large_work",
         "max_buffered",
         "max_in_flight",
         "rejected",
@@ -32,6 +34,7 @@ class Capacity:
         self.max_buffered = max_buffered
         self.in_flight = 0
         self.buffered = 0
+        self.large_work = LargeWork()
         self.connections = 0  # open, counted by the server; each may be idle
         self.rejected: Counter[str] = Counter()
         # One caller's waiting requests may take a quarter of the memory, as one user may of the places by default.

@@ -3,18 +3,24 @@
 Must not import tasks or the database.
 """
 
+import asyncio
 from asyncio import Future
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
 from time import perf_counter
 
 from service.http.asgi import Headers
 from service.http.capacity import WAIT_BYTES, Capacity
 from service.http.limits import BODY_BYTES
+from service.http.slices import Slices
+
+MAX_WRITE_WAIT_S = 10.0  # for the large statements of the same user, and of others
 
 
 class Place:
     """Made by load shedding when a request begins, given back as a whole with `leave` when it has ended."""
 
-    __slots__ = ("_capacity", "_held", "_sharer", "_yielded", "waited_s")
+    __slots__ = ("_capacity", "_held", "_sharer", "_slices", "_yielded", "waited_s")
 
     def __init__(self, capacity: Capacity) -> None:
         self._capacity = capacity
@@ -22,7 +28,15 @@ class Place:
         self.waited_s = 0.0  # for a turn: seconds for which the service let the client wait
         self._yielded = False
         self._held = 0  # bytes
+        self._slices: Slices | None = None
         self._sharer: str | None = None  # the user of whose share it has a place
+
+    @property
+    def slices(self) -> Slices:
+        """The request's slices of the event loop's time, for work on large bodies."""
+        if self._slices is None:
+            self._slices = Slices(self._capacity.large_work, self._sharer or "")
+        return self._slices
 
     def enter_user(self, user_id: str) -> "Future[bool] | None":
         """Takes a place of that user's share. Not None: `wait_for_user` has to be called with it. Raises ApiError (429)
@@ -73,6 +87,26 @@ class Place:
             begin.cancel()
             self.waited_s += perf_counter() - since
         self.drop(size)
+
+    @asynccontextmanager
+    async def large_write(self) -> AsyncGenerator[None]:
+        """Around a statement with a large value: see LargeWork. Raises ApiError: 429 where its turn does not come, 503
+        where there is no place.
+        """
+        work = self._capacity.large_work
+        since = perf_counter()
+        self.give_back()
+        async with AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(MAX_WRITE_WAIT_S):
+                    await stack.enter_async_context(work.writer(self._sharer or ""))
+                    await stack.enter_async_context(work.writes)
+            except TimeoutError:
+                raise self._capacity.reject_caller() from None
+            finally:
+                self.waited_s += perf_counter() - since
+            self.retake()
+            yield
 
     def give_back(self) -> None:
         """Gives the place back while the request waits for something outside the service."""

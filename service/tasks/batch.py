@@ -26,13 +26,14 @@ _scan = json.JSONDecoder().raw_decode
 _decode = msgspec.json.Decoder(list[TaskCreate]).decode
 
 
-async def decode_batch(body: bytes) -> list[TaskCreate]:
+async def decode_batch(body: bytes, slices: Slices) -> list[TaskCreate]:
     """From the bytes of a batch to its items. Raises ApiError (400), for a bad item with its index, from 0, as in
     `3.title`. An item may have no more bytes than a body that creates one task.
     """
     if len(body) <= SMALL_BYTES and (items := _decode_small(body)):
         return items
-    return await _Batch(body).decode()
+    await slices.begin()
+    return await _Batch(body, slices).decode()
 
 
 def _decode_small(body: bytes) -> list[TaskCreate] | None:
@@ -49,9 +50,9 @@ def _decode_small(body: bytes) -> list[TaskCreate] | None:
 class _Batch:
     """One body that is large or bad."""
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes, slices: Slices) -> None:
         self._body = body
-        self._slices = Slices()
+        self._slices = slices
 
     async def decode(self) -> list[TaskCreate]:
         if not self._body.isascii():

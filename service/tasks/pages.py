@@ -8,8 +8,7 @@ from collections.abc import AsyncIterator, Collection
 from service.http.asgi import Lines, line
 from service.http.conditional import ANY, AnyTag
 from service.http.place import Place
-from service.http.responses import AnyResponse, EmptyResponse, Response, StreamedResponse, encode
-from service.http.slices import Slices
+from service.http.responses import AnyResponse, EmptyResponse, Response, StreamedResponse, encode, join_array
 from service.tasks.requests import TaskRequest, parse_list_query
 from service.tasks.schemas import Task
 
@@ -78,34 +77,35 @@ async def _large_page(
     """
     place = task_request.record.place
     ids, versions, chunks = list[int](), list[int](), list[bytes]()
-    size, rows, more = 0, PAGE_ROWS, False
+    rows, size, more = PAGE_ROWS, 0, False
     while True:
         left = limit - len(ids)
-        wanted = min(rows, left + 1)
+        full = size > PAGE_BYTES
+        wanted = 1 if full else min(rows, left + 1)  # one more row tells whether another page follows
         part = await task_request.queries.list(task_request.user_id, completed, after, wanted)
         ended = len(part) < wanted
-        more = len(part) > left
+        more = bool(part) if full else len(part) > left
         del part[left:]
-        if not part:
+        if full or not part:
             break
-        chunk, count = await encode_page(place, part, max(0, PAGE_BYTES - size))
+        chunk, count = await encode_page(place, part, PAGE_BYTES - size)
         ids += [task.id for task in part[:count]]
         versions += [task.version for task in part[:count]]
         place.hold(len(chunk))  # raises ApiError where memory is used up
         chunks.append(chunk[1:-1])
         size += len(chunk)
         after = ids[-1]
-        more = more or count < len(part) or (size > PAGE_BYTES and not ended)
+        more = more or count < len(part)
         if ended or more:
             break
         rows = _next_rows(count, len(chunk))
-        del part  # not kept while the next one is read
+        del part, chunk  # not kept while the next one is read
     place.drop(size)  # the response counts its body itself
     tag = _tag_of(ids + versions, more)
     if known is not None and (known is ANY or tag in known):
         return EmptyResponse(304, _weak_etag(tag))
     next_page = _next_page(task_request, rest, ids[-1]) if more else b""
-    return Response(200, b"[%b]" % b",".join(chunks), _weak_etag(tag) + next_page)
+    return Response(200, await join_array(chunks, place.slices), _weak_etag(tag) + next_page)
 
 
 def _next_rows(count: int, size: int) -> int:
@@ -169,7 +169,8 @@ async def encode_page(place: Place, tasks: list[Task], max_bytes: int, *, check:
         return encode(tasks), len(tasks)
     held = sum([len(task.description or "") for task in tasks])
     place.hold(held, check=check)
-    slices = Slices()
+    slices = place.slices
+    await slices.begin()
     parts: list[bytes] = []
     size = count = 0
     while count < len(tasks) and size <= max_bytes:
@@ -178,5 +179,6 @@ async def encode_page(place: Place, tasks: list[Task], max_bytes: int, *, check:
         size += len(part)
         count = min(count + MIN_ROWS, len(tasks))
         await slices.pause()
+    page = await join_array(parts, slices)
     place.drop(held)
-    return b"[%b]" % b",".join(parts), count
+    return page, count

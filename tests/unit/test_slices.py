@@ -11,6 +11,7 @@ from service.http.errors import ApiError
 from service.http.place import Place
 from service.http.request_record import RequestRecord
 from service.http.responses import Response, encode
+from service.http.slices import LargeWork, Slices
 from service.tasks.pages import encode_page
 from service.tasks.schemas import Task
 from tests.unit.test_batch import longest_wait_s
@@ -28,6 +29,36 @@ async def test_no_large_page_holds_the_loop_while_it_is_encoded() -> None:
     _, mine = place()
     assert await longest_wait_s(encode_page(mine, TASKS, 10**9)) < 0.015  # as a whole: 30 ms
     assert await encode_page(mine, TASKS, 10**9) == (encode(TASKS), len(TASKS))
+
+
+async def test_many_large_pages_hold_the_loop_no_longer_than_one() -> None:
+    """With pauses for each page, 16 of them held it for 40 ms at once."""
+    capacity, _ = place()
+    pages = [encode_page(Place(capacity), TASKS, 10**9) for _ in range(16)]
+    assert await longest_wait_s(asyncio.wait(list(map(asyncio.create_task, pages)))) < 0.015
+
+
+async def test_the_slices_of_many_requests_of_one_user_do_not_delay_those_of_another() -> None:
+    work = LargeWork()
+    order: list[str] = []
+
+    async def large(user_id: str, steps: int) -> None:
+        slices = Slices(work, user_id)
+        await slices.begin()
+        for _ in range(steps):
+            end = thread_time() + 0.002
+            while thread_time() < end:
+                pass
+            order.append(user_id)
+            await slices.pause()
+
+    async with asyncio.TaskGroup() as tasks:
+        many = [tasks.create_task(large("many", 5)) for _ in range(8)]
+        await asyncio.sleep(0)
+        many[3].cancel()  # its client has gone: nobody waits for its turn
+        tasks.create_task(large("few", 3))
+    assert order[:7].count("few") == 3
+    assert order.count("many") == 7 * 5
 
 
 async def test_a_page_counts_as_memory_while_others_have_their_turn() -> None:

@@ -13,6 +13,7 @@ from msgspec import UNSET, Raw, UnsetType
 from service.http import errors
 from service.http.errors import ApiError
 from service.http.limits import DESCRIPTION_LENGTH, TITLE_LENGTH
+from service.http.slices import LargeWork, Slices
 from service.tasks.batch import decode_batch
 from service.tasks.schemas import (
     TaskCreate,
@@ -159,7 +160,7 @@ async def test_the_wrong_field_is_blamed(body: bytes, error: ApiError) -> None:
         decode_create(body)
     assert said(single.value) == said(error)
     with pytest.raises(ApiError) as batch:
-        await decode_batch(b'[{"title":"x"},' + body + b"]")
+        await decode_batch(b'[{"title":"x"},' + body + b"]", Slices(LargeWork(), "u"))
     is_json = error.message != errors.invalid_json().message
     assert said(batch.value) == said(errors.batch_item(1, error) if is_json else error)
 
