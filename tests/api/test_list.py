@@ -134,6 +134,25 @@ def test_a_long_list_comes_whole(client: httpx.Client, shared_database_url: str,
         assert client.head(tasks).content == b""
 
 
+def test_a_page_that_is_cut_behind_the_last_task_leads_to_no_empty_one(
+    client: httpx.Client, shared_database_url: str, user: str, tasks: str
+) -> None:
+    """250 tasks that are read at once, of which the last ones make the page as large as it may be."""
+    with psycopg.connect(shared_database_url, autocommit=True) as connection:
+        connection.execute("INSERT INTO users (id) VALUES (%s)", (user,))
+        insert = (
+            "INSERT INTO tasks (user_id, title, description) SELECT %s, 'x', repeat(chr(1), 4260) "
+            "FROM generate_series(1, %s)"
+        )
+        connection.execute(insert, (user, 250))
+        page = client.get(tasks, params={"limit": 1000})
+        assert (len(page.json()), page.links) == (250, {})
+        connection.execute(insert, (user, 1))
+        page = client.get(tasks, params={"limit": 1000})
+        assert len(page.json()) == 250
+        assert len(client.get(page.links["next"]["url"]).json()) == 1
+
+
 def changes(client: httpx.Client, tasks: str, made: list[dict[str, Any]]) -> Iterator[str]:
     """Ways in which what a page of five shows changes, one after the other."""
     newest, middle = made[1]["id"], made[2]["id"]  # neither is completed
