@@ -16,7 +16,7 @@ from service.database import ConstraintViolation, Failure, TimedOut, Unavailable
 from service.http import errors
 from service.http.errors import ApiError, ErrorBody
 from service.http.request_record import RequestRecord, record_of
-from service.http.responses import Response, error_response_of
+from service.http.responses import NO_STORE, Response, error_response_of
 
 log = logging.getLogger("service.request")
 
@@ -58,16 +58,14 @@ def api_error_of(error: Exception) -> ApiError:
 
 
 def error_response(error: Exception, record: RequestRecord) -> Response:
-    """The response to this exception. One of the database is kept in the record, for the log."""
-    if isinstance(error, Failure):
-        record.failure = error
+    """The response to this exception."""
+    _note(error, record)
     return error_response_of(api_error_of(error))
 
 
 def handle_exception(request: Request[Any, Any, Any], error: Exception) -> LitestarResponse[ErrorBody]:
     """Litestar's exception handler: the same response, in Litestar's own form."""
-    if isinstance(error, Failure):
-        record_of(request.scope).failure = error
+    _note(error, record_of(request.scope))
     known = api_error_of(error)
     return LitestarResponse(
         ErrorBody(known.message, known.field),
@@ -75,3 +73,11 @@ def handle_exception(request: Request[Any, Any, Any], error: Exception) -> Lites
         headers={name.decode(): value.decode("latin-1") for name, value in known.headers},
         media_type=MediaType.JSON,
     )
+
+
+def _note(error: Exception, record: RequestRecord) -> None:
+    """An error of the database is for the log. No error is for caches."""
+    if isinstance(error, Failure):
+        record.failure = error
+    if NO_STORE not in record.lines:
+        record.lines += NO_STORE

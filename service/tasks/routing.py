@@ -12,12 +12,12 @@ from litestar.di import Provide
 
 from service.auth import Authenticator
 from service.http import errors
-from service.http.asgi import ASGIApp, Lines, Receive, Scope, line
+from service.http.asgi import ASGIApp, Receive, Scope, line
 from service.http.browser_guard import Guard
 from service.http.error_handler import error_response
 from service.http.errors import AuthFailure
 from service.http.request_record import RequestRecord, record_of
-from service.http.responses import EmptyResponse
+from service.http.responses import NO_STORE, EmptyResponse
 from service.tasks import handlers
 from service.tasks.queries import Queries
 from service.tasks.requests import TaskRequest, check_user_id, decode_segment, parse_task_id
@@ -26,10 +26,6 @@ PREFIX = "/api/{user_id:str}/tasks"
 
 # From (scope, its record, receive, the path's user and task as sent) to the request. Raises ApiError: 401, 403, 400.
 MakeTaskRequest = Callable[[Scope, RequestRecord, Receive, str, str | None], Awaitable[TaskRequest]]
-
-
-# Browsers and shared caches must not keep one user's tasks for another.
-_NO_STORE: Lines = line(b"cache-control", b"private, no-store")
 
 
 def task_requests(
@@ -59,7 +55,7 @@ def task_requests(
         scope: Scope, record: RequestRecord, receive: Receive, user_segment: str, task_segment: str | None
     ) -> TaskRequest:
         user_id = decode_segment(user_segment)
-        record.lines += _NO_STORE
+        record.lines += NO_STORE
         if guard is not None:
             guard(record.method, record.request_headers)
         if authenticator is not None:
