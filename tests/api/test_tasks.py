@@ -369,13 +369,15 @@ def test_one_slash_may_end_the_path_of_the_list(client: httpx.Client, tasks: str
 def test_responses_of_task_routes_are_not_stored(client: httpx.Client, tasks: str) -> None:
     path = client.post(tasks, json={"title": "x"}).headers["location"]
     for method, target in (
-        *(("GET", tasks), ("GET", path), ("HEAD", path), ("PUT", path), ("GET", tasks + "/0")),
-        *(
-            ("GET", path + "/complete"),
-            ("PATCH", tasks),
-            ("GET", "/api/nowhere"),
-            ("GET", tasks + "/1/"),
-        ),
+        ("GET", tasks),
+        ("GET", path),
+        ("HEAD", path),
+        ("PUT", path),
+        ("GET", tasks + "/0"),
+        ("GET", path + "/complete"),
+        ("PATCH", tasks),
+        ("GET", "/api/nowhere"),
+        ("GET", tasks + "/1/"),
     ):
         reply = client.request(method, target)
         assert reply.headers.get_list("cache-control") == ["private, no-store"], (method, target, reply.status_code)

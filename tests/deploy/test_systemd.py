@@ -1,4 +1,4 @@
-"""deploy/tasks-service.service: a unit that systemd reads, that is hardened, and that gives a stop its time."""
+"""deploy/tasks-service.service and .socket: units that systemd reads, hardened, with time for a stop."""
 
 import re
 import subprocess
@@ -20,13 +20,15 @@ def unit(tmp_path: Path) -> Path:
     command = Path(sys.executable).with_name("tasks-service")
     path = tmp_path / UNIT.name
     path.write_text(UNIT.read_text().replace("/opt/tasks-service/bin/tasks-service", str(command)))
+    path.with_suffix(".socket").write_text(UNIT.with_suffix(".socket").read_text())
     return path
 
 
 @pytest.mark.debian
-def test_systemd_finds_no_mistake_in_the_unit(unit: Path) -> None:
-    done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
+def test_systemd_finds_no_mistake_in_the_units(unit: Path) -> None:
+    for suffix in (".service", ".socket"):
+        done = subprocess.run(["systemd-analyze", "verify", unit.with_suffix(suffix)], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.debian
