@@ -4,11 +4,14 @@ Neither sends a statement: a probe every second would keep a suspended Neon comp
 """
 
 from litestar import Router, route
+from litestar.datastructures import CacheControlHeader
 
 from service.database import Database
 from service.http import errors
 from service.http.asgi import GET_AND_HEAD
 from service.http.errors import ApiError
+
+NO_STORE = CacheControlHeader(no_store=True)
 
 
 class Health:
@@ -46,4 +49,5 @@ def router(health: Health) -> Router:
             raise error
         return {"status": "ready"}
 
-    return Router("/", route_handlers=[livez, readyz], tags=["operations"])
+    # Some proxies keep what does not tell them not to: Varnish for two minutes.
+    return Router("/", route_handlers=[livez, readyz], tags=["operations"], cache_control=NO_STORE)

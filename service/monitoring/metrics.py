@@ -24,6 +24,7 @@ from service.http.capacity import REASONS, Capacity
 from service.http.errors import AuthFailure
 from service.monitoring.expired_records import EXPIRED_RECORDS, Expired, ExpiredRecords
 from service.monitoring.exposition import BUCKETS, exposition
+from service.monitoring.health import NO_STORE
 from service.monitoring.snapshots import (
     Counters,
     Folder,
@@ -144,7 +145,7 @@ def router(metrics: Metrics) -> Router:
         """Prometheus's text format."""
         return Response(metrics.exposition(), media_type=_CONTENT_TYPE)
 
-    return Router("/", route_handlers=[expose], tags=["operations"])
+    return Router("/", route_handlers=[expose], tags=["operations"], cache_control=NO_STORE)
 
 
 def _newest(snapshots: Sequence[Snapshot]) -> Expired | None:

@@ -384,6 +384,12 @@ def test_responses_of_task_routes_are_not_stored(client: httpx.Client, tasks: st
     assert "private" not in client.get("/docs").headers["cache-control"]
 
 
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
+def test_what_is_asked_for_the_present_state_is_not_stored(client: httpx.Client, path: str) -> None:
+    """Varnish keeps a 200 without Cache-Control for two minutes, and /readyz would be an old one."""
+    assert client.get(path).headers.get_list("cache-control") == ["no-store"]
+
+
 def test_the_root_leads_to_the_docs(client: httpx.Client) -> None:
     for method in ("GET", "HEAD"):
         reply = client.request(method, "/")
