@@ -6,7 +6,7 @@ The client's address is in the log; the prefix, which the proxy strips, is in Lo
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from ipaddress import IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
 from service.http.asgi import ASGIApp, header
@@ -30,13 +30,8 @@ def trusting(app: ASGIApp, proxies: Sequence[str]) -> ASGIApp:
 
     @lru_cache(1024)
     def trusted(host: str) -> bool:
-        try:
-            address = ip_address(host)
-        except ValueError:
-            return False
-        # A listener on :: has IPv4 clients as ::ffff:192.0.2.1.
-        mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-        return any((mapped or address) in network for network in networks)
+        address = _ip(host)
+        return address is not None and any(address in network for network in networks)
 
     async def forwarded(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
@@ -69,9 +64,14 @@ def _network(text: str) -> Any:
 def _address(hop: str) -> str | None:
     """The IP address in a hop of X-Forwarded-For; None: there is none."""
     match = _HOP.fullmatch(hop) if len(hop) <= _MAX_HOP else None
-    if match is None:
-        return None
+    address = match and _ip(match[match.lastindex or 0])
+    return str(address) if address else None
+
+
+def _ip(text: str) -> IPv4Address | IPv6Address | None:
     try:
-        return str(ip_address(match[match.lastindex or 0]))
+        address = ip_address(text)
     except ValueError:
         return None
+    # A listener on :: has IPv4 clients as ::ffff:192.0.2.1.
+    return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address

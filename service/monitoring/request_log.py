@@ -121,7 +121,7 @@ class RequestLog:
                 "lane_wait_ms": round(record.lane_wait_s * 1000, 1),
                 "database_ms": round(record.database_s * 1000, 1),
                 "user": None if record.user_id is None else self._show_user(record.user_id),
-                "client": record.client,
+                "client": record.client and record.client.removeprefix("::ffff:"),  # of IPv4, with HOST=::
                 "trace_id": trace[0] if trace else None,
                 "sqlstate": getattr(failure, "sqlstate", None),
                 "reason": str(failure).partition("\n")[0] if failure else None,

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from urllib.parse import urlsplit
 
 import httpx
 import psutil
@@ -208,6 +209,15 @@ def test_the_log_has_the_client_that_a_trusted_proxy_names(database_url: str, tm
         with running(tmp_path, database_url, TRUSTED_PROXIES=proxies, **settings) as service:
             assert service.http.get("/api/u/tasks", headers=forwarded).status_code == 200
             assert service.logged(route="/api/{user_id}/tasks", status=200)["client"] == client
+
+
+def test_a_client_of_ipv4_is_the_same_where_it_listens_on_ipv6(database_url: str, tmp_path: Path) -> None:
+    settings = {"HOST": "::", "TRUSTED_PROXIES": "127.0.0.1", "ACCESS_LOG": "true", "LOG_FORMAT": "json"}
+    with running(tmp_path, database_url, **settings) as service:
+        url = f"http://127.0.0.1:{urlsplit(service.url).port}/api/u/tasks"
+        for forwarded, client in (({}, "127.0.0.1"), ({"X-Forwarded-For": "192.0.2.7"}, "192.0.2.7")):
+            assert httpx.get(url, headers=forwarded).status_code == 200
+            assert service.logged(client=client)
 
 
 def test_while_it_drains_it_serves_and_is_not_ready(database_url: str, tmp_path: Path) -> None:
