@@ -20,10 +20,14 @@ class Capacity:
     __slots__ = (
         "buffered",
         "connections",
+        "held_by",
         "in_flight",
+        "kept",
         "large_work",
         "max_buffered",
+        "max_held",
         "max_in_flight",
+        "max_kept",
         "rejected",
         "turns",
     )
@@ -34,6 +38,11 @@ class Capacity:
         self.max_buffered = max_buffered
         self.in_flight = 0
         self.buffered = 0
+        self.held_by: Counter[str] = Counter()  # by user: bytes of bodies and buffers
+        self.max_held = max_buffered // 4  # of one user
+        self.kept = 0  # of these: bytes that connections keep, of heads that are not complete or behind a response
+        # Not all: else clients that send no request would leave no memory for those of others.
+        self.max_kept = max_buffered // 4
         self.large_work = LargeWork()
         self.connections = 0  # open, counted by the server; each may be idle
         self.rejected: Counter[str] = Counter()
@@ -49,6 +58,12 @@ class Capacity:
         """The error (429) for a request above its caller's share."""
         self.rejected["user"] += 1
         return errors.too_many_requests()
+
+    def hold(self, user_id: str, size: int) -> None:
+        """Counts bytes that one user's requests hold, or less if negative."""
+        self.held_by[user_id] += size
+        if not self.held_by[user_id]:
+            del self.held_by[user_id]
 
     def check_memory(self, size: int) -> None:
         """Raises ApiError (503) where `size` more bytes are too many."""

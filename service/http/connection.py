@@ -80,7 +80,8 @@ class Connection(asyncio.Protocol, ABC):
         self.half_closed = False
         self.truncated = False
         self.may_end = False
-        self._kept = 0  # bytes of later requests that are counted as buffered, while nothing is read
+        self._kept = 0  # bytes that wait to be read, and are counted as buffered
+        self._unsent = 0  # bytes that wait for the client, in the same way
         self._stopping = False
         self._deadline = 0.0  # monotonic time at which `expire` ends the state; 0: none
         self._written = 0  # bytes given to the transport
@@ -99,7 +100,8 @@ class Connection(asyncio.Protocol, ABC):
     def connection_lost(self, exc: Exception | None) -> None:
         self.connections.discard(self)
         self.context.discard(self)
-        self.context.drop(self._kept)
+        self.count_kept(0)
+        self._count_unsent(0)
         self.enter(CLOSED)
         self.resume_writing()
         self.abandon()
@@ -217,17 +219,26 @@ class Connection(asyncio.Protocol, ABC):
         if self.reading and self.state not in _END:
             self.reading = False
             self.transport.pause_reading()
-            self._kept = self.unread_bytes
-            if self._kept and not self.context.keep(self._kept):
-                self.abort()
+            self.count_kept(self.unread_bytes)
 
     def resume_reading(self) -> None:
         if not self.reading and self.state not in _END:
             self.reading = True
             self.transport.resume_reading()
-            if self._kept:
-                self.context.drop(self._kept)
-                self._kept = 0
+            self.count_kept(0)
+
+    def count_kept(self, unread: int) -> None:
+        """So many bytes wait to be read: they count, in place of those that did. Ends the connection where they are too
+        many.
+        """
+        more, self._kept = unread - self._kept, unread
+        if more and not self.context.keep(more, unread):
+            self.abort()
+
+    def _count_unsent(self, unsent: int) -> None:
+        more, self._unsent = unsent - self._unsent, unsent
+        if more and not self.context.keep(more, unsent):
+            self.abort()
 
     def shutdown(self) -> None:
         """The server stops: the connection ends after its next response, or soon if no request comes."""
@@ -242,6 +253,8 @@ class Connection(asyncio.Protocol, ABC):
 
     def expire(self, now: float) -> None:
         """Ends what has taken too long. Called by the context's clock."""
+        if not self.has_started:  # else its body counts
+            self._count_unsent(self.transport.get_write_buffer_size())
         if self._rate.too_slow(now, self.transport, self._written):
             self.abort()
         elif 0 < self._deadline < now:

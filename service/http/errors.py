@@ -364,7 +364,7 @@ def idempotency_key_reused() -> ApiError:
 
 
 def too_many_requests() -> ApiError:
-    """429: this user has too many requests in flight."""
+    """429: this user has too many requests in flight, or too much memory."""
     return ApiError(429, "Too many requests", headers=_RETRY_AFTER)
 
 

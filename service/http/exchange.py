@@ -4,7 +4,7 @@ Knows what a connection offers, not how it reads.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Sequence
 from enum import IntEnum, auto
 from http import HTTPStatus
 
@@ -57,13 +57,14 @@ class Exchange:
 
     # The request ------------------------------------------------------------------------------------------------
 
-    def feed(self, pieces: Iterable[bytes]) -> None:
+    def feed(self, pieces: Sequence[bytes]) -> None:
         """Pieces of the body have come."""
         if self.state is ENDED:
             return
-        for piece in pieces:
-            self._pieces.append(piece)
-            self._held += len(piece)
+        # Joined now: as a list of chunks of 2 bytes, 64 KiB took 1.4 MB while the request waited.
+        piece = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self._pieces.append(piece)
+        self._held += len(piece)
         if self.is_full:
             self._connection.pause_reading()
         self.wake()

@@ -20,7 +20,7 @@ MAX_WRITE_WAIT_S = 10.0  # for the large statements of the same user, and of oth
 class Place:
     """Made by load shedding when a request begins, given back as a whole with `leave` when it has ended."""
 
-    __slots__ = ("_capacity", "_held", "_sharer", "_slices", "_yielded", "waited_s")
+    __slots__ = ("_capacity", "_held", "_held_of_share", "_sharer", "_slices", "_yielded", "waited_s")
 
     def __init__(self, capacity: Capacity) -> None:
         self._capacity = capacity
@@ -28,6 +28,7 @@ class Place:
         self.waited_s = 0.0  # for a turn: seconds for which the service let the client wait
         self._yielded = False
         self._held = 0  # bytes
+        self._held_of_share = 0  # of these, those that count as the user's
         self._slices: Slices | None = None
         self._sharer: str | None = None  # the user of whose share it has a place
 
@@ -124,16 +125,29 @@ class Place:
                 raise capacity.reject_request()
 
     def hold(self, size: int, *, check: bool = True) -> None:
-        """Counts bytes of a body or buffer. Raises ApiError (503) where they are too many, unless told not to check."""
+        """Counts bytes of a body or buffer. Raises ApiError, unless told not to check: 503 where they are too many, 429
+        where they are with those of the user's other requests.
+        """
+        capacity, user_id = self._capacity, self._sharer
         if check:
-            self._capacity.check_memory(size)
+            capacity.check_memory(size)
+        if user_id is not None:
+            held = capacity.held_by[user_id]
+            if check and held > self._held_of_share and held + size > capacity.max_held:
+                raise capacity.reject_caller()
+            capacity.hold(user_id, size)
+            self._held_of_share += size
         self._held += size
-        self._capacity.buffered += size
+        capacity.buffered += size
 
     def drop(self, size: int) -> None:
         """Bytes that `hold` counted are free again."""
         self._held -= size
         self._capacity.buffered -= size
+        if self._sharer is not None:
+            size = min(size, self._held_of_share)
+            self._held_of_share -= size
+            self._capacity.hold(self._sharer, -size)
 
     def leave(self) -> None:
         """Gives back everything: the request has ended."""
@@ -141,10 +155,12 @@ class Place:
         if not self._yielded:
             capacity.in_flight -= 1
         capacity.buffered -= self._held
-        if self._sharer is not None:
-            capacity.turns.leave(self._sharer)
+        self._leave_share()
 
     def _leave_share(self) -> None:
         if self._sharer is not None:
             self._capacity.turns.leave(self._sharer)
+            if self._held_of_share:
+                self._capacity.hold(self._sharer, -self._held_of_share)
+                self._held_of_share = 0
             self._sharer = None

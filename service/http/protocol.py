@@ -11,6 +11,7 @@ another costs what this class saves.
 
 import asyncio
 import contextvars
+from time import perf_counter
 from typing import Any, cast
 
 import uvicorn
@@ -38,7 +39,7 @@ from service.http.own_responses import respond_overloaded, respond_to_asterisk
 from service.http.request_record import RequestRecord
 from service.http.response_head import response_head
 from service.http.responses import error_response_of
-from service.http.server_context import MIN_UNREAD_BYTES, context_of, log
+from service.http.server_context import UNCOUNTED_BYTES, context_of, log
 
 _KEY_BYTES = 512  # of a head, in which the path's first segments are
 SMALL_REST = 64 * 1024  # bytes of a body that are read and dropped for the sake of the connection
@@ -64,7 +65,7 @@ class HttpProtocol(Connection):
         self._buffer = b""  # received and not read yet
         self._position = 0  # in it
         self._checked = 0  # bytes in which the end of a head was looked for
-        self._waits = False  # for its turn to be read
+        self.awaits_turn = False  # to be read
 
     @property
     def unread_bytes(self) -> int:
@@ -104,12 +105,12 @@ class HttpProtocol(Connection):
             data = self._buffer[self._position :] + data
         self._buffer = data
         self._position = 0
-        if not self._waits and (state not in BETWEEN_REQUESTS or self.context.intake.admits(self)):
+        if not self.awaits_turn and (state not in BETWEEN_REQUESTS or self.context.intake.admits(self)):
             self._read()
             return
-        if self._waits or len(data) > MIN_UNREAD_BYTES:
+        if self.awaits_turn or len(data) > UNCOUNTED_BYTES:
             self.pause_reading()  # what is kept counts
-        self._waits = True
+        self.awaits_turn = True
 
     @property
     def queue_key(self) -> tuple[object, ...]:
@@ -118,10 +119,14 @@ class HttpProtocol(Connection):
 
     def read_on(self) -> None:
         """Reads what has waited for its turn."""
-        if self._waits:
-            self._waits = False
+        if self.awaits_turn:
+            self.awaits_turn = False
             self.resume_reading()
             self._read()
+
+    def resume_reading(self) -> None:
+        if not self.awaits_turn:
+            super().resume_reading()
 
     def eof_received(self) -> bool:
         self.read_on()  # a request is here that the client wants a response to
@@ -134,12 +139,14 @@ class HttpProtocol(Connection):
                 if not self._read_head():
                     return
             elif self._body is not None:
-                if not self._read_body(self._body):
+                if not self._read_body(self._body) and self._position < len(self._buffer):
                     return
             else:
                 if self.state in (RESPONSE, BLOCKED):
                     self.pause_reading()  # what comes behind a request waits as bytes
                 return
+        self._buffer = b""  # an idle connection keeps nothing of what it has read
+        self._position = 0
 
     def _read_head(self) -> bool:
         """Begins a request if its head is here as a whole. False: nothing more can be read now."""
@@ -151,7 +158,9 @@ class HttpProtocol(Connection):
             self._keep(data[begin:])
             return False
         self._position = end
-        self._checked = 0
+        if self._checked:
+            self._checked = 0
+            self.count_kept(0)
         try:
             request = self._heads.read(data if end - begin == len(data) else data[begin:end])
         except ApiError as error:
@@ -172,6 +181,7 @@ class HttpProtocol(Connection):
             self._reject(error)
             return
         self._checked = len(data)
+        self.count_kept(len(data))
         if self.state is IDLE:
             self.enter(HEAD)
 
@@ -189,7 +199,9 @@ class HttpProtocol(Connection):
         if not body.complete:
             if body.interrupted:
                 self.pause_reading()
-                self.context.loop.call_soon(self._read_on)
+                self.awaits_turn = True
+                turn = self.context.large_work.turn(self.client[0] if self.client else "")
+                turn.add_done_callback(self._read_on)
             return False
         self._body = None
         if exchange is not None:
@@ -199,12 +211,15 @@ class HttpProtocol(Connection):
         self._await_request()
         return True
 
-    def _read_on(self) -> None:
-        """After others had their turn."""
-        if self._body is not None and self.state in (BODY, SKIP):
+    def _read_on(self, _: asyncio.Future[None]) -> None:
+        """It is the turn of a body in many chunks."""
+        if self.awaits_turn and self.state in (BODY, SKIP):
+            self.awaits_turn = False
             if self._exchange is None or not self._exchange.is_full:
                 self.resume_reading()
+            since = perf_counter()
             self._read()
+            self.context.large_work.spend(since, perf_counter() - since)
 
     def _begin(self, request: RequestHead) -> None:
         context = self.context
@@ -285,6 +300,7 @@ class HttpProtocol(Connection):
         if exchange is None or self.state not in APPLICATION_RUNS:
             return
         if self._body is not None:
+            self.awaits_turn = False
             if not exchange.keep_alive:
                 self.linger()
                 return

@@ -54,7 +54,7 @@ class Response:
         closes: bool = False,
         shared: bool = False,
     ) -> None:
-        """`shared`: the body stays in memory whether or not it is sent."""
+        """`shared`: the body stays in memory whether or not it is sent: only the piece that is sent counts."""
         self.status = status
         self.body = body
         self.shared = shared
@@ -68,9 +68,8 @@ class Response:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         record = record_of(scope)
         if len(self.body) > WHOLE_BYTES and record.method != "HEAD":
-            if not self.shared:
-                # A write is done, so it is too late to reject it; its body was counted with room for the response.
-                record.place.hold(len(self.body), check=record.method == "GET")
+            # A write is done, so it is too late to reject it; its body was counted with room for the response.
+            record.place.hold(WHOLE_BYTES if self.shared else len(self.body), check=record.method == "GET")
             await self._send_in_pieces(record, send)
         elif not self.respond(record):
             await send(self._start())

@@ -26,7 +26,7 @@ from service.http.response_head import OWN_HEADERS, fields_of
 log = logging.getLogger("uvicorn.error")
 
 TICK_S = 1.0
-MIN_UNREAD_BYTES = 16 * 1024  # what a connection may keep unread even where the memory for buffers is used up
+UNCOUNTED_BYTES = 16 * 1024  # what a connection may keep unread or unsent, whatever the others keep
 
 
 class Timed(Protocol):
@@ -57,6 +57,7 @@ class ServerContext:
         self.report: Callable[[RequestRecord], None] = app_state.get(REPORT, _unreported)
         # The application's. Another application than this service has none: then nothing is limited.
         self._capacity: Capacity = app_state.get(CAPACITY) or Capacity(0, max_per_user=0, max_buffered=sys.maxsize)
+        self.large_work = self._capacity.large_work
         self.keep_alive_s = config.timeout_keep_alive
         self.root_path = config.root_path
         self.max_concurrency = config.limit_concurrency
@@ -96,20 +97,17 @@ class ServerContext:
         self._connections.discard(connection)
         self._capacity.connections -= 1
 
-    def keep(self, size: int) -> bool:
-        """Counts bytes that a connection keeps unread; `drop` has to be called in each case. False: they are more than
-        MIN_UNREAD_BYTES, and the memory for buffers is used up.
+    def keep(self, more: int, size: int) -> bool:
+        """Counts `more` bytes, or less if negative, that a connection keeps unread or unsent. False: the `size` bytes
+        that it keeps now are too many, because the memory for such bytes is used up.
         """
         capacity = self._capacity
-        capacity.buffered += size
-        if size <= MIN_UNREAD_BYTES or capacity.buffered <= capacity.max_buffered:
+        capacity.buffered += more
+        capacity.kept += more
+        if more <= 0 or size <= UNCOUNTED_BYTES or capacity.kept <= capacity.max_kept:
             return True
         capacity.rejected["memory"] += 1
         return False
-
-    def drop(self, size: int) -> None:
-        """Bytes that `keep` counted are read or gone."""
-        self._capacity.buffered -= size
 
     def log_access(self, scope: Scope, status: int) -> None:
         """uvicorn's access log."""

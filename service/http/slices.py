@@ -45,14 +45,14 @@ class LargeWork:
         """Whether a slice has to wait before it begins or goes on."""
         return bool(self._queues) or self._free_at - now > SLICE_S
 
-    async def wait(self, user_id: str) -> None:
-        """Waits for this user's next slice."""
+    def turn(self, user_id: str) -> "asyncio.Future[None]":
+        """Done when it is the turn of this user's next slice."""
         loop = asyncio.get_running_loop()
         turn = loop.create_future()
         if not self._queues:
-            loop.call_later(self._free_at - perf_counter(), self._next)
+            loop.call_soon(self._next)
         self._queues.setdefault(user_id, deque()).append(turn)
-        await turn
+        return turn
 
     def _next(self) -> None:
         loop = asyncio.get_running_loop()
@@ -102,5 +102,5 @@ class Slices:
         self._work.spend(perf_counter() - seconds, seconds)
 
     async def _wait(self) -> None:
-        await self._work.wait(self._user_id)
+        await self._work.turn(self._user_id)
         self._since = perf_counter()

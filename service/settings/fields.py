@@ -229,8 +229,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             ge=0,
             le=1_000_000,
             description="Maximum memory in each process for request bodies and unread responses, in MB; above it the "
-            "response is 503. 0: a quarter of the memory of the machine or its cgroup, divided by WORKERS; at "
-            "least 16.",
+            "response is 503. One user's may take a quarter of it, then the response is 429. 0: a quarter of the "
+            "memory of the machine or its cgroup, divided by WORKERS; at least 16.",
         ),
     ] = 0
     shutdown_grace_s: Annotated[

@@ -4,6 +4,7 @@ Must not import the database package or authenticators.
 """
 
 from collections.abc import AsyncIterator, Collection
+from sys import getsizeof
 
 from service.http.asgi import Lines, line
 from service.http.conditional import ANY, AnyTag
@@ -167,7 +168,7 @@ async def encode_page(place: Place, tasks: list[Task], max_bytes: int, *, check:
     """
     if len(tasks) <= MIN_ROWS * 4:
         return encode(tasks), len(tasks)
-    held = sum([len(task.description or "") for task in tasks])
+    held = sum([getsizeof(task.description) for task in tasks])
     place.hold(held, check=check)
     slices = place.slices
     await slices.begin()

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import psutil
 import psycopg
@@ -158,3 +159,80 @@ def test_bodies_are_rejected_before_memory_runs_out(small: RunningService) -> No
         found = exchange(small.url, request("GET", "/metrics")).body.decode()
         assert 'tasks_http_requests_rejected_total{reason="memory"}' in found
         assert exchange(small.url, request("POST", "/api/small/tasks", b'{"title":"x"}')).status == 201
+
+
+def rss(service: RunningService) -> int:
+    return psutil.Process(service.process.pid).memory_info().rss
+
+
+@own_protocol
+def test_one_user_who_does_not_read_leaves_memory_to_others(small: RunningService) -> None:
+    """A user's share is 4 of the 16 MB. One page may be larger, but not one of two."""
+    batch = [{"title": "x", "description": "a" * 5000}] * 500
+    for user in ("hoards", "hoards", "reads", "reads"):
+        assert small.http.post(f"/api/{user}/tasks/batch", json=batch).status_code == 201
+    with connect(small.url) as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.sendall(request("GET", "/api/hoards/tasks?limit=1000"))
+        assert slow.recv(12) == b"HTTP/1.1 200"
+        until_in_flight(small, 1)  # the one that asks
+        rejected = exchange(small.url, request("GET", "/api/hoards/tasks?limit=1000"))
+        assert (rejected.status, rejected.headers["retry-after"]) == (429, "1")
+        assert exchange(small.url, request("GET", "/api/hoards/tasks?limit=1")).status == 200
+        assert small.http.get("/api/reads/tasks", params={"limit": 1000}).status_code == 200
+    wait_until(lambda: "tasks_http_buffered_bytes 0.0" in small.http.get("/metrics").text)
+
+
+def buffered(service: RunningService) -> float:
+    return float(service.http.get("/metrics").text.partition("\ntasks_http_buffered_bytes ")[2].partition("\n")[0])
+
+
+def send(stack: ExitStack, service: RunningService, data: bytes) -> socket.socket:
+    one = stack.enter_context(connect(service.url))
+    with suppress(OSError):  # it was reset
+        one.sendall(data)
+    return one
+
+
+@own_protocol
+def test_heads_that_are_not_complete_count_and_leave_memory_to_others(small: RunningService) -> None:
+    """1,000 of 31 kB, which were not counted: they may take a quarter of the memory, then connections are reset."""
+    with ExitStack() as stack:
+        for _ in range(1000):
+            send(stack, small, request("GET", "/livez", headers={"X": "a" * 31_000})[:-2])
+        wait_until(lambda: 3e6 < buffered(small) < 4.1e6)
+        late = stack.enter_context(connect(small.url))
+        late.sendall(request("POST", "/api/late/tasks", headers={"Content-Length": "13"}))
+        assert exchange(small.url, request("GET", "/livez")).status == 200
+        late.sendall(b'{"title":"x"}')
+        assert late.recv(12) == b"HTTP/1.1 201"
+    wait_until(lambda: "tasks_http_buffered_bytes 0.0" in small.http.get("/metrics").text)
+
+
+@own_protocol
+def test_idle_connections_keep_nothing_of_what_they_have_read(url: str, tmp_path: Path) -> None:
+    """1,000 heads of 30 kB, and 1,000 with 240 empty headers, of which 32 kB each were kept for the next head."""
+    large = request("OPTIONS", "/api/idle/tasks", headers={"X": "a" * 30_000})
+    many = request("OPTIONS", "/api/idle/tasks", headers={f"{number:x}": "" for number in range(240)})
+    with RunningService(tmp_path, DATABASE_URL=url, AUTH_MODE="none") as service, ExitStack() as stack:
+        wait_ready(service.url)
+        before = rss(service)
+        for head in [large, many] * 1000:
+            assert send(stack, service, head).recv(12) == b"HTTP/1.1 204"
+        assert rss(service) - before < 25_000_000
+
+
+@own_protocol
+def test_bodies_in_tiny_chunks_take_neither_memory_nor_time_from_others(small: RunningService) -> None:
+    """62 kB in chunks of 2 bytes on 500 connections: 1.4 MB each, and 1 ms of each turn of the event loop."""
+    body = b"2\r\n  \r\n" * 31_000
+    before = rss(small)
+    with ExitStack() as stack:
+        for number in range(500):
+            data = request("POST", f"/api/chunks-{number % 4}/tasks", headers={"Transfer-Encoding": "chunked"}) + body
+            send(stack, small, data)
+        begin = time.monotonic()
+        for _ in range(5):
+            assert exchange(small.url, request("GET", "/api/other/tasks?limit=1")).status == 200
+        assert time.monotonic() - begin < 2
+        assert rss(small) - before < 40_000_000

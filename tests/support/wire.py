@@ -128,6 +128,9 @@ class Wire:
             before = (len(self.pipe.written), len(self.requests), self.protocol.state)
             for _ in range(3):
                 await asyncio.sleep(0)
+            while self.protocol.awaits_turn:
+                await asyncio.sleep(0)
+                still = 0
             still = still + 1 if before == (len(self.pipe.written), len(self.requests), self.protocol.state) else 0
 
     @property

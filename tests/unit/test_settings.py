@@ -1,5 +1,6 @@
 """Settings: sources, precedence, rejected values, and that .env.example has them all."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import msgspec
 import pytest
 
 from service.settings import Secret, Settings, SettingsError, as_text, describe, environment, load
+from service.settings.memory import memory_bytes
 from tests.support.processes import ROOT
 
 NEEDED = {"DATABASE_URL": "postgresql://db", "AUTH_MODE": "none"}
@@ -208,3 +210,29 @@ def test_every_kind_of_value_has_its_text() -> None:
     for field in msgspec.structs.fields(Settings):
         assert isinstance(as_text(field.default), str)
     assert [as_text(value) for value in (None, True, False, (), ("a", "b"), 5)] == ["", "true", "false", "", "a,b", "5"]
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "expected"),
+    [
+        ("0::/\n", {}, None),
+        ("0::/\n", {"memory.max": "max\n"}, None),
+        ("0::/\n", {"memory.max": "50000000\n"}, 50_000_000),  # a container, version 2
+        ("0::/a.slice/b\n", {"a.slice/b/memory.max": "60000000\n", "a.slice/memory.max": "50000000\n"}, 50_000_000),
+        ("0::/a\n", {"a/memory.max": "max\n", "a/memory.high": "50000000\n"}, 50_000_000),  # above it, all gets slow
+        ("4:memory:/docker/1\n0::/\n", {"memory/memory.limit_in_bytes": "50000000\n"}, 50_000_000),  # version 1
+        ("4:cpu,memory:/a/b\n", {"memory/a/memory.limit_in_bytes": "50000000\n"}, 50_000_000),  # systemd, version 1
+        ("4:memory:/a\n", {"memory/a/memory.limit_in_bytes": "9223372036854771712\n"}, None),
+        ("4:cpu:/a\n", {"memory/a/memory.limit_in_bytes": "50000000\n"}, None),
+        ("what is this\n", {"memory.max": "50000000\n"}, 50_000_000),
+    ],
+)
+def test_memory_is_that_of_the_cgroup_or_the_machine(
+    tmp_path: Path, own: str, files: dict[str, str], expected: int | None
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "own").write_text(own)
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert memory_bytes(tmp_path, tmp_path / "own") == (expected or machine)
