@@ -41,7 +41,7 @@ def trusting(app: ASGIApp, proxies: Sequence[str]) -> ASGIApp:
                 sent = (header(headers, b"x-forwarded-for") or b"").decode("latin-1")
                 # From the right: hops to the left of the first untrusted one can be forged by the client.
                 for text in reversed(sent.rsplit(",", _MAX_HOPS)):
-                    hop = _address(text.strip())
+                    hop = _address(text.strip()) if len(text) <= _MAX_HOP else None
                     if hop is None:
                         break
                     scope["client"] = (hop, 0)
@@ -61,9 +61,10 @@ def _network(text: str) -> Any:
     return ip_network(f"{mapped}/{network.prefixlen - 96}") if mapped else network
 
 
+@lru_cache(1024)
 def _address(hop: str) -> str | None:
     """The IP address in a hop of X-Forwarded-For; None: there is none."""
-    match = _HOP.fullmatch(hop) if len(hop) <= _MAX_HOP else None
+    match = _HOP.fullmatch(hop)
     address = match and _ip(match[match.lastindex or 0])
     return str(address) if address else None
 
