@@ -141,6 +141,15 @@ def handed_over(folder: Path, *sockets: socket.socket, **settings: str) -> "subp
             os.close(descriptor)
 
 
+def end_of(process: "subprocess.Popen[str]") -> tuple[int, str]:
+    """The exit status and the output of one that is expected to end."""
+    try:
+        _, output = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    return process.returncode, output
+
+
 def test_a_socket_that_systemd_hands_over_is_served_and_stays(database_url: str, tmp_path: Path) -> None:
     path = tmp_path / "theirs.sock"
     with socket.socket(socket.AF_UNIX) as theirs:
@@ -170,16 +179,16 @@ def test_what_systemd_hands_over_and_cannot_be_served_stops_the_start(tmp_path: 
             ((datagrams,), "it does not listen: the .socket unit needs ListenStream= and Accept=no"),
         ):
             process = handed_over(tmp_path, *given, DATABASE_URL=AWAY, AUTH_MODE="none")
-            _, output = process.communicate(timeout=20)
-            assert (process.returncode, output) == (1, f"Error: cannot listen on what systemd hands over: {reason}\n")
+            status, output = end_of(process)
+            assert (status, output) == (1, f"Error: cannot listen on what systemd hands over: {reason}\n")
 
 
 def test_the_address_that_systemd_hands_over_decides_whether_callers_must_be_known(tmp_path: Path) -> None:
     """HOST, which is not used, would be loopback."""
     with socket.create_server(("0.0.0.0", 0)) as listener:
         process = handed_over(tmp_path, listener)
-        _, output = process.communicate(timeout=20)
-    assert process.returncode == 1
+        status, output = end_of(process)
+    assert status == 1
     assert "AUTH_MODE must be set" in output
 
 
