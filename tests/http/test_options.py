@@ -102,7 +102,7 @@ async def test_access_log_is_uvicorns(caplog: pytest.LogCaptureFixture) -> None:
     [
         {"h11_max_incomplete_event_size": 1},
         {"date_header": False},
-        {"ws": "wsproto"},
+        {"ws": asyncio.Protocol},
         {"headers": [("Connection", "close")]},
     ],
 )
