@@ -6,15 +6,15 @@ Must not import tasks or the database.
 import asyncio
 from asyncio import Future
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from time import perf_counter
 
 from service.http.asgi import Headers
 from service.http.capacity import WAIT_BYTES, Capacity
 from service.http.limits import BODY_BYTES
-from service.http.slices import Slices
+from service.http.slices import LargeStatements, Slices
 
-MAX_WRITE_WAIT_S = 10.0  # for the large statements of the same user, and of others
+MAX_STATEMENT_WAIT_S = 10.0  # for the large statements of the same user, and of others
 
 
 class Place:
@@ -89,24 +89,32 @@ class Place:
             self.waited_s += perf_counter() - since
         self.drop(size)
 
-    @asynccontextmanager
-    async def large_write(self) -> AsyncGenerator[None]:
-        """Around a statement with a large value: see LargeWork. Raises ApiError: 429 where its turn does not come, 503
-        where there is no place.
+    def large_write(self) -> AbstractAsyncContextManager[None]:
+        """Around a statement with a large value or many rows: few run at a time. Raises ApiError: 429 where its turn
+        does not come, 503 where there is no place.
         """
-        work = self._capacity.large_work
+        return self._large_statement(self._capacity.large_work.writes)
+
+    def large_read(self, *, check: bool = True) -> AbstractAsyncContextManager[None]:
+        """The same around one that reads many rows. Raises nothing if told not to check."""
+        return self._large_statement(self._capacity.large_work.reads, check=check)
+
+    @asynccontextmanager
+    async def _large_statement(self, statements: LargeStatements, *, check: bool = True) -> AsyncGenerator[None]:
+        of_user = statements.of_user(self._sharer or "")
         since = perf_counter()
-        self.give_back()
         async with AsyncExitStack() as stack:
+            if of_user.locked() or statements.of_all.locked():
+                self.give_back()
             try:
-                async with asyncio.timeout(MAX_WRITE_WAIT_S):
-                    await stack.enter_async_context(work.writer(self._sharer or ""))
-                    await stack.enter_async_context(work.writes)
+                async with asyncio.timeout(MAX_STATEMENT_WAIT_S if check else None):
+                    await stack.enter_async_context(of_user)
+                    await stack.enter_async_context(statements.of_all)
             except TimeoutError:
                 raise self._capacity.reject_caller() from None
             finally:
                 self.waited_s += perf_counter() - since
-            self.retake()
+            self.retake(check=check)
             yield
 
     def give_back(self) -> None:

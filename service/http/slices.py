@@ -12,30 +12,40 @@ from weakref import WeakValueDictionary
 # with a pause for each of them, 16 batches at a time moved other users' p99 from 4 ms to 3.5 s. sleep(0) would be too
 # short: a get takes five turns of the loop, so five slices would delay it.
 SLICE_S = 0.002
-# Large statements at the database at once, of different users. To hand 8 MiB to libpq, and to take 1000 rows, keeps the
-# event loop busy for 5 to 10 ms each, and cannot be sliced: of 16 at once it was 85 ms.
-MAX_WRITES = 2
+# Large statements at the database at once, as (of one user, of all). To hand 8 MiB to libpq, or to take 1000 rows of a
+# batch or 250 of a page, keeps the event loop busy for 3 to 10 ms and cannot be sliced: of 16 batches it was 85 ms.
+MAX_WRITES = (1, 2)
+MAX_READS = (2, 4)
+
+
+class LargeStatements:
+    """Those of one kind, which are few at a time."""
+
+    __slots__ = ("_max_of_user", "_of_user", "of_all")
+
+    def __init__(self, max_of_user: int, max_of_all: int) -> None:
+        self.of_all = asyncio.Semaphore(max_of_all)
+        self._max_of_user = max_of_user
+        self._of_user: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+
+    def of_user(self, user_id: str) -> asyncio.Semaphore:
+        """To be acquired before `of_all`, so that one user's statements that wait keep none of those."""
+        semaphore = self._of_user.get(user_id)
+        if semaphore is None:
+            semaphore = self._of_user[user_id] = asyncio.Semaphore(self._max_of_user)
+        return semaphore
 
 
 class LargeWork:
     """Of one process. One slice runs at a time, and the users whose requests wait for one have their turns."""
 
-    __slots__ = ("_free_at", "_queues", "_writers", "writes")
+    __slots__ = ("_free_at", "_queues", "reads", "writes")
 
     def __init__(self) -> None:
-        self.writes = asyncio.Semaphore(MAX_WRITES)
-        self._writers: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self.reads = LargeStatements(*MAX_READS)
+        self.writes = LargeStatements(*MAX_WRITES)
         self._free_at = 0.0  # when it has paused for as long as it has run
         self._queues: dict[str, deque[asyncio.Future[None]]] = {}  # by user, in the order of their turns
-
-    def writer(self, user_id: str) -> asyncio.Lock:
-        """The lock that a user's large statement holds. To be taken before a place in `writes`, so that one user takes
-        one of those only.
-        """
-        lock = self._writers.get(user_id)
-        if lock is None:
-            lock = self._writers[user_id] = asyncio.Lock()
-        return lock
 
     def spend(self, since: float, seconds: float) -> None:
         """A slice, or a part of one, has run from `since` on for so long."""
@@ -82,6 +92,11 @@ class Slices:
         self._work = work
         self._user_id = user_id
         self._since = 0.0
+
+    @property
+    def must_wait(self) -> bool:
+        """Whether `begin` would wait."""
+        return self._work.must_wait(perf_counter())
 
     async def begin(self) -> None:
         """To be called before work that pauses, and again behind each wait for something else."""

@@ -62,6 +62,30 @@ async def test_the_slices_of_many_requests_of_one_user_do_not_delay_those_of_ano
     assert order.count("many") == 7 * 5
 
 
+async def test_large_statements_of_one_user_leave_room_to_another() -> None:
+    capacity, _ = place()
+    running: list[str] = []
+    end = asyncio.Event()
+
+    async def read(user_id: str) -> None:
+        mine = Place(capacity)
+        assert mine.enter_user(user_id) is None
+        async with mine.large_read():
+            running.append(user_id)
+            await end.wait()
+        mine.leave()
+
+    async with asyncio.TaskGroup() as tasks:
+        for user_id in ["many"] * 8 + ["few"]:
+            tasks.create_task(read(user_id))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert sorted(running) == ["few", "many", "many"]
+        assert capacity.in_flight == 4  # and the one of `place`; those that wait take no place
+        end.set()
+    assert running.count("many") == 8
+
+
 async def test_a_page_counts_as_memory_while_others_have_their_turn() -> None:
     capacity, mine = place()
     encoding = asyncio.create_task(encode_page(mine, TASKS, 10**9))
