@@ -43,7 +43,7 @@ def browser_guard(settings: Settings, cors: CorsPolicy | None) -> Guard:
             elif name == b"origin":
                 origins.append(value)
             elif name == b"sec-fetch-site":
-                cross_site = value == b"cross-site"
+                cross_site = cross_site or value == b"cross-site"  # of two, one
         for origin in origins:
             if not (
                 (not cross_site and origin.partition(b"://")[2] in hosts_sent)

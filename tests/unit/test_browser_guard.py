@@ -49,12 +49,18 @@ def test_write_from_another_origin_is_403(method: str, headers: dict[str, str], 
     assert accepted("GET", {"host": HERE} | headers)
 
 
+@pytest.mark.parametrize(
+    "pair",
+    [
+        [(b"origin", b"http://127.0.0.1:8000"), (b"origin", b"https://evil.example")],
+        [(b"sec-fetch-site", b"same-origin"), (b"sec-fetch-site", b"cross-site")],
+    ],
+)
 @pytest.mark.parametrize("first", [True, False])
-def test_each_of_two_origins_counts(first: bool) -> None:
-    origins = [(b"origin", b"http://127.0.0.1:8000"), (b"origin", b"https://evil.example")]
+def test_each_of_two_headers_counts(pair: Headers, first: bool) -> None:
     used = Settings(database_url=Secret("x"))
     with pytest.raises(ApiError):
-        browser_guard(used, None)("POST", [(b"host", HERE.encode()), *(origins if first else origins[::-1])])
+        browser_guard(used, None)("POST", [(b"host", HERE.encode()), *(pair if first else pair[::-1])])
 
 
 @pytest.mark.parametrize(
