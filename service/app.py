@@ -15,7 +15,7 @@ from service.auth import Authenticator, ManagedAuthenticator
 from service.database import Database
 from service.http import admin_port
 from service.http.asgi import ASGIApp
-from service.http.browser_guard import browser_guard
+from service.http.browser_guard import browser_guard, guarding
 from service.http.capacity import Capacity
 from service.http.cors import CorsPolicy
 from service.http.error_handler import handle_exception
@@ -114,6 +114,8 @@ def create_service(
         logging_config=None,  # service.monitoring.logs is the only one to configure logging
     )
     app = exact_paths(litestar)
+    if guard is not None:
+        app = guarding(app, guard, admin_port=settings.admin_port)
     if fast_path:
         app = FastPath(litestar, make, otherwise=in_turn(app))
     app = shedding(app, capacity)

@@ -5,7 +5,7 @@ from typing import Any
 from service.http import errors
 from service.http.asgi import ASGIApp
 from service.http.error_handler import error_response
-from service.http.operator_paths import OPERATOR_PATHS
+from service.http.operator_paths import is_for_operators
 from service.http.request_record import record_of
 
 
@@ -14,9 +14,8 @@ def split(app: ASGIApp, admin_port: int) -> ASGIApp:
 
     async def served(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
-            server, path = scope.get("server"), scope["path"]
-            is_for_operators = path in OPERATOR_PATHS or path.startswith("/docs/")
-            if is_for_operators != (server is not None and server[1] == admin_port):
+            server = scope.get("server")
+            if is_for_operators(scope["path"]) != (server is not None and server[1] == admin_port):
                 await error_response(errors.not_found(), record_of(scope))(scope, receive, send)
                 return
         await app(scope, receive, send)

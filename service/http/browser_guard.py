@@ -8,16 +8,22 @@ loopback (DNS rebinding) is of the same origin as the service.
 import re
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 from urllib.parse import urlsplit
 
 from service.http import errors
-from service.http.asgi import Headers
+from service.http.asgi import ASGIApp, Headers
 from service.http.cors import CorsPolicy
+from service.http.error_handler import error_response
+from service.http.errors import ApiError
+from service.http.operator_paths import PROBES, is_for_operators
+from service.http.request_record import record_of
 from service.settings import LOOPBACK, Settings
 
 Guard = Callable[[str, Headers], None]
 
 _LOOPBACK = re.compile(r"127(\.[0-9]{1,3}){3}")
+_SCHEMES = (b"http://", b"https://")  # of a page that this service has sent
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -46,7 +52,7 @@ def browser_guard(settings: Settings, cors: CorsPolicy | None) -> Guard:
                 cross_site = cross_site or value == b"cross-site"  # of two, one
         for origin in origins:
             if not (
-                (not cross_site and origin.partition(b"://")[2] in hosts_sent)
+                (not cross_site and origin.startswith(_SCHEMES) and origin.partition(b"://")[2] in hosts_sent)
                 or (cors is not None and cors.is_allowed(origin))
             ):
                 raise errors.access_denied()
@@ -54,6 +60,24 @@ def browser_guard(settings: Settings, cors: CorsPolicy | None) -> Guard:
             raise errors.access_denied()
 
     return check
+
+
+def guarding(app: ASGIApp, guard: Guard, *, admin_port: int | None) -> ASGIApp:
+    """ASGI: `app`, which serves other paths than tasks, with a 403 in its stead where `guard` rejects the request. Not
+    for probes, with which a balancer sends any Host, nor for what has a port of its own: that one need not be loopback.
+    """
+    is_open = is_for_operators if admin_port else PROBES.__contains__
+
+    async def guarded(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and not is_open(scope["path"]):
+            try:
+                guard(scope["method"], scope["headers"])
+            except ApiError as error:
+                await error_response(error, record_of(scope))(scope, receive, send)
+                return
+        await app(scope, receive, send)
+
+    return guarded
 
 
 @lru_cache(256)  # clients send the same few; to parse one costs 1.5 µs

@@ -159,11 +159,12 @@ class Place:
 
     def leave(self) -> None:
         """Gives back everything: the request has ended."""
-        capacity = self._capacity
         if not self._yielded:
-            capacity.in_flight -= 1
-        capacity.buffered -= self._held
-        self._leave_share()
+            self._capacity.in_flight -= 1
+        if self._held:
+            self.drop(self._held)
+        if self._sharer is not None:
+            self._capacity.turns.leave(self._sharer)
 
     def _leave_share(self) -> None:
         if self._sharer is not None:

@@ -164,7 +164,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     allowed_hosts: Annotated[
         Names,
         Meta(
-            description="Comma-separated values of Host with which AUTH_MODE=none serves tasks; `*`: any. Default: "
+            description="Comma-separated values of Host that AUTH_MODE=none serves, but for probes; `*`: any. Default: "
             "loopback names if HOST is loopback, else any.",
             examples=["tasks.example.com"],
         ),

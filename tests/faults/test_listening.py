@@ -274,4 +274,6 @@ def test_operators_paths_have_their_own_port(url: str, tmp_path: Path, workers: 
             assert (hidden.status, hidden.body) == (404, b'{"error":"Not found"}')
             assert served.body != hidden.body or path in ("/docsx", "/nowhere")
         assert exchange(service.url, request("POST", "/api/u/tasks", b'{"title": "x"}')).status == 201
+        scraped = request("GET", "/metrics", headers={"Host": "tasks.example.com"})
+        assert exchange(f"http://127.0.0.1:{admin}", scraped).status == 200  # it may listen on another address
         assert service.stop() == 0

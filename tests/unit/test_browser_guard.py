@@ -38,6 +38,7 @@ HERE = "127.0.0.1:8000"
         ({"origin": "null"}, False),
         ({"origin": ""}, False),
         ({"origin": "http://127.0.0.1:3000"}, False),
+        ({"origin": "evil://127.0.0.1:8000"}, False),
         ({"origin": "http://127.0.0.1:8000.evil.example"}, False),
         ({"origin": "https://evil.example", "x-forwarded-host": "tasks.example.com"}, False),
         ({"origin": "https://tasks.example.com", "x-forwarded-host": "tasks.example.com"}, True),
