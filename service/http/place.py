@@ -95,9 +95,19 @@ class Place:
         """
         return self._large_statement(self._capacity.large_work.writes)
 
+    @property
+    def reads_much(self) -> bool:
+        """Whether a page has to be read within `large_read`."""
+        return self._capacity.large_work.reads_much(self._sharer or "")
+
     def large_read(self, *, check: bool = True) -> AbstractAsyncContextManager[None]:
-        """The same around one that reads many rows. Raises nothing if told not to check."""
+        """As `large_write`, around the read of a page. Raises nothing if told not to check."""
         return self._large_statement(self._capacity.large_work.reads, check=check)
+
+    def count_read(self, seconds: float) -> None:
+        """The page that was read takes so much of the event loop's time."""
+        self.slices.spend(seconds)
+        self._capacity.large_work.note_read(self._sharer or "", seconds)
 
     @asynccontextmanager
     async def _large_statement(self, statements: LargeStatements, *, check: bool = True) -> AsyncGenerator[None]:

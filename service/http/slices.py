@@ -15,7 +15,9 @@ SLICE_S = 0.002
 # Large statements at the database at once, as (of one user, of all). To hand 8 MiB to libpq, or to take 1000 rows of a
 # batch or 250 of a page, keeps the event loop busy for 3 to 10 ms and cannot be sliced: of 16 batches it was 85 ms.
 MAX_WRITES = (1, 2)
-MAX_READS = (2, 4)
+MAX_READS = (2, 4)  # of users whose pages took longer than this to take and encode, for so long after the last one
+LARGE_READ_S = 0.001
+READER_S = 10.0
 
 
 class LargeStatements:
@@ -39,17 +41,29 @@ class LargeStatements:
 class LargeWork:
     """Of one process. One slice runs at a time, and the users whose requests wait for one have their turns."""
 
-    __slots__ = ("_free_at", "_queues", "reads", "writes")
+    __slots__ = ("_free_at", "_queues", "_readers", "reads", "writes")
 
     def __init__(self) -> None:
         self.reads = LargeStatements(*MAX_READS)
         self.writes = LargeStatements(*MAX_WRITES)
+        self._readers: set[str] = set()  # users with large pages
         self._free_at = 0.0  # when it has paused for as long as it has run
         self._queues: dict[str, deque[asyncio.Future[None]]] = {}  # by user, in the order of their turns
 
     def spend(self, since: float, seconds: float) -> None:
         """A slice, or a part of one, has run from `since` on for so long."""
         self._free_at = max(self._free_at, since) + 2 * seconds
+
+    def note_read(self, user_id: str, seconds: float) -> None:
+        """A page of this user's takes so long."""
+        if seconds > LARGE_READ_S:
+            if not self._readers:
+                asyncio.get_running_loop().call_later(READER_S, self._readers.clear)
+            self._readers.add(user_id)
+
+    def reads_much(self, user_id: str) -> bool:
+        """Whether this user has had large pages of late. How large the next one is, only PostgreSQL knows."""
+        return user_id in self._readers
 
     def must_wait(self, now: float) -> bool:
         """Whether a slice has to wait before it begins or goes on."""

@@ -51,9 +51,9 @@ async def respond_list(task_request: TaskRequest) -> AnyResponse:
 async def _read(
     task_request: TaskRequest, completed: bool | None, after: int | None, rows: int, *, check: bool = True
 ) -> list[Task]:
-    """Up to so many tasks. Raises ApiError, unless told not to check, where many are asked for and too many wait."""
+    """Up to so many tasks. Raises ApiError, unless told not to check, where too many reads of large pages wait."""
     queries, place = task_request.queries, task_request.record.place
-    if rows <= SMALL_ROWS + 1:
+    if not place.reads_much:
         return await queries.list(task_request.user_id, completed, after, rows)
     async with place.large_read(check=check):
         await place.slices.begin()
@@ -187,13 +187,13 @@ async def encode_page(place: Place, tasks: list[Task], max_bytes: int, *, check:
     if small and not slices.must_wait:
         page = encode(tasks)
         if len(page) > CHUNK_BYTES:
-            slices.spend(len(page) * ENCODE_S)
+            place.count_read(len(tasks) * ROW_S + len(page) * ENCODE_S)
         return page, len(tasks)
     held = sum([getsizeof(task.description) for task in tasks])
     if small and held < CHUNK_BYTES:
         return encode(tasks), len(tasks)
     place.hold(held, check=check)
-    slices.spend(len(tasks) * ROW_S + held * ENCODE_S)
+    place.count_read(len(tasks) * ROW_S + held * ENCODE_S)
     await slices.begin()
     parts: list[bytes] = []
     size = count = 0
