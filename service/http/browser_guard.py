@@ -63,8 +63,10 @@ def browser_guard(settings: Settings, cors: CorsPolicy | None) -> Guard:
 
 
 def guarding(app: ASGIApp, guard: Guard, *, admin_port: int | None) -> ASGIApp:
-    """ASGI: `app`, which serves other paths than tasks, with a 403 in its stead where `guard` rejects the request. Not
-    for probes, with which a balancer sends any Host, nor for what has a port of its own: that one need not be loopback.
+    """ASGI: `app`, which serves other paths than tasks, with a 403 in its stead where `guard` rejects the request.
+
+    The guard is not asked about probes, with which a balancer sends any Host, nor about what is on ADMIN_PORT, which
+    need not be on loopback.
     """
     is_open = is_for_operators if admin_port else PROBES.__contains__
 
