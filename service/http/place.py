@@ -96,6 +96,11 @@ class Place:
         return self._large_statement(self._capacity.large_work.writes)
 
     @property
+    def must_wait(self) -> bool:
+        """Whether large work of this request would have to wait for that of others. Costs less than `slices`."""
+        return self._capacity.large_work.must_wait(perf_counter())
+
+    @property
     def reads_much(self) -> bool:
         """Whether a page has to be read within `large_read`."""
         return self._capacity.large_work.reads_much(self._sharer or "")

@@ -107,11 +107,6 @@ class Slices:
         self._user_id = user_id
         self._since = 0.0
 
-    @property
-    def must_wait(self) -> bool:
-        """Whether `begin` would wait."""
-        return self._work.must_wait(perf_counter())
-
     async def begin(self) -> None:
         """To be called before work that pauses, and again behind each wait for something else."""
         self._since = perf_counter()

@@ -182,9 +182,8 @@ async def encode_page(place: Place, tasks: list[Task], max_bytes: int, *, check:
     More may take pauses, in which the tasks of others are in memory, too. So they count: raises ApiError (503) where
     memory is used up, unless told not to check.
     """
-    slices = place.slices
     small = len(tasks) <= SMALL_ROWS
-    if small and not slices.must_wait:
+    if small and not place.must_wait:
         page = encode(tasks)
         if len(page) > CHUNK_BYTES:
             place.count_read(len(tasks) * ROW_S + len(page) * ENCODE_S)
@@ -192,6 +191,7 @@ async def encode_page(place: Place, tasks: list[Task], max_bytes: int, *, check:
     held = sum([getsizeof(task.description) for task in tasks])
     if small and held < CHUNK_BYTES:
         return encode(tasks), len(tasks)
+    slices = place.slices
     place.hold(held, check=check)
     place.count_read(len(tasks) * ROW_S + held * ENCODE_S)
     await slices.begin()
