@@ -4,6 +4,7 @@ prefix, and no client can make up an address or a prefix.
 """
 
 import json
+import signal
 import threading
 import time
 from collections import Counter
@@ -56,7 +57,7 @@ class Pair:
 
     def stop(self) -> None:
         for service in self.services:
-            service.stop()
+            service.stop(signal.SIGKILL)  # without DRAIN_S
 
 
 @pytest.fixture
