@@ -179,8 +179,9 @@ def flood_(options: Options, flooding: int, batches: bool, rate: float) -> None:
                 )
                 bench.say(found.line())
                 bench.run.flood.append(found)
-    if any(one.errors for one in bench.run.flood) or all(one.too_much for one in bench.run.flood):
-        raise click.ClickException("the other user had errors, or in each run a p99 that was moved too much")
+    too_much = [one.too_much for one in bench.run.flood]
+    if any(one.errors for one in bench.run.flood) or too_much.count(True) > too_much.count(False):
+        raise click.ClickException("the other user had errors, or in most runs a p99 that was moved too much")
 
 
 @cli.command(name="soak")

@@ -43,8 +43,8 @@ class Flood(msgspec.Struct):
 
     @property
     def ratio(self) -> float:
-        """By how much the flood moves the other user's p99, apart from what it does to the machine."""
-        return self.flooded_p99 / max(self.quiet_p99, self.elsewhere_p99, 0.001)
+        """By how much the flood moves the other user's p99, what it does to the machine included."""
+        return self.flooded_p99 / max(self.quiet_p99, 0.001)
 
     @property
     def too_much(self) -> bool:

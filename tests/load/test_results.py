@@ -86,7 +86,7 @@ def test_the_flood_and_the_remote_database_are_in_the_report(tmp_path: Path) -> 
     ]
     found.remote = Remote([sample(SERVICE, 100), sample(RUST, 200), sample(GO, 50)], wait)
     text = report.write(found, tmp_path).read_text()
-    assert "| 1000 | gets | 9,000 | 50 | 2.0 | 2.5 | 3.0 | 1.20 | 4 |" in text
+    assert "| 1000 | gets | 9,000 | 50 | 2.0 | 2.5 | 3.0 | 1.50 | 4 |" in text
     assert "| get | service | 100 | 100 to 100 | 0.50 | 2.00 | 1.0 | 3.0 | 50 | 7.5 |" in text
     assert "| service | slow | 1.0 | 4.0 | 2.00 | 4.0 | 10.0 | 2.00 | 700 |" in text
     assert results.read(results.write(found, tmp_path)) == found
