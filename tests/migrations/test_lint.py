@@ -6,6 +6,8 @@ import pytest
 
 from service.operations.migrate import lint
 
+pytestmark = pytest.mark.migrations
+
 GOOD = """\
 -- Due dates: when a task should be done, for the list of late tasks.
 -- Deploy: pre.

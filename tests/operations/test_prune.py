@@ -20,6 +20,8 @@ from service.operations.sql import query
 from tests.support.databases import a_day_passes, until_blocked
 from tests.support.processes import RunningService
 
+pytestmark = pytest.mark.migrations
+
 SAME = {"title": "Buy milk"}
 KEYED = {"Idempotency-Key": "k"}
 

@@ -15,6 +15,8 @@ from service.operations.cli import cli
 from service.operations.embedded.temporary import Throwaway
 from tests.support.databases import create
 
+pytestmark = pytest.mark.migrations
+
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
