@@ -16,7 +16,7 @@ from service.database import ConstraintViolation, Failure, TimedOut, Unavailable
 from service.http import errors
 from service.http.errors import ApiError, ErrorBody
 from service.http.request_record import RequestRecord, record_of
-from service.http.responses import NO_STORE, Response, error_response_of
+from service.http.responses import Response, error_response_of
 
 log = logging.getLogger("service.request")
 
@@ -76,8 +76,7 @@ def handle_exception(request: Request[Any, Any, Any], error: Exception) -> Lites
 
 
 def _note(error: Exception, record: RequestRecord) -> None:
-    """An error of the database is for the log. No error is for caches."""
+    """An error of the database is for the log."""
     if isinstance(error, Failure):
         record.failure = error
-    if NO_STORE not in record.lines:
-        record.lines += NO_STORE
+    record.forbid_caching()

@@ -349,6 +349,7 @@ class HttpProtocol(Connection):
             self.linger()
             return
         record.status = error.status
+        record.forbid_caching()
         self.context.report(record)
         response = error_response_of(error)
         lines = self.context.lines + response.lines + record.lines

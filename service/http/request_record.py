@@ -15,6 +15,8 @@ from service.http.place import Place
 
 Respond = Callable[[int, Lines, bytes, bool], None]  # (status, headers, body, closes): a whole response in one call
 
+# Browsers and shared caches must not keep one user's tasks for another.
+NO_STORE: Lines = b"cache-control: private, no-store\r\n"
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,%d}" % REQUEST_ID_LENGTH)
 
 
@@ -78,6 +80,11 @@ class RequestRecord:
         self.reported = False  # it was measured and logged
         self._respond = respond
         self._send: Send | None = None
+
+    def forbid_caching(self) -> None:
+        """For errors: caches may keep a 404, a 405, a 414 and a 501 that do not say how long (RFC 9110, 15.1)."""
+        if NO_STORE not in self.lines:
+            self.lines += NO_STORE
 
     def timed(self, statement: str, wait_s: float, database_s: float) -> None:
         """See service.database.Caller."""

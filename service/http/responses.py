@@ -20,8 +20,6 @@ from service.http.slices import Slices
 
 encode = msgspec.json.Encoder().encode
 
-# Browsers and shared caches must not keep one user's tasks for another. Caches may keep a 404 and a 405 unless told.
-NO_STORE: Lines = b"cache-control: private, no-store\r\n"
 _JSON: Lines = b"content-type: application/json\r\n"
 _GROUP = 16  # items that are encoded together: up to half a megabyte
 _NO_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)

@@ -16,8 +16,8 @@ from service.http.asgi import ASGIApp, Receive, Scope, line
 from service.http.browser_guard import Guard
 from service.http.error_handler import error_response
 from service.http.errors import AuthFailure
-from service.http.request_record import RequestRecord, record_of
-from service.http.responses import NO_STORE, EmptyResponse
+from service.http.request_record import NO_STORE, RequestRecord, record_of
+from service.http.responses import EmptyResponse
 from service.tasks import handlers
 from service.tasks.queries import Queries
 from service.tasks.requests import TaskRequest, check_user_id, decode_segment, parse_task_id

@@ -105,3 +105,20 @@ async def test_header_that_is_none_is_a_500(headers: Headers, caplog: pytest.Log
     for request, status in product(REQUESTS, (200, 204, 304)):
         response, _, stays = await response_to(request, status, headers, [b"ab"])
         assert (response.status_code, stays) == (500, False)
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n" % (b"x" * 40_000), 414),
+        (b"BREW / HTTP/1.1\r\nHost: x\r\n\r\n", 501),
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+    ],
+    ids=["414", "501", "400"],
+)
+async def test_what_is_rejected_before_the_application_is_not_for_caches(sent: bytes, status: int) -> None:
+    wire = Wire()
+    await wire.send(sent)
+    assert [answer.status for answer in wire.answers] == [status]
+    assert wire.answers[0].headers["cache-control"] == "private, no-store"
+    await wire.close()
