@@ -177,7 +177,7 @@ async def _chunks(
 
 async def encode_page(place: Place, tasks: list[Task], max_bytes: int, *, check: bool = True) -> tuple[bytes, int]:
     """The first tasks as a JSON array, and how many they are: all, or as many as it takes to exceed `max_bytes`. Up to
-    64 come back as a whole, whatever their size: they are 2 MB at the most.
+    64 come back as a whole where no other large work waits, whatever their size: they are 2 MB at the most.
 
     More may take pauses, in which the tasks of others are in memory, too. So they count: raises ApiError (503) where
     memory is used up, unless told not to check.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from service.http.errors import ApiError
-from service.http.head import MAX_KEPT_BYTES, METHODS, HeadReader
+from service.http.head import MAX_KEPT_BYTES, MAX_KEPT_LINES, METHODS, HeadReader
 from tests.http.vectors import VECTORS
 from tests.support.wire import Request, Wire
 
@@ -146,3 +146,14 @@ async def test_a_body_of_the_same_length_follows_each_head_with_the_same_lines()
     bodies = [b"ab0", b"ab1", b"ab2", b"GET", b"GET", b"GET"]
     assert wire.requests == [Request("POST", b"/%d" % number, body, headers) for number, body in enumerate(bodies)]
     await wire.close()
+
+
+def test_header_lines_are_kept_only_where_they_are_few() -> None:
+    """An idle connection has them: 240 empty ones took 38 kB."""
+    reader = HeadReader()
+    kept: list[bool] = []
+    for number in (MAX_KEPT_LINES - 1, MAX_KEPT_LINES):
+        head = GET + b"Host: x\r\n" + b"".join(b"a%d: \r\n" % index for index in range(number)) + b"\r\n"
+        reader.read(head)
+        kept.append(reader._lines == lines_of(head))  # pyright: ignore[reportPrivateUsage]
+    assert kept == [True, False]

@@ -17,7 +17,7 @@ from service.http.asgi import WHOLE_BYTES
 from service.http.connection import HALF_CLOSED_S, HEAD_S, SKIP_S
 from service.http.intake import MAX_READ
 from service.http.protocol import HttpProtocol
-from service.http.write_rate import MIN_BYTES_PER_S, WINDOW_S
+from service.http.write_rate import MIN_BYTES_PER_S, WINDOW_S, WriteRate
 from tests.support.waiting import until
 from tests.support.wire import Wire
 
@@ -344,3 +344,16 @@ async def test_a_long_answer_to_a_client_that_closed_its_side_goes_on(server: Se
         piece = await read(client)
         assert piece
         got += len(piece)
+
+
+async def test_a_response_that_its_client_has_not_taken_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    wire = Wire()
+    await wire.send(GET)
+    capacity = wire.protocol.context._capacity  # pyright: ignore[reportPrivateUsage]
+    assert capacity.buffered == 0
+    monkeypatch.setattr(wire.pipe, "get_write_buffer_size", lambda: 5000)
+    monkeypatch.setattr(WriteRate, "too_slow", lambda *_: False)  # which asks the kernel
+    wire.protocol.expire(time.monotonic())
+    assert (capacity.buffered, capacity.kept) == (5000, 5000)
+    await wire.close()
+    assert (capacity.buffered, capacity.kept) == (0, 0)
